@@ -1,0 +1,212 @@
+"""The nouns. Frozen, no torch, no I/O. ``None`` plus a reason stands for "unknown"; never NaN, never a silent zero."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Better = Literal["higher", "lower"]
+Split = Literal["train", "val", "test"]
+Verdict = Literal["better", "worse", "unclear"]
+
+UInt8 = NDArray[np.uint8]
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Bool = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Video:
+    """A short clip held in memory.
+
+    ``frames`` uint8 ``[T, H, W, 3]`` RGB, C-contiguous; ``fps`` frames per second;
+    ``sha256`` of the pixels (see :func:`ipa_bench.video.pixel_sha256`).
+    """
+
+    frames: UInt8
+    fps: float
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing to animate: a driving clip, and what is known about the right answer."""
+
+    id: str
+    driving: Path
+    #: Video that a perfect model would make. Equal to ``driving`` in self-reenactment; None when another person is animated.
+    ground_truth: Path | None = None
+    #: Reference image of the person to animate.
+    reference: Path | None = None
+    #: Clips of one identity are not independent: intervals are taken over identities.
+    identity: str = ""
+    split: Split = "test"
+    prompt: str = ""
+    frames: int | None = None
+    fps: float | None = None
+    #: (width, height)
+    size: tuple[int, int] | None = None
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number about one video, or the reason why there is none (exactly one of the two)."""
+
+    case: str
+    seed: int
+    model: str
+    metric: str
+    value: float | None = None
+    reason: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.value is None) == (self.reason is None):
+            raise ValueError(f"a Score has a value or a reason, not both or neither: {self}")
+        if self.value is not None and not np.isfinite(self.value):
+            raise ValueError(f"a Score is finite: {self}")
+
+    @property
+    def unit(self) -> tuple[str, int, str]:
+        """(case, seed, model): the video that was scored."""
+        return (self.case, self.seed, self.model)
+
+
+@dataclass(frozen=True, eq=False)
+class HandTracks:
+    """What the hand observer saw in one video: an observation with two slots per frame, 0 = left hand, 1 = right hand.
+
+    Slots follow the person's wrists over time, not the handedness label. Values where ``found`` is False are 0.
+    """
+
+    #: float32 ``[T, 2, 21, 2]``, pixels of the source frame, x right, y down, MediaPipe's joint order.
+    landmarks: Float32
+    #: float32 ``[T, 2, 21, 3]``, metres, origin at the hand's centre.
+    world: Float32
+    #: float32 ``[T, 2]`` in [0, 1].
+    presence: Float32
+    #: float32 ``[T, 2, 4]``, pixels: x0, y0, x1, y1 of the landmarks' bounding box.
+    box: Float32
+    #: bool ``[T, 2]``
+    found: Bool
+    #: float64 ``[T]``, seconds from the first frame.
+    times: Float64
+    #: (width, height) of the frames in pixels.
+    size: tuple[int, int]
+    #: Observer id with version, for example ``hands@1``.
+    observer: str
+    #: Hash of the pixels that were looked at.
+    sha256: str
+
+
+@dataclass(frozen=True, eq=False)
+class PixelStats:
+    """Per-frame comparison of a generated video with its ground truth: an observation of ``pixels@1``.
+
+    Each array is float64 ``[T]``; NaN where the region is empty in that frame (no hand in the ground truth).
+    Regions: ``frame`` everything, ``hand`` the hand boxes of the ground truth, ``rest`` everything else.
+    """
+
+    #: region -> mean squared error, 0–255² scale
+    mse: Mapping[str, Float64]
+    #: region -> mean absolute error, 0–255 scale
+    l1: Mapping[str, Float64]
+    #: region -> structural similarity
+    ssim: Mapping[str, Float64]
+    observer: str = "pixels@1"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over identities with its 95 % Student-t interval. ``low``/``high`` are None with fewer than two identities."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    #: identities with at least one value
+    n: int
+    #: videos scored, and videos that should have been scored and were not
+    scored: int
+    missing: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Paired difference ``model − baseline`` of one metric on the same cases and seeds."""
+
+    metric: str
+    model: str
+    baseline: str
+    #: identities with at least one pair
+    n: int
+    #: pairs of videos in which both have a value; pairs in which one or both have none
+    scored: int
+    missing: int
+    delta: float | None
+    low: float | None
+    high: float | None
+    #: two-sided p of the paired t-test over identity means; and after Holm over all metrics of this pair of models
+    p: float | None
+    p_holm: float | None
+    #: smallest |difference| that this many identities would show with 80 % power at alpha 0.05
+    mde: float | None
+    #: |difference| that a harmless re-encode makes on these clips; None where not measured
+    floor: float | None
+    verdict: Verdict
+    #: why the verdict is what it is, in a few words ("interval contains 0", "inside the noise floor", "2 identities are too few")
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class LeaderboardRow:
+    model: str
+    #: 1 is best. Models that cannot be told apart on the primary metric share a rank.
+    rank: int
+    #: metric id -> interval
+    cells: Mapping[str, Interval]
+    #: metric ids this model's checkpoint was trained on: not evidence for it
+    trained_on: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    primary: str
+    #: metric ids in report order
+    metrics: tuple[str, ...]
+    rows: tuple[LeaderboardRow, ...]
+    #: every ordered pair (model above, model below) × metric, baseline = the lower-ranked model's competitor as stated inside
+    comparisons: tuple[Comparison, ...]
+
+
+@dataclass(frozen=True)
+class MetricInfo:
+    """What a reader must know about a metric; the part of it that needs no code."""
+
+    id: str
+    unit: str
+    better: Better
+    #: where the definition comes from
+    source: str
+    #: what the number cannot see
+    blind_spot: str
+    #: "paired" needs a driving or ground-truth video; "free" does not
+    needs: Literal["driving", "ground_truth", "free"] = "driving"
+    scope: Literal["video", "set"] = "video"
+    #: landmark-based metrics are not ranked inside the noise floor
+    has_floor: bool = False
+
+
+@dataclass(frozen=True)
+class Preference:
+    """A good sample of a case, and for DPO a bad one of the same case."""
+
+    case: str
+    good: str
+    bad: str | None
+    scores: Mapping[str, float]
+    by: tuple[str, ...] = field(default=())

@@ -1,0 +1,1 @@
+"""Post-training of video models on their own good samples. Never imported by the benchmark harness."""
