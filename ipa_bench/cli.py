@@ -1,1 +1,201 @@
-def main() -> None: ...
+"""The verbs. Each imports what it needs when it runs, so that ``--help`` is instant."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ipa_bench.errors import Unscorable, UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Score human-animation videos, compare models with paired intervals, choose clips to post-train on.",
+)
+weights_app = typer.Typer(no_args_is_help=True, help="Model files: what is needed, where it comes from, is it intact.")
+app.add_typer(weights_app, name="weights")
+
+Jobs = Annotated[int, typer.Option("--jobs", "-j", min=0, help="Processes [one a core].", show_default=False)]
+Clips = Annotated[list[Path], typer.Argument(metavar="CLIP...", help="Video files, or folders of them.")]
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "  ipa-bench run clips/ outA/ outB/          two systems' videos of the same driving clips\n\n"
+    "  ipa-bench run clips/ A=out1/ B=out2/      the same, named\n\n"
+    "  ipa-bench run suite.toml --limit 4        a trial of a suite\n\n"
+    "  ipa-bench run clips/                      no system yet: the clips themselves, damaged in known ways"
+)
+def run(
+    what: Annotated[Path, typer.Argument(metavar="SUITE|CLIPS", help="A suite file (TOML), or driving clips.")],
+    models: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME=]FOLDER...", help="A folder of videos for each system.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder [runs/NAME]; an old one goes on.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first N cases.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and what is missing.")] = False,
+    cross_identity: Annotated[
+        bool, typer.Option("--cross-identity", help="Another person is animated: no pixel metrics.")
+    ] = False,
+    jobs: Jobs = 0,
+) -> None:
+    """Score every video of every system, compare them, and write a page to look at. Runs again where it stopped."""
+    from ipa_bench import console, harness
+
+    suite = console.suite_of(what, models or [], cross_identity=cross_identity)
+    if limit is not None:
+        suite = suite.limit(limit)
+    folder = out or Path("runs") / suite.name
+    console.print_matches(harness.matches(suite))
+    if dry_run:
+        console.print_plan(suite, folder)
+        return
+    with console.progress("the same command goes on where this stopped") as progress:
+        store = harness.run(suite, folder, jobs=jobs, progress=progress)
+    if not console.print_report(harness.view(store), folder, jobs=jobs):
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    jobs: Jobs = 0,
+) -> None:
+    """Print the leaderboard of a run and write its reports again, without scoring anything."""
+    from ipa_bench import console, harness
+    from ipa_bench.store import RunStore
+
+    console.print_report(harness.view(RunStore.load(folder)), folder, jobs=jobs)
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "  ipa-bench score generated.mp4 --driving driving.mp4\n\n"
+    "  ipa-bench score clips/ --json > scores.json"
+)
+def score(
+    clips: Clips,
+    driving: Annotated[Path | None, typer.Option(help="The video that drove them; few metrics do without.")] = None,
+    cross_identity: Annotated[
+        bool, typer.Option("--cross-identity", help="Another person is animated: no pixel metrics.")
+    ] = False,
+    observer: Annotated[Literal["litert", "mediapipe"], typer.Option(help="What finds the hands.")] = "litert",
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+    jobs: Jobs = 0,
+) -> None:
+    """Score clips without a suite."""
+    from ipa_bench import console
+
+    if not console.score_clips(clips, driving, cross_identity, observer, as_json, jobs):
+        raise typer.Exit(1)
+
+
+@app.command(
+    epilog="Example:\n\n  ipa-bench validate my_clips/ --out validation/\n\n"
+    "Damages every clip in ten ways at three strengths and asks each metric whether it noticed."
+)
+def validate(
+    clips: Clips,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write validation.json and .md here.")] = None,
+    jobs: Jobs = 0,
+) -> None:
+    """How far can each metric be trusted on this footage?"""
+    from ipa_bench import console
+
+    console.validate_clips(clips, out, jobs)
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "  ipa-bench select runs/train --top-k 1 --out good.json\n\n"
+    "  ipa-bench select runs/train --threshold 0.7 --per-identity 4\n\n"
+    "  ipa-bench select runs/train --pairs 0.05      good and bad videos of a case, for DPO"
+)
+def select(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    metric: Annotated[str, typer.Option(help="What decides.")] = "hand_quality",
+    top_k: Annotated[int | None, typer.Option(min=1, help="The best K of each case.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="At least this good.")] = None,
+    per_identity: Annotated[int | None, typer.Option(min=1, help="At most so many of each identity.")] = None,
+    pairs: Annotated[float | None, typer.Option(metavar="MARGIN", help="Pairs that differ by this much.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where to write [RUN/selection.json].")] = None,
+) -> None:
+    """Choose good videos of a run to train on, or good and bad pairs. Never from cases of the test split."""
+    from ipa_bench import console
+
+    console.select_videos(folder, metric, top_k, threshold, per_identity, pairs, out)
+
+
+@app.command()
+def metrics() -> None:
+    """The metrics: unit, direction, source, blind spot."""
+    from ipa_bench import console
+
+    console.print_metrics()
+
+
+@app.command()
+def doctor() -> None:
+    """Check the environment and name what to do about what is wrong."""
+    from ipa_bench import console
+
+    if not console.print_doctor():
+        raise typer.Exit(1)
+
+
+@weights_app.command("list")
+def weights_list() -> None:
+    """Every model file: state, size, licence, source."""
+    from ipa_bench import console, weights
+
+    console.print_weights(weights.statuses())
+
+
+@weights_app.command("fetch")
+def weights_fetch(
+    names: Annotated[list[str] | None, typer.Argument(help="Which ones [those that find hands].")] = None,
+) -> None:
+    """Download model files, check their hashes, and keep them."""
+    from ipa_bench import console, weights
+
+    for file in weights.fetch(names or console.HAND_MODELS, progress=console.say):
+        console.say(f"have {file}")
+
+
+@weights_app.command("verify")
+def weights_verify(
+    names: Annotated[list[str] | None, typer.Argument(help="Which ones; all by default.")] = None,
+) -> None:
+    """Hash the model files that are here."""
+    from ipa_bench import console, weights
+
+    statuses = weights.verify(names)
+    console.print_weights(statuses)
+    if any(status.problem for status in statuses):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Entry point: expected failures are one line and status 2, Ctrl-C is 130, anything else is a traceback."""
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {error.problem}", file=sys.stderr)
+        if error.fix:
+            print(f"  fix: {error.fix}", file=sys.stderr)
+        sys.exit(2)
+    except Unscorable as error:
+        print(f"error: {error.reason}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("stopped; what was finished is kept", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of a pipe has gone
+        sys.stderr.close()
+        sys.exit(141)

@@ -39,7 +39,7 @@ class Case:
 
     id: str
     driving: Path
-    #: Video that a perfect model would make. Equal to ``driving`` in self-reenactment; None when another person is animated.
+    #: Video that a perfect model would make: ``driving`` in self-reenactment, None when another person is animated.
     ground_truth: Path | None = None
     #: Reference image of the person to animate.
     reference: Path | None = None
@@ -92,6 +92,8 @@ class HandTracks:
     presence: Float32
     #: float32 ``[T, 2, 4]``, pixels: x0, y0, x1, y1 of the landmarks' bounding box.
     box: Float32
+    #: float32 ``[T, 2]``, Laplacian energy of the hand's box over its luma variance (``observers/crops.py``).
+    sharpness: Float32
     #: bool ``[T, 2]``
     found: Bool
     #: float64 ``[T]``, seconds from the first frame.
@@ -123,7 +125,7 @@ class PixelStats:
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over identities with its 95 % Student-t interval. ``low``/``high`` are None with fewer than two identities."""
+    """A mean over identities with its 95 % Student-t interval; no interval with fewer than two identities."""
 
     mean: float | None
     low: float | None
@@ -150,7 +152,8 @@ class Comparison:
     delta: float | None
     low: float | None
     high: float | None
-    #: two-sided p of the paired t-test over identity means; and after Holm over all metrics of this pair of models
+    #: two-sided p of the paired t-test over identity means; and after Holm over the metrics of this pair of models (the
+    #: primary metric, named beforehand, is not corrected)
     p: float | None
     p_holm: float | None
     #: smallest |difference| that this many identities would show with 80 % power at alpha 0.05
@@ -158,7 +161,7 @@ class Comparison:
     #: |difference| that a harmless re-encode makes on these clips; None where not measured
     floor: float | None
     verdict: Verdict
-    #: why the verdict is what it is, in a few words ("interval contains 0", "inside the noise floor", "2 identities are too few")
+    #: why the verdict is what it is, in a few words ("interval contains 0", "inside the noise floor")
     why: str = ""
 
 
@@ -179,7 +182,7 @@ class Leaderboard:
     #: metric ids in report order
     metrics: tuple[str, ...]
     rows: tuple[LeaderboardRow, ...]
-    #: every ordered pair (model above, model below) × metric, baseline = the lower-ranked model's competitor as stated inside
+    #: every pair of models × metric: model = the better-ranked, baseline = the other; a named baseline stays one
     comparisons: tuple[Comparison, ...]
 
 

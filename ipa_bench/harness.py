@@ -1,0 +1,357 @@
+"""The benchmark loop: a suite and a folder in, a scored run out.
+
+Generate, observe, score, store; resume is the difference between what is wanted and what is there.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ipa_bench import __version__, damage, ladder, pool
+from ipa_bench.cache import Cache
+from ipa_bench.compare import leaderboard
+from ipa_bench.errors import Unscorable, UserError
+from ipa_bench.metrics.base import Metric
+from ipa_bench.models import Model
+from ipa_bench.models.damage import DamageModel
+from ipa_bench.models.folder import FolderMatch, FolderModel
+from ipa_bench.observers import pixels
+from ipa_bench.observers.hands import OBSERVER_ID
+from ipa_bench.observers.look import Looker
+from ipa_bench.report.view import ReportView
+from ipa_bench.scorer import ALL, Scorer, Scores, find
+from ipa_bench.store import CaseEntry, Details, ModelEntry, RunHeader, RunStore, Unit, UnitRecord
+from ipa_bench.suite import DamageSpec, FolderSpec, Suite
+from ipa_bench.types import Case, Float32, HandTracks, Score, Video
+from ipa_bench.validate import Validation, Work, validate
+
+#: what a harmless re-encode does to the metrics is measured on at most this many cases
+FLOOR_CASES = 8
+#: stands for the re-encoded driving clips in the store; no model can be called so, names have no slash
+FLOOR_MODEL = "re-encoded/floor"
+T = TypeVar("T")
+R = TypeVar("R")
+#: (stage, done, total)
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One video to score, or with no model the noise floor of its case."""
+
+    case: Case
+    seed: int
+    model: Model | None
+
+    @property
+    def unit(self) -> Unit:
+        return (self.case.id, self.seed, self.model.name if self.model else FLOOR_MODEL)
+
+
+def run(suite: Suite, folder: Path, *, jobs: int = 0, progress: Progress = lambda *_: None) -> RunStore:
+    """Score every video of ``suite`` that ``folder`` does not hold yet, on ``jobs`` processes (0: every core).
+
+    Raises UserError before anything expensive where the folder cannot be used or belongs to another suite.
+    """
+    metrics = metrics_of(suite)
+    store = RunStore.open(folder, header(suite, metrics))
+    models = [build(spec, folder) for spec in suite.models]
+    work = [Job(case, seed, model) for case in suite.cases for model in models for seed in suite.seeds]
+    spread = np.unique(np.linspace(0, len(suite.cases) - 1, min(FLOOR_CASES, len(suite.cases))).round().astype(int))
+    work += [Job(suite.cases[i], 0, None) for i in spread]
+    work = _unfinished(work, store, metrics)
+    # Clips that many videos are compared with are observed first: otherwise two workers would do the same one at once.
+    clips = list(dict.fromkeys(p for job in work for p in (job.case.driving, job.case.ground_truth) if p))
+    cores = jobs or pool.cores()
+    for _ in _each("observe", _observe, clips, cores, metrics, progress):
+        pass
+    for record, details in _each("score", _score, work, cores, metrics, progress):
+        if details is not None:
+            store.write_details(record.unit, details)
+        store.append(record)
+    store.close()
+    return store
+
+
+def _each(
+    stage: str,
+    function: Callable[[T], R],
+    items: Sequence[T],
+    cores: int,
+    metrics: Sequence[Metric],
+    progress: Progress,
+) -> Iterator[R]:
+    processes, threads = pool.share_cores(cores, len(items))
+    progress(stage, 0, len(items))
+    names = [m.info.id for m in metrics]
+    for count, result in enumerate(pool.imap(function, items, processes, _start, (names, threads)), 1):
+        yield result
+        progress(stage, count, len(items))
+
+
+def _unfinished(work: Sequence[Job], store: RunStore, metrics: Sequence[Metric]) -> list[Job]:
+    """Jobs without a score in the store, and those whose video was written after the run last was.
+
+    A video that could not be scored is tried again: it may have been added or mended since.
+    """
+    done, records = store.done(m.info.id for m in metrics), store.records()
+    written = max((f.stat().st_mtime_ns for f in (store.folder / "scores").glob("*.jsonl")), default=0)
+
+    def is_done(job: Job) -> bool:
+        record = records.get(job.unit)
+        if record is None or job.unit not in done:
+            return False
+        if not isinstance(job.model, FolderModel):
+            return job.model is None or record.sha256 is not None
+        try:
+            path = job.model.generate(job.case, job.seed)
+            return record.sha256 is not None and path.stat().st_mtime_ns <= written
+        except (Unscorable, OSError):
+            return record.sha256 is not None
+
+    return [job for job in work if not is_done(job)]
+
+
+_scorers: list[Scorer] = []
+
+
+def _start(metrics: Sequence[str], threads: int, observer: str = "litert") -> None:
+    """Once in each worker: models are loaded when first needed and kept."""
+    _scorers[:] = [Scorer(Looker(threads=threads, backend=observer), metrics)]
+
+
+def _observe(clip: Path) -> None:
+    # What is wrong with a clip is recorded where it is used.
+    with suppress(Unscorable):
+        _scorers[0].looker.hands(clip)
+
+
+def _score(job: Job) -> tuple[UnitRecord, Details | None]:
+    begin = time.monotonic()
+    scorer = _scorers[0]
+    case, seed, model = job.unit
+    try:
+        if job.model is None:
+            return _floor(job, scorer), None
+        made = job.model.generate(job.case, job.seed)
+        result = scorer.score(made, job.case)
+    except Unscorable as error:
+        reasons = tuple(Score(case, seed, model, m.info.id, reason=error.reason) for m in scorer.metrics)
+        return UnitRecord(case, seed, model, scores=reasons), None
+    scores = tuple(Score(case, seed, model, m, v.value, v.reason) for m, v in result.measured.items())
+    record = UnitRecord(
+        case,
+        seed,
+        model,
+        video=None if isinstance(made, Video) else str(made),
+        sha256=result.evidence.hands.sha256,
+        seconds=round(time.monotonic() - begin, 3),
+        notes=result.notes,
+        scores=scores,
+    )
+    return record, _details(result)
+
+
+def _floor(job: Job, scorer: Scorer) -> UnitRecord:
+    """What a harmless re-encode of a case's clip does to each metric, as the scores of a model that nobody sees."""
+    case, seed, model = job.unit
+    clip = job.case.ground_truth or job.case.driving
+    hands = scorer.looker.hands(clip)
+    if len(hands.times) < 2:
+        raise Unscorable("one frame is too few to re-encode")
+    arrays = ladder.observe_variant(clip, ladder.FLOOR, hands, Cache())
+    floors = ladder.noise_floor(hands, arrays, scorer.metrics)
+    scores = (
+        Score(case, seed, model, m, value, None if value is not None else "no value to compare")
+        for m, value in floors.items()
+    )
+    return UnitRecord(case, seed, model, scores=tuple(scores))
+
+
+def _details(result: Scores) -> Details:
+    """What the report draws: landmarks of both videos in shares of the frame, and values over time."""
+    evidence, pair = result.evidence, result.evidence.driving
+    hands = evidence.hands
+    series = {m: v.series.astype(np.float32) for m, v in result.measured.items() if v.series is not None}
+    if pair is None:
+        return Details(
+            hands.times, _fps(hands), hands.size, _shares(hands.landmarks, hands.size), hands.found, series=series
+        )
+    index = pair.generated_index
+    shared = {m: values for m, values in series.items() if len(values) == len(index)}
+    shared |= {m: values[index] for m, values in series.items() if len(values) != len(index)}
+    wide = (pair.reference_size[0], pair.reference_size[1])
+    return Details(
+        hands.times[index],
+        _fps(hands),
+        hands.size,
+        _shares(hands.landmarks[index], hands.size),
+        hands.found[index],
+        _shares(pair.reference, wide),
+        pair.wanted,
+        shared,
+    )
+
+
+def _shares(landmarks: NDArray[Any], size: tuple[int, int]) -> Float32:
+    return np.asarray(landmarks / np.array(size), np.float32)
+
+
+def _fps(hands: HandTracks) -> float:
+    return 1 / float(np.median(np.diff(hands.times))) if len(hands.times) > 1 else 1.0
+
+
+def score_files(
+    clips: Sequence[Path], driving: Path | None, cross_identity: bool, observer: str, jobs: int, progress: Progress
+) -> Iterator[dict[str, Any]]:
+    """Score clips without a suite: for each its scores, or the reason why there are none; values JSON can hold.
+
+    With ``driving``, every clip is a video of that one case. Raises UserError for a driving clip that is not there.
+    """
+    case = None
+    if driving is not None:
+        if not driving.is_file():
+            raise UserError(f"{driving} is not a file", "give the video that drove the clips")
+        case = Case(driving.stem, driving, None if cross_identity else driving)
+    processes, threads = pool.share_cores(jobs or pool.cores(), len(clips))
+    needs = {"free"} if case is None else {"free", "driving"} if cross_identity else {"free", "driving", "ground_truth"}
+    names = [m.info.id for m in ALL if m.info.needs in needs]
+    progress("score", 0, len(clips))
+    work = [(clip, case) for clip in clips]
+    for count, result in enumerate(pool.imap(_score_file, work, processes, _start, (names, threads, observer)), 1):
+        yield result
+        progress("score", count, len(clips))
+
+
+def _score_file(work: tuple[Path, Case | None]) -> dict[str, Any]:
+    clip, case = work
+    try:
+        result = _scorers[0].score(clip, case)
+    except Unscorable as error:
+        return {"video": str(clip), "reason": error.reason}
+    scores = {m: {"value": v.value, "reason": v.reason} for m, v in result.measured.items()}
+    return {"video": str(clip), "sha256": result.evidence.hands.sha256, "notes": list(result.notes), "scores": scores}
+
+
+def validate_files(clips: Sequence[Path], jobs: int, progress: Progress) -> Validation:
+    """The ladder of damage on every clip, on ``jobs`` processes. Raises UserError where no clip can be used."""
+    cores = jobs or pool.cores()
+
+    def run(work: Sequence[Work]) -> Iterator[dict[str, Any]]:
+        progress("damage", 0, len(work))
+        for count, arrays in enumerate(pool.imap(_observe_variant, work, min(cores, len(work))), 1):
+            yield arrays
+            progress("damage", count, len(work))
+
+    return validate(clips, Looker(threads=cores), run)
+
+
+def _observe_variant(work: Work) -> dict[str, Any]:
+    clip, variant, hands = work
+    return ladder.observe_variant(clip, variant, hands, Cache())
+
+
+def metrics_of(suite: Suite) -> tuple[Metric, ...]:
+    """The metrics that a suite asks for, its primary one among them. Raises UserError for an unknown name."""
+    if not suite.metrics:
+        find(suite.primary)
+        return ALL
+    wanted = {find(name).info.id for name in (suite.primary, *suite.metrics)}
+    return tuple(m for m in ALL if m.info.id in wanted)
+
+
+def build(spec: FolderSpec | DamageSpec, folder: Path) -> Model:
+    """The model that a suite's entry describes; what it makes goes into the run folder."""
+    if isinstance(spec, FolderSpec):
+        return FolderModel(spec.name, spec.path)
+    damage.find(spec.damage)
+    return DamageModel(spec.name, spec.damage, spec.strength, folder / "videos" / spec.name, _hands)
+
+
+def _hands(clip: Path) -> HandTracks:
+    return _scorers[0].looker.hands(clip)
+
+
+def matches(suite: Suite) -> dict[str, FolderMatch]:
+    """What each folder model has, lacks, and has too much of. Raises UserError where a match is ambiguous."""
+    return {
+        spec.name: FolderModel(spec.name, spec.path).match(suite.cases, suite.seeds)
+        for spec in suite.models
+        if isinstance(spec, FolderSpec)
+    }
+
+
+def header(suite: Suite, metrics: Iterable[Metric]) -> RunHeader:
+    """Everything that makes a run repeatable."""
+    return RunHeader(
+        name=suite.name,
+        suite_hash=suite.hash(),
+        primary=find(suite.primary).info.id,
+        seeds=suite.seeds,
+        metrics=tuple(m.info.id for m in metrics),
+        cases=tuple(
+            CaseEntry(
+                c.id, c.identity, c.split, str(c.driving), str(c.ground_truth) if c.ground_truth else None, c.tags
+            )
+            for c in suite.cases
+        ),
+        models=tuple(
+            ModelEntry(
+                m.name,
+                m.kind,
+                str(m.path) if isinstance(m, FolderSpec) else f"{m.damage}:{m.strength}",
+                m.trained_on,
+            )
+            for m in suite.models
+        ),
+        environment=environment(),
+        tool_version=__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def environment() -> dict[str, str]:
+    """Versions that may change a number."""
+    found = {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()}
+    for name in ("numpy", "av", "ai-edge-litert", "pillow", "scipy"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found | {"hands": OBSERVER_ID, "pixels": pixels.OBSERVER_ID, "models": "mediapipe 0.10.21"}
+
+
+def view(store: RunStore) -> ReportView:
+    """Compare the models of a run: what every report is made from."""
+    head = store.header
+    records = store.records()
+    infos = tuple(m.info for m in ALL if m.info.id in head.metrics)
+    models = [m.name for m in head.models]
+    floors: dict[str, list[float]] = {}
+    for (_, _, model), record in records.items():
+        for score in record.scores if model == FLOOR_MODEL else ():
+            if score.value is not None:
+                floors.setdefault(score.metric, []).append(score.value)
+    with_floor = {i.id for i in infos if i.has_floor}
+    measured = {metric: float(np.mean(values)) for metric, values in floors.items() if metric in with_floor}
+    board = leaderboard(
+        [score for score in store.scores() if score.model != FLOOR_MODEL],
+        identity_of={case.id: case.identity for case in head.cases},
+        units=[(case.id, seed) for case in head.cases for seed in head.seeds],
+        models=models,
+        metrics=infos,
+        primary=head.primary,
+        floors=measured,
+        trained_on={m.name: m.trained_on for m in head.models},
+    )
+    shown = {unit: record for unit, record in records.items() if unit[2] != FLOOR_MODEL}
+    return ReportView(head, board, shown, infos, measured, store.read_details)

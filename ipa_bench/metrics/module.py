@@ -1,0 +1,52 @@
+"""One adapter that turns any metric of the table into a torchmetrics module."""
+
+from __future__ import annotations
+
+import torch
+from torchmetrics import Metric as TorchMetric
+
+from ipa_bench.metrics import find
+from ipa_bench.metrics.base import Evidence
+
+
+class EvidenceMean(TorchMetric):
+    """Mean of one metric over videos; ``update(evidence)`` once a video, ``compute()`` a float64 scalar.
+
+    Videos without a value are counted in ``unscored`` and left out; with no value at all ``compute`` gives NaN, the
+    only "unknown" that torchmetrics knows. States are summed across processes.
+    """
+
+    full_state_update = False
+    total: torch.Tensor
+    scored: torch.Tensor
+    unscored: torch.Tensor
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._metric = find(name)
+        self.higher_is_better = self._metric.info.better == "higher"
+        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("scored", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("unscored", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, evidence: Evidence) -> None:
+        """Take one video's evidence (:meth:`ipa_bench.scorer.Scorer.evidence`)."""
+        measured = self._metric.measure(evidence)
+        if measured.value is None:
+            self.unscored += 1
+        else:
+            self.total += measured.value
+            self.scored += 1
+
+    def compute(self) -> torch.Tensor:
+        """Mean over the scored videos."""
+        return self.total / self.scored
+
+
+def as_torchmetric(name: str) -> EvidenceMean:
+    """A torchmetrics module for the metric ``name`` (with or without its version). Raises UserError for an unknown one.
+
+    >>> float(as_torchmetric("hand.recall").scored)
+    0.0
+    """
+    return EvidenceMean(name)

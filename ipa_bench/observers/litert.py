@@ -1,0 +1,106 @@
+"""Small neural nets on LiteRT, and the one image warp that feeds them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ipa_bench.types import Float32, Float64
+
+
+@dataclass(frozen=True)
+class Roi:
+    """A square region of an image: centre and side in pixels (x right, y down), clockwise rotation in radians."""
+
+    x: float
+    y: float
+    side: float
+    rotation: float = 0.0
+
+    def to_image(self, points: NDArray[np.floating]) -> Float32:
+        """Map points ``[..., 2]`` from the unit square of this region to image pixels."""
+        cos, sin = np.cos(self.rotation), np.sin(self.rotation)
+        local = (points - 0.5) * self.side
+        x = local[..., 0] * cos - local[..., 1] * sin + self.x
+        y = local[..., 0] * sin + local[..., 1] * cos + self.y
+        return np.stack([x, y], axis=-1).astype(np.float32)
+
+
+class Net:
+    """One ``.tflite`` model, single-threaded: parallelism is over frames and clips, which keeps results repeatable."""
+
+    def __init__(self, path: Path) -> None:
+        # The runtime reports its delegate on stderr once per process; nobody needs it.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        from ai_edge_litert.interpreter import Interpreter
+
+        self._interpreter: Any = Interpreter(model_path=str(path), num_threads=1)
+        self._interpreter.allocate_tensors()
+        details = self._interpreter.get_input_details()[0]
+        self._input: int = details["index"]
+        #: side of the square input in pixels
+        self.side: int = int(details["shape"][1])
+        self._outputs: list[int] = [d["index"] for d in self._interpreter.get_output_details()]
+
+    def __call__(self, image: Float32) -> list[Float32]:
+        """Run on one image, float32 ``[side, side, 3]`` in the model's range. Returns its outputs, batch axis kept."""
+        self._interpreter.set_tensor(self._input, image[None])
+        self._interpreter.invoke()
+        return [self._interpreter.get_tensor(i) for i in self._outputs]
+
+
+def warp(image: Image.Image, roi: Roi, side: int, *, extend: bool = False) -> Float32:
+    """Sample ``roi`` of an RGB image to ``[side, side, 3]`` float32 in [0, 1]; bilinear.
+
+    Outside the image there is black, or with ``extend`` the nearest edge pixel. Sample positions are those of
+    MediaPipe's image-to-tensor step (no half-pixel shift), so that the nets see what they see there.
+    """
+    if not (np.isfinite([roi.x, roi.y, roi.side]).all() and 1 <= roi.side <= 100 * max(image.size)):
+        return np.zeros((side, side, 3), np.float32)  # a detector's nonsense box: nothing to see there
+    if extend:
+        image, roi = _extended(image, roi)
+    step = roi.side / side
+    a, b = step * np.cos(roi.rotation), -step * np.sin(roi.rotation)
+    middle = side / 2 + 0.5  # Pillow evaluates at pixel centres, MediaPipe at corners
+    coefficients = (a, b, roi.x + 0.5 - (a + b) * middle, -b, a, roi.y + 0.5 - (a - b) * middle)
+    sampled = image.transform((side, side), Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR)
+    return np.asarray(sampled, dtype=np.float32) * np.float32(1 / 255)
+
+
+def _extended(image: Image.Image, roi: Roi) -> tuple[Image.Image, Roi]:
+    """An image that covers all of ``roi``, its edge pixels repeated where the original ends, and the region in it."""
+    reach = roi.side / 2 * (abs(np.cos(roi.rotation)) + abs(np.sin(roi.rotation))) + 2
+    left, top = int(np.floor(roi.x - reach)), int(np.floor(roi.y - reach))
+    right, bottom = int(np.ceil(roi.x + reach)), int(np.ceil(roi.y + reach))
+    if left >= 0 and top >= 0 and right <= image.width and bottom <= image.height:
+        return image, roi
+    columns = np.clip(np.arange(left, right), 0, image.width - 1)
+    rows = np.clip(np.arange(top, bottom), 0, image.height - 1)
+    if len(columns) * len(rows) > 16 * image.width * image.height:
+        return image, roi  # far larger than the image: black borders do, and memory stays bounded
+    x0, y0 = int(columns[0]), int(rows[0])
+    part = np.asarray(image.crop((x0, y0, int(columns[-1]) + 1, int(rows[-1]) + 1)))
+    padded = part[rows - y0][:, columns - x0]
+    return Image.fromarray(padded), Roi(roi.x - left, roi.y - top, roi.side, roi.rotation)
+
+
+def ssd_anchors(side: int, strides: tuple[int, ...]) -> Float32:
+    """Anchor centres ``[N, 2]`` in [0, 1] of MediaPipe's detectors: two a cell and stride, equal strides pooled."""
+    centres: list[Float64] = []
+    for stride in sorted(set(strides)):
+        cells = -(-side // stride)
+        grid = (np.arange(cells) + 0.5) / cells
+        y, x = np.meshgrid(grid, grid, indexing="ij")
+        centres.append(np.repeat(np.stack([x, y], -1).reshape(-1, 2), 2 * strides.count(stride), axis=0))
+    return np.concatenate(centres).astype(np.float32)
+
+
+def sigmoid(x: Float32) -> Float32:
+    """Logistic function, safe for large |x|."""
+    return np.asarray(1 / (1 + np.exp(-np.clip(x.astype(np.float64), -100, 100))), dtype=np.float32)

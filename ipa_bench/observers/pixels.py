@@ -1,0 +1,168 @@
+"""The pixel observer: a generated video against its ground truth, frame by frame, while it streams by.
+
+The generated frame is resized to the ground truth's size ("stretch"). Hand boxes come from the ground truth's hands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from scipy.ndimage import correlate1d
+
+from ipa_bench import video
+from ipa_bench.types import Float32, Float64, HandTracks, PixelStats, UInt8
+
+#: changes whenever a value of the observation may change
+OBSERVER_ID = "pixels@1"
+#: hand boxes grow by this share of their longer side on each side
+MARGIN = 0.15
+C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+_x = np.arange(-5, 6)
+GAUSS = (np.exp(-(_x**2) / (2 * 1.5**2)) / np.exp(-(_x**2) / (2 * 1.5**2)).sum()).astype(np.float32)
+
+
+class Box(NamedTuple):
+    """Pixels x0 to x1 - 1 and y0 to y1 - 1."""
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+
+    @property
+    def area(self) -> int:
+        return (self.x1 - self.x0) * (self.y1 - self.y0)
+
+    def cut(self, other: Box) -> Box | None:
+        """What both boxes share."""
+        box = Box(max(self.x0, other.x0), max(self.y0, other.y0), min(self.x1, other.x1), min(self.y1, other.y1))
+        return box if box.x1 > box.x0 and box.y1 > box.y0 else None
+
+
+class PixelSession:
+    """One generated video under comparison. Push its frames in order; ground truth frames are drawn as they are due.
+
+    ``truth`` are the ground truth's hands (and times), ``frames`` its images in the same order.
+    """
+
+    def __init__(self, truth: HandTracks, frames: Iterator[UInt8]) -> None:
+        self._truth, self._frames = truth, frames
+        self._end = float(truth.times[-1] + np.median(np.diff(truth.times))) if len(truth.times) > 1 else np.inf
+        self._index, self._image = -1, np.zeros((0, 0, 3), np.uint8)
+        self._luma = np.zeros((0, 0), np.float32)
+        self._rows: list[dict[str, tuple[float, float, float]]] = []
+
+    def push(self, image: UInt8, time: float) -> None:
+        """Compare a frame, uint8 ``[H, W, 3]``, with the ground truth's frame nearest to ``time`` in seconds."""
+        due = int(np.argmin(np.abs(self._truth.times - time)))
+        # Frames beyond the ground truth's end have no partner; they are left out when the videos are aligned.
+        if time > self._end:
+            self._rows.append({})
+            return
+        while self._index < due:
+            self._image = next(self._frames)
+            self._index += 1
+            self._luma = np.zeros((0, 0), np.float32)
+        if not self._luma.size:
+            self._luma = luma(self._image)
+        height, width = self._image.shape[:2]
+        if image.shape != self._image.shape:
+            image = video.resize(image, (width, height), "stretch")
+        boxes = hand_boxes(self._truth, due, (width, height))
+        self._rows.append(compare(image, self._image, boxes, self._luma))
+
+    def finish(self) -> PixelStats:
+        """The comparison of every frame pushed."""
+        regions = ("frame", "hand", "rest")
+        values = np.array(
+            [[row.get(region, (np.nan,) * 3) for region in regions] for row in self._rows], np.float64
+        ).reshape(-1, 3, 3)
+        mse, l1, ssim = ({r: values[:, i, k] for i, r in enumerate(regions)} for k in range(3))
+        return PixelStats(mse, l1, ssim, OBSERVER_ID)
+
+
+def hand_boxes(tracks: HandTracks, index: int, size: tuple[int, int]) -> list[Box]:
+    """Hand boxes of one frame with their margin, cut to the image; boxes without pixels are left out."""
+    width, height = size
+    result = []
+    for slot in np.flatnonzero(tracks.found[index]):
+        x0, y0, x1, y1 = (float(v) for v in tracks.box[index, slot])
+        pad = MARGIN * max(x1 - x0, y1 - y0)
+        box = Box(
+            max(int(x0 - pad), 0),
+            max(int(y0 - pad), 0),
+            min(int(np.ceil(x1 + pad)), width),
+            min(int(np.ceil(y1 + pad)), height),
+        )
+        if box.x1 > box.x0 and box.y1 > box.y0:
+            result.append(box)
+    return result
+
+
+def compare(image: UInt8, truth: UInt8, boxes: list[Box], truth_luma: Float32) -> dict[str, tuple[float, float, float]]:
+    """region -> (mse, l1, ssim) of two images ``[H, W, 3]``; a region without pixels is left out."""
+    difference = (np.maximum(image, truth) - np.minimum(image, truth)).astype(np.float32)
+    similarity = ssim_map(luma(image), truth_luma)
+    height, width = difference.shape[:2]
+    factor = _factor(min(height, width))
+    # The hands are at most two boxes: adding and subtracting boxes is ten times faster than masking the frame.
+    parts = [(box, 1) for box in boxes]
+    if len(boxes) == 2 and (both := boxes[0].cut(boxes[1])):
+        parts.append((both, -1))
+    frame, small = _sums(difference, height * width), _mean_sum(similarity)
+    hand, hand_small = np.zeros(3), np.zeros(2)
+    for box, sign in parts:
+        hand += sign * _sums(difference[box.y0 : box.y1, box.x0 : box.x1], box.area)
+        rows, columns = slice(box.y0 // factor, -(-box.y1 // factor)), slice(box.x0 // factor, -(-box.x1 // factor))
+        hand_small += sign * _mean_sum(similarity[rows, columns])
+    result: dict[str, tuple[float, float, float]] = {}
+    regions = (("frame", frame, small), ("hand", hand, hand_small), ("rest", frame - hand, small - hand_small))
+    for region, (squared, absolute, pixels), (total, count) in regions:
+        if pixels > 0 and count > 0:
+            values = max(squared, 0.0) / pixels / 3, max(absolute, 0.0) / pixels / 3, total / count
+            result[region] = (float(values[0]), float(values[1]), float(values[2]))
+    return result
+
+
+def _sums(difference: Float32, pixels: int) -> Float64:
+    """(sum of squares, sum, number of pixels). Row sums in float32 are exact enough, their total is in float64."""
+    squares = np.einsum("hwc,hwc->h", difference, difference)
+    return np.array([squares.sum(dtype=np.float64), difference.sum(axis=(1, 2)).sum(dtype=np.float64), pixels])
+
+
+def _mean_sum(plane: Float32) -> Float64:
+    return np.array([plane.sum(dtype=np.float64), plane.size])
+
+
+def luma(image: UInt8) -> Float32:
+    """Luma (BT.601, rounded) ``[h, w]`` on 0-255, box-reduced by round(short side / 256), at least 1.
+
+    Wang et al. advise the reduction. Rows and columns that do not fill a box are dropped.
+    """
+    plane = np.asarray(Image.fromarray(image).convert("L"), np.float32)
+    factor = _factor(min(plane.shape))
+    if factor == 1:
+        return plane
+    height, width = (n - n % factor for n in plane.shape)
+    total = sum(plane[i:height:factor, j:width:factor] for i in range(factor) for j in range(factor))
+    return np.asarray(total / np.float32(factor**2), np.float32)
+
+
+def _factor(short: int) -> int:
+    return max(1, round(short / 256))
+
+
+def ssim_map(x: Float32, y: Float32) -> Float32:
+    """SSIM of every pixel of two planes ``[h, w]`` on 0-255: 11 x 11 Gaussian window, sigma 1.5, reflected edges."""
+
+    def blur(plane: Float32) -> Float32:
+        return np.asarray(correlate1d(correlate1d(plane, GAUSS, axis=0), GAUSS, axis=1), np.float32)
+
+    mx, my = blur(x), blur(y)
+    # Deviations from the local means keep float32 accurate where the variance is small.
+    vx, vy, vxy = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
+    top, bottom = (2 * mx * my + C1) * (2 * vxy + C2), (mx * mx + my * my + C1) * (vx + vy + C2)
+    return np.asarray(top / bottom, np.float32)

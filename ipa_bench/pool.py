@@ -1,0 +1,92 @@
+"""Worker processes: one place that starts them, keeps them from outliving their parent, and gives results in order."""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import os
+import signal
+import threading
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
+from typing import Any, TypeVar
+
+from ipa_bench.errors import UserError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def share_cores(jobs: int, items: int) -> tuple[int, int]:
+    """(processes, threads in each) that keep the cores busy with ``items`` pieces of work on ``jobs`` cores."""
+    processes = max(1, min(jobs, items))
+    return processes, max(1, jobs // processes)
+
+
+def imap(
+    function: Callable[[T], R],
+    items: Iterable[T],
+    processes: int,
+    start: Callable[..., None] | None = None,
+    arguments: tuple[Any, ...] = (),
+) -> Iterator[R]:
+    """``map(function, items)`` in order, on worker processes; in this process where there is one.
+
+    ``start(*arguments)`` runs first in every worker. Few items are in flight at a time, so memory does not grow with
+    their number. Workers leave Ctrl-C to the parent and end when it does, however it ends. Raises what ``function``
+    raises, and UserError where a worker is killed.
+    """
+    if processes <= 1:
+        if start:
+            start(*arguments)
+        yield from map(function, items)
+        return
+    pool = ProcessPoolExecutor(processes, _context(), _begin, (start, arguments))
+    waiting: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > 2 * processes:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool:
+        raise UserError(
+            "a worker process was killed, perhaps for want of memory",
+            "run the same command again, it goes on where it stopped; fewer --jobs need less memory",
+        ) from None
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _context() -> Any:
+    # Workers are forked from a clean process that has imported the package: quick to start, and no locks are inherited.
+    if "forkserver" not in mp.get_all_start_methods():
+        return mp.get_context("spawn")
+    context = mp.get_context("forkserver")
+    context.set_forkserver_preload(["ipa_bench.harness"])
+    return context
+
+
+def _begin(start: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    warnings.filterwarnings("ignore", category=RuntimeWarning, module="multiprocessing")
+    if start:
+        start(*arguments)
+
+
+def _follow_parent() -> None:
+    """End with the parent: a killed parent cannot tell its workers."""
+    parent = mp.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

@@ -1,0 +1,143 @@
+"""One static page: ``report.html`` and, beside it, ``report/`` with playable videos, stills and per-video data.
+
+The page needs no server and no network. Pages opened from disk may not fetch files, so per-video data are small
+scripts that the page inserts when a video is looked at. A content security policy admits the page's own scripts and
+those files, nothing else; every name in the run is data, escaped where it is shown, and names no file.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from ipa_bench.report import page, plots
+from ipa_bench.report.clips import (
+    Moment,
+    clip_script,
+    data_name,
+    index,
+    located,
+    sources,
+    to_script,
+    worst_moments,
+)
+from ipa_bench.report.media import Copy, StillJob, make_copies, make_stills
+from ipa_bench.report.text import number
+from ipa_bench.report.view import ReportView, headline, warnings
+from ipa_bench.store import write_atomic
+
+Progress = Callable[[int, int], None]
+
+SCRIPTS = ("table.js", "player.js", "overlay.js", "strips.js", "clip.js")
+
+
+def write(view: ReportView, folder: Path, *, jobs: int, progress: Progress | None = None) -> Path:
+    """Write ``folder/report.html`` with everything it needs in ``folder/report``; return its path.
+
+    ``jobs`` processes make the playable copies (the slow part); ``progress(done, total)`` hears of each. Copies that
+    exist are used again.
+    """
+    assets = folder / "report"
+    (assets / "data").mkdir(parents=True, exist_ok=True)
+    copies = make_copies(sources(view, folder), assets / "media", jobs=jobs, progress=progress)
+    for record in view.records.values():
+        path = assets / "data" / f"{data_name(record.unit)}.js"
+        path.write_text(clip_script(view, record.unit, record), encoding="utf-8")
+    run = index(view, folder, copies)
+    text = _render(view, run, _gallery(view, folder, copies, run, jobs))
+    target = folder / "report.html"
+    write_atomic(target, text.encode())
+    return target
+
+
+def _render(view: ReportView, run: Mapping[str, Any], gallery: list[dict[str, Any]]) -> str:
+    templates = files("ipa_bench.report") / "templates"
+
+    def source(name: str) -> str:
+        return (templates / name).read_text(encoding="utf-8")
+
+    environment = Environment(
+        loader=FunctionLoader(source), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    script = "\n".join(source(name) for name in SCRIPTS)
+    board = view.leaderboard
+    shown = headline(view, page.HEADLINE)
+    return environment.get_template("page.html").render(
+        header=view.header,
+        identities=len({case.identity or case.id for case in view.header.cases}),
+        primary=board.primary,
+        columns=page.columns(view),
+        rows=page.rows(view),
+        pairs=page.pair_names(view),
+        pair_rows=page.pair_rows(view),
+        warnings=warnings(view),
+        forest=_picture(plots.forest(view, shown)) if board.rows else None,
+        differences=_picture(plots.differences(view)) if board.comparisons else None,
+        distributions=[(metric, _picture(plots.distribution(view, metric))) for metric in shown] if board.rows else [],
+        gallery=gallery,
+        infos=view.infos,
+        facts=page.facts(view),
+        run=run,
+        run_json=Markup(to_script(run)),
+        style=Markup(source("style.css")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def _picture(svg: str) -> Markup:
+    return Markup(plots.themed(svg))  # made by matplotlib, which escapes the names in it
+
+
+def _gallery(
+    view: ReportView, folder: Path, copies: Mapping[Path, Copy | str], run: Mapping[str, Any], jobs: int
+) -> list[dict[str, Any]]:
+    """The worst moments as cards; one whose still cannot be made keeps its card, without picture."""
+    moments = worst_moments(view)
+    stills = {}
+    for moment in moments:
+        job = _still(view, folder, copies, moment)
+        if job is not None:
+            stills[moment.unit] = job
+    failed = dict(zip(stills, make_stills(list(stills.values()), jobs=jobs), strict=True))
+    return [
+        {
+            "unit": moment.unit,
+            "link": _link(view, run, moment),
+            "value": number(moment.value, digits=3),
+            "metric": moment.metric,
+            "info": view.info(moment.metric),
+            "frame": moment.frame,
+            "time": f"{moment.time:.2f}",
+            "still": f"report/stills/{stills[moment.unit].out.name}"
+            if moment.unit in stills and failed[moment.unit] is None
+            else None,
+        }
+        for moment in moments
+    ]
+
+
+def _still(view: ReportView, folder: Path, copies: Mapping[Path, Copy | str], moment: Moment) -> StillJob | None:
+    case = next(case for case in view.header.cases if case.id == moment.unit[0])
+    paths = [located(text, folder) for text in (case.driving, view.records[moment.unit].video)]
+    found = [(path, copies.get(path)) for path in paths if path is not None]
+    names = [copy.name for _, copy in found if isinstance(copy, Copy)]
+    if len(names) < 2:
+        return None
+    digest = hashlib.sha256(repr((names, moment.box, moment.time)).encode()).hexdigest()
+    out = folder / "report" / "stills" / f"{digest[:24]}.jpg"
+    return StillJob(out, tuple(path for path, _ in found), moment.box, moment.time)
+
+
+def _link(view: ReportView, run: Mapping[str, Any], moment: Moment) -> str:
+    """The page's address of a moment: positions only, so that no name needs escaping in it."""
+    case, seed, model = moment.unit
+    position = [entry["id"] for entry in run["cases"]].index(case)
+    return f"#clip={position}.{run['seeds'].index(seed)}.{run['models'].index(model)}.-.{moment.time:.4f}"

@@ -1,0 +1,35 @@
+"""The run as strict JSON: everything the other formats show, and everything they leave out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from ipa_bench.report.view import ReportView, warnings
+
+#: Grows when a reader of an older report would misread a newer one.
+SCHEMA_VERSION = 1
+
+
+def render(view: ReportView) -> str:
+    """Strict JSON (no NaN, no Infinity); ``null`` is "unknown" and stands beside a reason."""
+    return json.dumps(as_dict(view), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def as_dict(view: ReportView) -> dict[str, Any]:
+    """The report as plain data."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run": asdict(view.header),
+        "leaderboard": {
+            "primary": view.leaderboard.primary,
+            "metrics": list(view.leaderboard.metrics),
+            "rows": [asdict(row) for row in view.leaderboard.rows],
+            "comparisons": [asdict(pair) for pair in view.leaderboard.comparisons],
+        },
+        "metrics": [asdict(info) for info in view.infos],
+        "floors": dict(view.floors),
+        "warnings": list(warnings(view)),
+        "videos": [asdict(record) for _, record in sorted(view.records.items())],
+    }

@@ -1,0 +1,133 @@
+"""The run as Markdown, for a pull request or a model card."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from ipa_bench.report.text import NOTHING, arrow, interval_text, number, plain
+from ipa_bench.report.view import ReportView, headline, metric_order, rank_text, warnings
+from ipa_bench.types import Interval, LeaderboardRow
+
+HEADLINE = 6
+_SPECIAL = re.compile(r"([\\`*_{}\[\]|#~$])")
+
+
+def render(view: ReportView) -> str:
+    """The whole report as GitHub-flavoured Markdown."""
+    parts = [
+        f"# {escape(view.header.name)}",
+        _intro(view),
+        *[f"> **Warning:** {escape(warning)}" for warning in warnings(view)],
+        "## Leaderboard",
+        _leaderboard(view),
+        "## Every metric",
+        _every_metric(view),
+        "## Paired differences",
+        _differences(view),
+        "## Metrics",
+        _glossary(view),
+        "## Run",
+        _run(view),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def escape(text: str) -> str:
+    """``text`` so that Markdown and the HTML inside it show it letter by letter."""
+    text = plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    # a name is not a link and calls nobody
+    text = _SPECIAL.sub(r"\\\1", text).replace("://", ":&#8203;//")
+    return re.sub(r"@(?=\w)", "@&#8203;", text)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int) -> str:
+    """A pipe table whose first ``left`` columns are text and whose others are numbers."""
+    rule = [":--" if column < left else "--:" for column in range(len(head))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, rule, *rows])
+
+
+def _intro(view: ReportView) -> str:
+    header = view.header
+    identities = len({case.identity or case.id for case in header.cases})
+    return (
+        f"{len(header.models)} models, {len(header.cases)} cases of {identities} identities, "
+        f"{len(header.seeds)} seeds. Each number is a mean over identities with its 95 % interval, and the videos "
+        f"scored of those expected. Models are ranked on {escape(view.leaderboard.primary)}; `=` marks models that it "
+        "does not tell apart, † a metric that the model was trained on (not evidence for it)."
+    )
+
+
+def _cell(row: LeaderboardRow, metric: str) -> str:
+    cell = row.cells.get(metric, Interval(None, None, None, 0, 0, 0))
+    mark = " †" if metric in row.trained_on else ""
+    return f"{interval_text(cell.mean, cell.low, cell.high)}{mark}<br>{cell.scored}/{cell.scored + cell.missing}"
+
+
+def _name(view: ReportView, metric: str) -> str:
+    info = view.info(metric)
+    return f"{escape(metric)} {arrow(info)}".rstrip() + (f" ({escape(info.unit)})" if info and info.unit else "")
+
+
+def _leaderboard(view: ReportView) -> str:
+    metrics = headline(view, HEADLINE)
+    head = ["rank", "model", *[_name(view, metric) for metric in metrics]]
+    rows = [
+        [rank_text(view, row), escape(row.model), *[_cell(row, metric) for metric in metrics]]
+        for row in view.leaderboard.rows
+    ]
+    return _table(head, rows, left=2) if rows else "No model has a record yet."
+
+
+def _every_metric(view: ReportView) -> str:
+    board = view.leaderboard
+    head = ["metric", "noise floor", *[escape(row.model) for row in board.rows]]
+    rows = [
+        [
+            _name(view, metric),
+            number(view.floors.get(metric), digits=2),
+            *[_cell(row, metric) for row in board.rows],
+        ]
+        for metric in metric_order(view)
+    ]
+    return _table(head, rows, left=1)
+
+
+def _differences(view: ReportView) -> str:
+    if not view.leaderboard.comparisons:
+        return "One model: nothing to compare."
+    head = ["model − baseline", "metric", "verdict", "why", "difference", "smallest visible", "p (Holm)", "pairs"]
+    rows = [
+        [
+            f"{escape(pair.model)} − {escape(pair.baseline)}",
+            escape(pair.metric),
+            f"**{pair.verdict}**" if pair.verdict != "unclear" else pair.verdict,
+            escape(pair.why) or NOTHING,
+            str(interval_text(pair.delta, pair.low, pair.high, sign=True)),
+            number(pair.mde, digits=2),
+            number(pair.p_holm, digits=2),
+            f"{pair.scored}/{pair.scored + pair.missing}",
+        ]
+        for pair in view.leaderboard.comparisons
+    ]
+    return _table(head, rows, left=4)
+
+
+def _glossary(view: ReportView) -> str:
+    head = ["metric", "unit", "better", "source", "blind spot"]
+    infos = [info for metric in metric_order(view) if (info := view.info(metric)) is not None]
+    rows = [[escape(i.id), escape(i.unit), i.better, escape(i.source), escape(i.blind_spot)] for i in infos]
+    return _table(head, rows, left=5)
+
+
+def _run(view: ReportView) -> str:
+    header = view.header
+    facts = {
+        "suite": header.suite_hash,
+        "created": header.created,
+        "ipa-bench": header.tool_version,
+        "seeds": ", ".join(str(seed) for seed in header.seeds),
+        **{f"model {model.name}": f"{model.kind}, {model.source}" for model in header.models},
+        **header.environment,
+    }
+    return _table(["", ""], [[escape(key), escape(value)] for key, value in facts.items()], left=2)

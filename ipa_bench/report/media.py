@@ -1,0 +1,201 @@
+"""Copies of the videos that every browser plays, and stills of the worst moments.
+
+H.264, yuv420p, constant frame rate, long side at most 640: whatever the run's videos are, a page can play three of
+them at once and step through them frame by frame. A copy is named after the content of its source, so that two
+reports of one run share it and a changed video gets a new one.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from PIL import Image
+
+from ipa_bench import video
+from ipa_bench.errors import Unscorable
+from ipa_bench.types import UInt8
+
+LONG_SIDE = 640
+#: A browser shows no more, and stepping through more than this is tedious.
+MAX_FPS = 60.0
+STILL_SIDE = 240
+
+Progress = Callable[[int, int], None]
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A playable copy in the media folder."""
+
+    name: str
+    width: int
+    height: int
+    fps: float
+
+
+@dataclass(frozen=True)
+class StillJob:
+    """One moment of several videos, side by side: what was asked for and what was made."""
+
+    out: Path
+    videos: tuple[Path, ...]
+    #: what to look at, x0, y0, x1, y1 in [0, 1] of width and height; None for the whole frame
+    box: tuple[float, float, float, float] | None
+    #: seconds from the first frame
+    time: float
+
+
+def make_copies(
+    sources: Iterable[Path], folder: Path, *, jobs: int, progress: Progress | None = None
+) -> dict[Path, Copy | str]:
+    """A :class:`Copy` for each source, or the reason why there is none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    work = [(source, folder) for source in dict.fromkeys(sources)]
+    return dict(zip((source for source, _ in work), _each(_copy, work, jobs, progress), strict=True))
+
+
+def make_stills(stills: Sequence[StillJob], *, jobs: int) -> list[str | None]:
+    """Write each still; the reason for each that could not be made, None for each that was."""
+    return [result if isinstance(result, str) else None for result in _each(_still, stills, jobs, None)]
+
+
+def _each(function: Callable[[T], R], work: Sequence[T], jobs: int, progress: Progress | None) -> list[R | str]:
+    """``function`` over ``work`` in order, in ``jobs`` processes; a failure is a reason, not the end."""
+    results: list[R | str] = [""] * len(work)
+    with _pool(min(jobs, len(work))) as submit:
+        futures = {submit(function, item): index for index, item in enumerate(work)}
+        for done, future in enumerate(as_completed(futures), 1):
+            try:
+                results[futures[future]] = future.result()
+            except Unscorable as problem:
+                results[futures[future]] = problem.reason
+            except Exception as problem:  # one unreadable video must not cost the report of the others
+                results[futures[future]] = f"{type(problem).__name__}: {problem}"
+            if progress is not None:
+                progress(done, len(work))
+    return results
+
+
+@contextmanager
+def _pool(jobs: int) -> Iterator[Callable[..., Future[Any]]]:
+    """Something that submits: to ``jobs`` fresh processes, or to this one where a single job needs no other."""
+    if jobs <= 1:
+        yield _at_once
+        return
+    # fork is unsafe beside the threads of torch and LiteRT
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            yield pool.submit
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # an interrupt does not wait for the videos that have not begun
+            raise
+
+
+def _at_once(function: Callable[[Any], Any], item: Any) -> Future[Any]:
+    future: Future[Any] = Future()
+    try:
+        future.set_result(function(item))
+    except Exception as problem:
+        future.set_exception(problem)
+    return future
+
+
+def _copy(work: tuple[Path, Path]) -> Copy:
+    source, folder = work
+    if not source.is_file():
+        raise Unscorable(f"{source.name}: no such file")
+    name = f"{video.file_sha256(source)[:32]}.mp4"
+    target = folder / name
+    if not target.exists():
+        _encode(source, target)  # appears whole or not at all
+    info = video.probe(target)
+    return Copy(name, info.width, info.height, float(info.fps))
+
+
+def _encode(source: Path, target: Path) -> None:
+    info = video.probe(source)
+    fps = min(float(info.fps), MAX_FPS)
+    frames = constant_rate(video.read_frames(source, size=_fitted(info.width, info.height)), fps)
+    video.encode(frames, target, fps, crf=20, preset="fast")
+
+
+def _fitted(width: int, height: int) -> tuple[int, int]:
+    """``(width, height)`` with even sides, the longer of them at most :data:`LONG_SIDE`."""
+    scale = min(1.0, LONG_SIDE / max(width, height))
+    return max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
+
+
+def constant_rate(frames: Iterable[video.Frame], fps: float) -> Iterator[UInt8]:
+    """Frame k is what a player shows at (k + ½) / fps: the last frame that began before."""
+    shown: UInt8 | None = None
+    count = 0
+    for frame in frames:
+        while shown is not None and (count + 0.5) / fps <= frame.time + 1e-9:
+            yield shown
+            count += 1
+        shown = frame.image
+    if shown is not None:
+        yield shown
+
+
+def _still(job: StillJob) -> None:
+    if job.out.exists():
+        return
+    parts = [_crop(_frame_at(path, job.time), job.box) for path in job.videos]
+    sheet = Image.new("RGB", (STILL_SIDE * len(parts) + 2 * (len(parts) - 1), STILL_SIDE), "white")
+    for index, part in enumerate(parts):
+        sheet.paste(part, (index * (STILL_SIDE + 2), 0))
+    with _atomic(job.out) as part_path:
+        sheet.save(part_path, format="JPEG", quality=86)
+
+
+def _frame_at(path: Path, time: float) -> UInt8:
+    """The frame on screen at ``time``; the last one of a video that ends earlier."""
+    found = None
+    for frame in video.read_frames(path):
+        if found is not None and frame.time > time + 1e-3:
+            break
+        found = frame.image
+    if found is None:
+        raise Unscorable(f"{path.name}: no frame decodes")
+    return found
+
+
+def _crop(image: UInt8, box: tuple[float, float, float, float] | None) -> Image.Image:
+    """A square of :data:`STILL_SIDE` pixels around ``box`` with room about it, or the whole frame with bars."""
+    height, width = image.shape[:2]
+    side, middle = float(max(width, height)), [width / 2, height / 2]
+    if box is not None:
+        x0, y0, x1, y1 = box[0] * width, box[1] * height, box[2] * width, box[3] * height
+        side = max(1.7 * (x1 - x0), 1.7 * (y1 - y0), min(width, height) / 4)
+        middle = [(x0 + x1) / 2, (y0 + y1) / 2]
+        for axis, length in enumerate((width, height)):  # inside the frame where it fits
+            middle[axis] = min(max(middle[axis], side / 2), length - side / 2) if side <= length else length / 2
+    edges = (middle[0] - side / 2, middle[1] - side / 2, middle[0] + side / 2, middle[1] + side / 2)
+    cut = Image.fromarray(image).crop(tuple(round(edge) for edge in edges))
+    return cut.resize((STILL_SIDE, STILL_SIDE), Image.Resampling.LANCZOS)
+
+
+@contextmanager
+def _atomic(target: Path) -> Iterator[Path]:
+    """A name to write under; it becomes ``target`` when all went well and goes away when not."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=target.suffix)
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        part.chmod(0o644)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)

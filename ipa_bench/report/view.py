@@ -1,0 +1,151 @@
+"""What a report is made from, and the few readings of it that every format shares."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from ipa_bench.store import Details, RunHeader, Unit, UnitRecord
+from ipa_bench.types import Comparison, Leaderboard, LeaderboardRow, MetricInfo, Score
+
+#: Metrics that say most in the least room, in this order, where the run has them.
+PREFERRED = ("hand.keypoint_error", "hand.pck10", "hand.recall", "hand.jitter", "rest.psnr")
+
+#: With fewer identities than this an interval is more a warning than a measurement.
+FEW_IDENTITIES = 5
+
+
+def no_details(unit: Unit) -> Details | None:
+    """The ``details`` of a run that kept none."""
+    return None
+
+
+@dataclass(frozen=True)
+class ReportView:
+    """A finished run, as the reports see it. Reports are pure functions of this (and of the videos it names)."""
+
+    header: RunHeader
+    leaderboard: Leaderboard
+    records: Mapping[Unit, UnitRecord]
+    infos: tuple[MetricInfo, ...]
+    #: metric id -> |difference| that a harmless re-encode makes
+    floors: Mapping[str, float] = field(default_factory=dict)
+    #: per-frame data of a unit, read when asked for; None where the run kept none
+    details: Callable[[Unit], Details | None] = no_details
+
+    def info(self, metric: str) -> MetricInfo | None:
+        """What is known about ``metric``; None for an id this version does not know."""
+        return next((info for info in self.infos if info.id == metric), None)
+
+    def units(self) -> Iterator[tuple[Unit, UnitRecord | None]]:
+        """Every video the run should have, in header order, with its record where there is one."""
+        for case in self.header.cases:
+            for seed in self.header.seeds:
+                for model in self.header.models:
+                    unit = (case.id, seed, model.name)
+                    yield unit, self.records.get(unit)
+
+    def scores(self) -> list[Score]:
+        """Every score, sorted by case, seed, model, metric."""
+        every = [score for record in self.records.values() for score in record.scores]
+        return sorted(every, key=lambda score: (score.case, score.seed, score.model, score.metric))
+
+
+def base_name(metric: str) -> str:
+    """``hand.pck10@1`` -> ``hand.pck10``."""
+    return metric.partition("@")[0]
+
+
+def headline(view: ReportView, limit: int) -> tuple[str, ...]:
+    """At most ``limit`` metric ids: the primary, then the preferred ones, then as the run lists them."""
+    listed = view.leaderboard.metrics
+    preferred = [metric for name in PREFERRED for metric in listed if base_name(metric) == name]
+    ordered = dict.fromkeys([view.leaderboard.primary, *preferred, *listed])
+    return tuple(ordered)[:limit]
+
+
+def metric_order(view: ReportView) -> tuple[str, ...]:
+    """Every metric of the leaderboard, the headline ones first."""
+    return headline(view, len(view.leaderboard.metrics) + 1)
+
+
+def primary_comparisons(view: ReportView) -> tuple[Comparison, ...]:
+    """The paired differences on the primary metric."""
+    return tuple(c for c in view.leaderboard.comparisons if c.metric == view.leaderboard.primary)
+
+
+def tied(view: ReportView, row: LeaderboardRow) -> bool:
+    """Whether another model shares this row's rank."""
+    return sum(other.rank == row.rank for other in view.leaderboard.rows) > 1
+
+
+def rank_text(view: ReportView, row: LeaderboardRow) -> str:
+    """``1``, or ``1=`` where models share the rank."""
+    return f"{row.rank}=" if tied(view, row) else str(row.rank)
+
+
+def inside_floor(comparison: Comparison) -> bool:
+    """Whether a harmless re-encode makes a difference at least as large."""
+    return comparison.delta is not None and comparison.floor is not None and abs(comparison.delta) <= comparison.floor
+
+
+def warnings(view: ReportView) -> tuple[str, ...]:
+    """What a reader must know before believing the table; each says what to do about it."""
+    found = [*_identity_warnings(view), *_missing_warnings(view), *_unscored_warnings(view)]
+    board = view.leaderboard
+    for row in board.rows:
+        if board.primary in row.trained_on:
+            found.append(
+                f"{row.model} was trained on {board.primary}, the primary metric: "
+                "the evidence for it is the other metrics."
+            )
+    for pair in primary_comparisons(view):
+        if inside_floor(pair):
+            found.append(
+                f"{pair.model} and {pair.baseline} differ on {board.primary} by less than a re-encode of the same "
+                "video does: they are not ranked against each other."
+            )
+    return tuple(found)
+
+
+def _identity_warnings(view: ReportView) -> Iterator[str]:
+    n = len({case.identity or case.id for case in view.header.cases})
+    if not view.leaderboard.rows:
+        yield "No model has a record yet: run the suite, then write the report again."
+    elif n < 2:
+        yield "One identity: no interval can be given. Add cases of other people."
+    elif n < FEW_IDENTITIES:
+        yield f"Only {n} identities: intervals are wide and only large differences show. Add cases of other people."
+
+
+def _missing_warnings(view: ReportView) -> Iterator[str]:
+    expected: Counter[str] = Counter()
+    missing: Counter[str] = Counter()
+    for (_, _, model), record in view.units():
+        expected[model] += 1
+        missing[model] += record is None or record.video is None
+    for model, count in missing.items():
+        if count:
+            yield (
+                f"{model}: {count} of {expected[model]} videos are missing. "
+                "Means are over the videos that exist; compare the paired differences instead."
+            )
+
+
+def _unscored_warnings(view: ReportView) -> Iterator[str]:
+    """Metrics without a single value, gathered by reason (absent weights silence several at once)."""
+    reasons: dict[str, Counter[str]] = {}
+    scored: set[str] = set()
+    for record in view.records.values():
+        for score in record.scores:
+            if score.reason is None:
+                scored.add(score.metric)
+            else:
+                reasons.setdefault(score.metric, Counter())[score.reason] += 1
+    silent: dict[str, list[str]] = {}
+    for metric in view.leaderboard.metrics:
+        if metric in reasons and metric not in scored:
+            silent.setdefault(reasons[metric].most_common(1)[0][0], []).append(metric)
+    for reason, metrics in silent.items():
+        yield f"Not scored on any video: {', '.join(metrics)} ({reason})."

@@ -1,0 +1,225 @@
+"""One number for "how good are the hands", and one call that gives it: ``Scorer().score(video, case)``.
+
+Nothing else in the project combines metrics. The parts are kept beside the total.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ipa_bench.errors import Unscorable
+from ipa_bench.metrics import METRICS, find_in, hand, motion
+from ipa_bench.metrics.align import HandPair, pair_hands
+from ipa_bench.metrics.base import Evidence, Measured, Metric, unknown
+from ipa_bench.metrics.hand import FINGERS, NO_HAND, joint_errors
+from ipa_bench.observers.look import Looker, at
+from ipa_bench.types import Case, HandTracks, MetricInfo, PixelStats, Video
+
+# Calibration of hand_quality@1. An error of TOLERANCE takes a part from 1 to 1/e. The re-encode of a real clip leaves
+# 0.005 to 0.02 in place, up to 0.2 in sharpness and motion; damage that a person notices at once exceeds 0.1, 0.7, 0.7.
+PLACE_TOLERANCE = 0.15
+SHARPNESS_TOLERANCE = 1.5
+MOTION_TOLERANCE = 1.0
+#: exponents of the weighted geometric mean: one bad part cannot be bought off by the others
+WEIGHTS = {"place": 0.6, "sharpness": 0.2, "motion": 0.2}
+#: a video that covers less than this share of the frames asked for is not scored
+MIN_COVERAGE = 0.9
+
+
+def place(evidence: Evidence) -> Measured:
+    """Part of hand_quality: mean over the driving hands of exp(-e / 0.15), 0 where the hand is missing; in [0, 1].
+
+    e is the mean of the hand's mean joint error and its worst finger's, in hand sizes.
+    """
+    pair = evidence.driving
+    if pair is None:
+        return unknown(evidence.no_driving)
+    if not pair.wanted.any():
+        return unknown(NO_HAND)
+    errors = joint_errors(pair.generated, pair.reference, pair.found, pair.size)
+    error = (errors.mean(axis=-1) + errors[..., FINGERS].mean(axis=-1).max(axis=-1)) / 2
+    quality = np.where(pair.found, np.exp(-error / PLACE_TOLERANCE), 0.0)
+    total = np.where(pair.wanted, quality, 0.0).sum(axis=1) / np.maximum(pair.wanted.sum(axis=1), 1)
+    series = np.where(pair.wanted.any(axis=1), total, np.nan)
+    return Measured(float(quality[pair.wanted].mean()), series=series)
+
+
+def sharp(evidence: Evidence) -> Measured:
+    """Part of hand_quality: exp(-hand.sharpness / 1.5), in [0, 1]; 0 where no hand is found to be judged."""
+    return _decay(hand.sharpness(evidence), SHARPNESS_TOLERANCE)
+
+
+def moving(evidence: Evidence) -> Measured:
+    """Part of hand_quality: exp(-(hand.speed + hand.jitter) / 2), in [0, 1]; none where the driving hand is still."""
+    speed, jitter = motion.speed(evidence), motion.jitter(evidence)
+    if speed.value is None or jitter.value is None:
+        return unknown(speed.reason or jitter.reason or "")
+    return Measured(float(np.exp(-(speed.value + jitter.value) / 2 / MOTION_TOLERANCE)))
+
+
+PARTS: dict[str, Callable[[Evidence], Measured]] = {"place": place, "sharpness": sharp, "motion": moving}
+
+
+def hand_quality(evidence: Evidence) -> Measured:
+    """Weighted geometric mean of the parts that have a value, ``place`` among them; in [0, 1], series of ``place``."""
+    first = place(evidence)
+    if first.value is None:
+        return first
+    total, weight = 0.0, 0.0
+    for name, part in PARTS.items():
+        measured = first if name == "place" else part(evidence)
+        if measured.value is not None:
+            total += WEIGHTS[name] * float(np.log(max(measured.value, 1e-6)))
+            weight += WEIGHTS[name]
+    return Measured(float(np.exp(total / weight)), series=first.series)
+
+
+def hand_quality_free(evidence: Evidence) -> Measured:
+    """Without a driving video: mean presence over all frames (0 where no hand is seen) times exp(-bone drift / 0.1).
+
+    A gate against missing and melting hands, not a judge of poses. A hand that hardly moves (less than 0.25 hand sizes
+    a second) has no value: rigid bones are no merit in a frozen hand.
+    """
+    tracks = evidence.hands
+    if not tracks.found.any():
+        return Measured(0.0, series=np.zeros(len(tracks.found)))
+    drift = hand.bone_drift(evidence)
+    if drift.value is None:
+        return unknown(drift.reason or "")
+    own = pair_hands(tracks, tracks)
+    if motion.mean_speed(own) < motion.STILL:
+        return unknown(f"the hand is still: less than {motion.STILL} hand sizes per second")
+    series = np.where(tracks.found, tracks.presence, 0.0).max(axis=1).astype(np.float64)
+    return Measured(float(series.mean() * np.exp(-drift.value / 0.1)), series=series * np.exp(-drift.value / 0.1))
+
+
+def _decay(measured: Measured, tolerance: float) -> Measured:
+    return measured if measured.value is None else Measured(float(np.exp(-measured.value / tolerance)))
+
+
+def _composite(name: str, blind_spot: str, measure: Callable[[Evidence], Measured], free: bool = False) -> Metric:
+    info = MetricInfo(
+        f"{name}@1", "0-1", "higher", "ipa-bench scorer", blind_spot, "free" if free else "driving", "video", True
+    )
+    return Metric(info, measure)
+
+
+QUALITY = _composite(
+    "hand_quality",
+    "an extra finger that leaves the others in place; texture other than sharpness; who the person is",
+    hand_quality,
+)
+#: every per-video metric of the project, in report order
+ALL: tuple[Metric, ...] = (
+    QUALITY,
+    _composite("hand_quality.place", "as hand.keypoint_error", place),
+    _composite("hand_quality.sharpness", "as hand.sharpness", sharp),
+    _composite("hand_quality.motion", "as hand.speed and hand.jitter", moving),
+    *METRICS,
+    _composite("hand_quality_free", "poses, finger counts, and whether a hand is due", hand_quality_free, True),
+)
+#: ids of what hand_quality is made of
+PART_IDS = tuple(m.info.id for m in ALL if m.info.id.startswith("hand_quality."))
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What is known about one video of a case."""
+
+    case: str
+    #: metric id -> value or reason, in report order
+    measured: Mapping[str, Measured]
+    #: what everything was computed from
+    evidence: Evidence
+    #: remarks that do not stop scoring ("frames do not have the driving video's shape")
+    notes: tuple[str, ...] = ()
+
+    def __getitem__(self, name: str) -> Measured:
+        """A metric by its id, with or without its version."""
+        for metric, measured in self.measured.items():
+            if name in (metric, metric.partition("@")[0]):
+                return measured
+        raise KeyError(name)
+
+    @property
+    def hand_quality(self) -> float | None:
+        """The composite, or None where it has a reason instead."""
+        return self["hand_quality"].value
+
+
+class Scorer:
+    """Scores videos. ``score`` is the one call that a trainer needs; instances are reusable and keep models loaded.
+
+    ``metrics`` limits what is computed (ids with or without version; all by default), ``threads`` is the number of
+    frames observed at a time, ``pixels=False`` leaves out the comparison of pixels, the slowest part.
+    """
+
+    def __init__(
+        self,
+        looker: Looker | None = None,
+        metrics: Sequence[str] = (),
+        *,
+        threads: int = 1,
+        pixels: bool = True,
+    ) -> None:
+        self.metrics = tuple(find(name) for name in metrics) or ALL
+        self.looker = looker or Looker(threads=threads)
+        self._pixels = pixels and any(m.info.needs == "ground_truth" for m in self.metrics)
+
+    def score(self, video: Path | Video, case: Case | None = None) -> Scores:
+        """Score a video of a case, or without one by the reference-free metrics. Raises Unscorable with the reason."""
+        evidence, notes = self.evidence(video, case)
+        measured = {metric.info.id: metric.measure(evidence) for metric in self.metrics}
+        return Scores(case.id if case else "", measured, evidence, notes)
+
+    def evidence(self, video: Path | Video, case: Case | None = None) -> tuple[Evidence, tuple[str, ...]]:
+        """Everything the metrics need, observed or from the cache, and remarks. Raises Unscorable."""
+        if case is None:
+            return Evidence(self.looker.hands(video)), ()
+        if case.ground_truth is not None and self._pixels:
+            hands, stats = self.looker.both(video, case.ground_truth)
+        else:
+            hands, stats = self.looker.hands(video), None
+        driving = self.looker.hands(case.driving)
+        notes = _check(hands, driving, case)
+        pair = pair_hands(hands, driving)
+        truth = pair
+        if case.ground_truth is not None and case.ground_truth != case.driving:
+            truth = pair_hands(hands, self.looker.hands(case.ground_truth))
+        return Evidence(hands, pair, truth, pixels=_paired(stats, truth)), notes
+
+
+def find(name: str) -> Metric:
+    """Any metric of :data:`ALL`, by its id with or without version. Raises UserError naming the nearest one."""
+    return find_in(ALL, name)
+
+
+def _paired(stats: PixelStats | None, pair: HandPair) -> PixelStats | None:
+    return None if stats is None else at(stats, pair.generated_index)
+
+
+def _check(hands: HandTracks, driving: HandTracks, case: Case) -> tuple[str, ...]:
+    """Is the video long enough to stand for its case? Remarks on its shape."""
+    wanted = min(case.frames / case.fps, _seconds(driving)) if case.frames and case.fps else None
+    if wanted is None and case.frames:
+        wanted = min(case.frames, len(driving.times)) / len(driving.times) * _seconds(driving)
+    if wanted is not None and _seconds(hands) < MIN_COVERAGE * wanted:
+        raise Unscorable(f"lasts {_seconds(hands):.2f} s of the {wanted:.2f} s that the case asks for")
+    notes = []
+    share = _seconds(hands) / _seconds(driving)
+    if wanted is None and share < MIN_COVERAGE:
+        notes.append(f"covers {share:.0%} of the driving video; only the shared frames are compared")
+    shapes = [width / height for width, height in (hands.size, driving.size)]
+    if abs(np.log(shapes[0] / shapes[1])) > 0.02:
+        ours, theirs = (f"{width}x{height}" for width, height in (hands.size, driving.size))
+        notes.append(f"its frames are {ours}, the driving video's {theirs}: stretched")
+    return tuple(notes)
+
+
+def _seconds(tracks: HandTracks) -> float:
+    step = float(np.median(np.diff(tracks.times))) if len(tracks.times) > 1 else 1.0
+    return float(tracks.times[-1]) + step

@@ -1,0 +1,46 @@
+"""One made-up run, written once, for every test of the reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ipa_bench.report import html
+from ipa_bench.report.view import ReportView
+from ipa_bench.store import UnitRecord
+from ipa_bench.types import Score
+from tests.browser import chromium
+from tests.report import build
+
+MISSING = ("wave_1", 0, "base")
+REASON = "no video: the generator stopped (out of memory)"
+
+
+@pytest.fixture(scope="session")
+def numbers(tmp_path_factory: pytest.TempPathFactory) -> ReportView:
+    """A run without videos: enough for every format but the page."""
+    view = build.make_run(tmp_path_factory.mktemp("numbers"), videos=False, trained_on={"tuned": ("hand.recall",)})
+    return without(view, MISSING)
+
+
+def without(view: ReportView, unit: tuple[str, int, str]) -> ReportView:
+    """``view`` with the video of ``unit`` missing."""
+    scores = tuple(Score(*unit, metric=info.id, reason=REASON) for info in view.infos)
+    return build.with_records(view, {**view.records, unit: UnitRecord(*unit, notes=("tried twice",), scores=scores)})
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[ReportView, Path]:
+    """A run with videos, one of them missing, and its page."""
+    folder = tmp_path_factory.mktemp("run")
+    view = without(build.make_run(folder, identities=3, trained_on={"tuned": ("hand.recall",)}), MISSING)
+    return view, html.write(view, folder, jobs=1)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    with chromium() as started:
+        yield started

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from ipa_bench.report.view import ReportView, headline, inside_floor, metric_order, primary_comparisons, warnings
+from tests.report import build
+
+
+def test_headline_metrics_begin_with_the_primary_then_the_preferred(numbers: ReportView) -> None:
+    board = replace(numbers.leaderboard, primary="rest.psnr@1")
+    view = replace(numbers, leaderboard=board)
+    assert headline(view, 3) == ("rest.psnr@1", "hand.keypoint_error@1", "hand.pck10@1")
+    assert sorted(metric_order(view)) == sorted(board.metrics)
+
+
+def test_a_metric_without_any_value_is_named_with_its_reason(numbers: ReportView) -> None:
+    (found,) = [text for text in warnings(numbers) if "frame.lpips@1" in text]
+    assert "ipa-bench weights fetch alexnet" in found
+
+
+def test_missing_videos_are_counted_per_model(numbers: ReportView) -> None:
+    assert [text for text in warnings(numbers) if "are missing" in text and "base: 1 of 6" in text]
+    assert not [text for text in warnings(numbers) if text.startswith("tuned: ")]
+
+
+def test_few_identities_are_warned_about_and_many_are_not(tmp_path: Path, numbers: ReportView) -> None:
+    for count, words in ((1, "One identity"), (3, "Only 3 identities")):
+        view = build.make_run(tmp_path / str(count), identities=count, videos=False)
+        assert any(words in text for text in warnings(view))
+    assert not any("identities:" in text for text in warnings(numbers))
+
+
+def test_a_model_trained_on_the_primary_metric_is_named(tmp_path: Path) -> None:
+    view = build.make_run(tmp_path, videos=False, trained_on={"tuned": ("hand.keypoint_error",)})
+    assert any(text.startswith("tuned was trained on hand.keypoint_error@1") for text in warnings(view))
+
+
+def test_a_difference_inside_the_floor_is_warned_about(tmp_path: Path) -> None:
+    twins = {"one": (25.0, 1.6, 0.05), "two": (25.0, 1.6, 0.0501)}
+    view = build.make_run(tmp_path, models=twins, videos=False)
+    view = build.with_records(replace(view, floors={"hand.keypoint_error@1": 10.0}))
+    assert inside_floor(primary_comparisons(view)[0])
+    assert any("less than a re-encode" in text for text in warnings(view))
+
+
+def test_a_run_without_records_says_what_to_do(numbers: ReportView) -> None:
+    empty = replace(numbers, records={}, leaderboard=replace(numbers.leaderboard, rows=(), comparisons=()))
+    assert any("run the suite" in text for text in warnings(empty))
