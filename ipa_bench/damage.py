@@ -53,18 +53,19 @@ DAMAGES: tuple[Damage, ...] = (
     Damage("lag", "temporal", (2, 4, 8), "frames late"),
     Damage("compression", "codec", (35, 41, 47), "H.264 CRF"),
 )
-#: harmless: what a score does between these and the original is its noise floor
-HARMLESS: tuple[Damage, ...] = (Damage("reencode", "codec", (17, 18, 20), "H.264 CRF"),)
+#: the undamaged clip as any video is stored; every damaged one is stored like it, so that only the damage differs
+CLEAN = Damage("clean", "codec", (18, 18, 18), "H.264 CRF")
+#: harmless: what a score does between these and the clean clip is its noise floor
+HARMLESS = Damage("reencode", "codec", (17, 19, 21), "H.264 CRF")
 
 
 def find(name: str) -> Damage:
     """A damage by name. Raises UserError naming those that exist."""
-    for damage in (*DAMAGES, *HARMLESS):
+    every = (*DAMAGES, HARMLESS, CLEAN)
+    for damage in every:
         if damage.name == name:
             return damage
-    raise UserError(
-        f"there is no damage called {name!r}", f"use one of {', '.join(d.name for d in (*DAMAGES, *HARMLESS))}"
-    )
+    raise UserError(f"there is no damage called {name!r}", f"use one of {', '.join(d.name for d in every)}")
 
 
 def damaged(
@@ -72,17 +73,30 @@ def damaged(
 ) -> Iterator[UInt8]:
     """The frames uint8 ``[H, W, 3]`` of a video with damage done to them, as many as there were.
 
-    ``tracks`` are the hands of the undamaged video. Codec damage holds the encoded clip in memory, nothing else holds
-    more than one frame.
+    ``tracks`` are the hands of the undamaged video. The codec is not part of it: see :func:`stored`.
     """
     level = damage.level(strength)
     if damage.kind == "codec":
-        yield from (frame.image for frame in video.read_bytes(video.encode_bytes(frames, fps, crf=int(level))))
+        yield from frames
     elif damage.kind == "temporal":
         yield from _shown(frames, shown_frames(damage.name, level, len(tracks.times), fps))
     else:
         for index, frame in enumerate(frames):
             yield damage_frame(frame, tracks, index, damage.name, level)
+
+
+def crf(damage: Damage, strength: Strength) -> int:
+    """The H.264 quality that a damaged clip is stored at."""
+    return int(damage.level(strength) if damage.kind == "codec" else CLEAN.levels[0])
+
+
+def stored(
+    frames: Iterable[UInt8], tracks: HandTracks, fps: float, damage: Damage, strength: Strength
+) -> Iterator[UInt8]:
+    """:func:`damaged` frames as they come out of the file that they are stored in, which is held in memory."""
+    result = damaged(frames, tracks, fps, damage, strength)
+    data = video.encode_bytes(result, fps, crf=crf(damage, strength), preset="veryfast")
+    yield from (frame.image for frame in video.read_bytes(data))
 
 
 def shown_frames(name: str, level: float, count: int, fps: float) -> list[int]:

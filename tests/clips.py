@@ -10,7 +10,11 @@ from typing import Any
 
 import av
 import numpy as np
+import pytest
+from av.stream import Disposition
 
+from ipa_bench import video
+from ipa_bench.errors import Unscorable
 from ipa_bench.types import UInt8
 
 RED, GREEN, BLUE, WHITE = (200, 40, 50), (30, 180, 60), (40, 50, 210), (230, 230, 230)
@@ -53,10 +57,14 @@ def write(
     options: dict[str, str] | None = None,
     muxer: dict[str, str] | None = None,
     format: str | None = None,
+    title: str = "",
+    hold: int = 1,
 ) -> Path:
-    """Write with any codec. ``stamps`` in ticks of 1/rate; ``colours`` = (matrix, range) code points, 2 and 0 unset."""
+    """Write with any codec. ``stamps`` in ticks of 1/rate; ``colours`` = (matrix, range) code points, 2 and 0 unset;
+    ``hold`` = ticks that the last frame is shown."""
     matrix, colour_range = colours
     with av.open(str(path), "w", format=format, options=muxer or {}) as output:
+        output.metadata["title"] = title
         stream: Any = output.add_stream(codec, rate=rate, options=options or {})
         for index, image in enumerate(frames):
             if index == 0:
@@ -68,15 +76,26 @@ def write(
             )
             picture.pts, picture.time_base = stamps[index] if stamps else index, 1 / Fraction(rate)
             output.mux(stream.encode(picture))
-        output.mux(stream.encode(None))
+        rest = stream.encode(None)
+        if hold > 1:
+            rest[-1].duration = hold
+        output.mux(rest)
     return path
 
 
-def write_audio(path: Path, seconds: float = 0.5) -> Path:
-    with av.open(str(path), "w") as output:
+def write_audio(path: Path, seconds: float = 0.5, *, cover: bool = False) -> Path:
+    """Silence; with ``cover`` also a picture, as music players attach it."""
+    with av.open(str(path), "w", format="mp4") as output:
         stream: Any = output.add_stream("aac", rate=48000)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, int(48000 * seconds)), np.float32), "fltp", "mono")
         frame.sample_rate = 48000
+        if cover:
+            picture: Any = output.add_stream("png")
+            picture.width, picture.height, picture.pix_fmt = 32, 32, "rgb24"
+            picture.disposition = Disposition.attached_pic.value
+            image = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+            image.pts = 0
+            output.mux(picture.encode(image))
         output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
     return path
@@ -102,3 +121,22 @@ def trim_by_edit_list(path: Path, start: int, length: int) -> None:
 
 def psnr(one: UInt8, two: UInt8) -> float:
     return float(10 * np.log10(255**2 / np.mean((one.astype(float) - two) ** 2)))
+
+
+def until_error(path: Path) -> tuple[int, str]:
+    """Frames read before the error, and its reason."""
+    read = 0
+    try:
+        for _ in video.read_frames(path, size=(16, 16)):
+            read += 1
+    except Unscorable as error:
+        return read, error.reason
+    pytest.fail(f"{path.name} reads whole")
+
+
+def reason(path: Path) -> str:
+    """Why the file cannot be scored: one line that names it."""
+    why = until_error(path)[1]
+    assert path.name in why
+    assert "\n" not in why
+    return why

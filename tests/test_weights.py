@@ -361,6 +361,7 @@ def test_task_bundle_holds_both_models_and_is_the_same_everywhere(
     assert bundles[0].read_bytes() == bundles[1].read_bytes()
     with zipfile.ZipFile(bundles[0]) as archive:
         assert [info.compress_type for info in archive.infolist()] == [zipfile.ZIP_STORED] * 2
+        assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
         assert archive.read("hand_detector.tflite") == hand_models["palm_detection_full"]
         assert archive.read("hand_landmarks_detector.tflite") == hand_models["hand_landmark_full"]
     bundles[1].write_bytes(b"cut off")

@@ -160,6 +160,28 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         _info(
+            "hand.lag@1",
+            "seconds",
+            "lower",
+            "ipa-bench: the shift at which the driving motion fits best",
+            "delays over 0.4 s; not defined for a hand that is still",
+            floor=True,
+        ),
+        motion.lag,
+    ),
+    Metric(
+        _info(
+            "hand.stall@1",
+            "share",
+            "lower",
+            "ipa-bench: frames in which the driving hand's pixels change and the generated hand's do not",
+            "slow drifting in place of movement; not defined for a hand that is still",
+            floor=True,
+        ),
+        motion.stall,
+    ),
+    Metric(
+        _info(
             "hand.sharpness@1",
             "|ln ratio|",
             "lower",

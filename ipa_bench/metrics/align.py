@@ -30,6 +30,9 @@ class HandPair:
     #: sharpness of either hand, 0 where there is none
     generated_sharpness: Float[ndarray, "T 2"]
     reference_sharpness: Float[ndarray, "T 2"]
+    #: change of either hand's pixels from the frame before, 0 where there is none
+    generated_change: Float[ndarray, "T 2"]
+    reference_change: Float[ndarray, "T 2"]
     #: hand size in px, see :func:`hand_sizes`
     size: Float[ndarray, " 2"]
     #: seconds of the shared frames
@@ -106,6 +109,8 @@ def pair_hands(generated: HandTracks, reference: HandTracks) -> HandPair:
         presence=np.where(found, generated.presence[gi][rows, order], 0.0).astype(np.float64),
         generated_sharpness=np.where(found, generated.sharpness[gi][rows, order], 0.0).astype(np.float64),
         reference_sharpness=np.where(wanted, reference.sharpness[ri], 0.0).astype(np.float64),
+        generated_change=np.where(found, generated.change[gi][rows, order], 0.0).astype(np.float64),
+        reference_change=np.where(wanted, reference.change[ri], 0.0).astype(np.float64),
         size=sizes,
         times=reference.times[ri],
         generated_index=gi,

@@ -24,10 +24,14 @@ class EvidenceMean(TorchMetric):
     def __init__(self, name: str) -> None:
         super().__init__()
         self._metric = find(name)
-        self.higher_is_better = self._metric.info.better == "higher"
         self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("scored", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("unscored", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    @property
+    def higher_is_better(self) -> bool:  # type: ignore[override]
+        """The metric's direction."""
+        return self._metric.info.better == "higher"
 
     def update(self, evidence: Evidence) -> None:
         """Take one video's evidence (:meth:`ipa_bench.scorer.Scorer.evidence`)."""

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from ipa_bench.metrics.align import HandPair, period
-from ipa_bench.metrics.base import Evidence, Measured, unknown
+from ipa_bench.metrics.base import Evidence, Measured, over_frames, unknown
 from ipa_bench.metrics.hand import MIN_FRAMES, NO_HAND
 
 #: a driving hand slower than this (hand sizes per second) moves no more than the estimator's own noise
@@ -18,6 +18,11 @@ STILL = 0.25
 #: what the estimator's noise adds to any speed and jerk, so that a frozen hand has a finite logarithm
 SPEED_FLOOR = 0.05
 JERK_FLOOR = 20.0
+#: seconds that a hand may be late before it is another movement
+MAX_LAG = 0.4
+BELIEVED = 0.875
+#: change of a hand that moves, in shares of its contrast
+LEAST_CHANGE = 0.02
 
 
 def differences(
@@ -57,6 +62,72 @@ def log_ratio(evidence: Evidence, order: int, floor: float) -> Measured:
     if ours is None or theirs is None:
         return unknown("no run of frames is long enough to take differences")
     return Measured(abs(float(np.log((ours + floor) / (theirs + floor)))))
+
+
+def stall(evidence: Evidence) -> Measured:
+    """Share of frames in which the driving hand's pixels change and the generated hand's do not, in [0, 1].
+
+    Pixels, not landmarks: a repeated frame is a repeated frame whatever the estimator's noise. A hand counts as stalled
+    where its change is less than a third of the driving hand's, and the driving hand as moving where its own is at
+    least half its mean and 0.02 of its contrast.
+    """
+    pair = evidence.driving
+    if pair is None:
+        return unknown(evidence.no_driving)
+    if not pair.wanted.any():
+        return unknown(NO_HAND)
+    steps = [np.diff(index) for index in (pair.generated_index, pair.reference_index)]
+    if any(len(step) and np.median(step) > 1 for step in steps):
+        return unknown("the frame rates differ: changes from frame to frame do not compare")
+    both = pair.found & pair.wanted
+    # The first frame of a video has no change, so neither has its partner.
+    both[0] = False
+    due = both & (pair.reference_change >= np.maximum(0.5 * _mean_where(pair.reference_change, both), LEAST_CHANGE))
+    if due.sum() < MIN_FRAMES or mean_speed(pair) < STILL:
+        return unknown(f"the driving hand moves in fewer than {MIN_FRAMES} frames in which both are seen")
+    return over_frames((pair.generated_change < pair.reference_change / 3).astype(np.float64), due, NO_HAND)
+
+
+def lag(evidence: Evidence) -> Measured:
+    """How late or early the generated hand is, in seconds, >= 0: the shift at which it fits the driving hand best.
+
+    Shifts of up to 0.4 s are tried, in frames; one other than 0 is believed where it lowers the mean joint error by an
+    eighth or more.
+    """
+    pair = evidence.driving
+    if pair is None:
+        return unknown(evidence.no_driving)
+    if not pair.wanted.any():
+        return unknown(NO_HAND)
+    if mean_speed(pair) < STILL:
+        return unknown(f"the driving hand is still: less than {STILL} hand sizes per second")
+    step = period(pair.times)
+    most = max(int(MAX_LAG / step), 1)
+    errors = {shift: error for shift in range(-most, most + 1) if (error := _shifted_error(pair, shift)) is not None}
+    if 0 not in errors:
+        return unknown(f"no hand is seen in both videos in {MIN_FRAMES} frames or more")
+    best = min(errors, key=lambda shift: (errors[shift], abs(shift)))
+    if errors[best] > BELIEVED * errors[0]:
+        best = 0
+    return Measured(abs(best) * step)
+
+
+def _shifted_error(pair: HandPair, shift: int) -> float | None:
+    """Mean joint error in hand sizes when the generated hand is taken ``shift`` frames later; None for few frames."""
+    count = len(pair.times) - abs(shift)
+    if count < MIN_FRAMES:
+        return None
+    ours, theirs = slice(max(shift, 0), max(shift, 0) + count), slice(max(-shift, 0), max(-shift, 0) + count)
+    both = pair.found[ours] & pair.wanted[theirs]
+    if both.sum() < MIN_FRAMES:
+        return None
+    distance = np.linalg.norm(pair.generated[ours] - pair.reference[theirs], axis=-1).mean(axis=-1) / pair.size
+    return float(distance[both].mean())
+
+
+def _mean_where(values: Float[ndarray, "T 2"], mask: Bool[ndarray, "T 2"]) -> Float[ndarray, " 2"]:
+    total = np.where(mask, values, 0.0).sum(axis=0)
+    return np.asarray(total / np.maximum(mask.sum(axis=0), 1))
 
 
 def speed(evidence: Evidence) -> Measured:

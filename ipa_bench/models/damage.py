@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ipa_bench import video
-from ipa_bench.damage import Strength, damaged, find
+from ipa_bench.damage import Strength, crf, damaged, find
 from ipa_bench.errors import Unscorable
 from ipa_bench.types import Case, HandTracks
 
@@ -43,15 +43,9 @@ class DamageModel:
         self.folder.mkdir(parents=True, exist_ok=True)
         # Another process may be writing the same clip: each writes its own, the last rename wins.
         mine = path.with_name(f"{path.stem}.{os.getpid()}.mp4")
-        # The codec's damage is the file itself; everything else is saved at a quality that adds nothing to see.
-        crf = int(damage.level(self.strength)) if damage.kind == "codec" else 17
         try:
-            video.encode(
-                frames if damage.kind == "codec" else damaged(frames, tracks, fps, damage, self.strength),
-                mine,
-                fps,
-                crf=crf,
-            )
+            result = damaged(frames, tracks, fps, damage, self.strength)
+            video.encode(result, mine, fps, crf=crf(damage, self.strength))
             mine.replace(path)
         finally:
             mine.unlink(missing_ok=True)

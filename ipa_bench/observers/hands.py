@@ -27,7 +27,7 @@ from ipa_bench.observers.body import (
     Body,
     BodyNet,
 )
-from ipa_bench.observers.crops import sharpness
+from ipa_bench.observers.crops import change, sharpness
 from ipa_bench.observers.detect import iou
 from ipa_bench.observers.litert import Roi
 from ipa_bench.observers.palm import MIN_PRESENCE, WRIST, Hand, HandNet
@@ -47,9 +47,13 @@ MIN_ZOOM = 2.5
 class _Nets(threading.local):
     """The nets of one thread, loaded when first used."""
 
-    def __init__(self, backend: str, tilt: float) -> None:
+    def __init__(self, backend: str, tilt: float, runtimes: list[mediapipe_tasks.TasksHands]) -> None:
         self.body = BodyNet()
+        #: of every thread, so that they can be closed
+        self.runtimes = runtimes
         self.tasks = mediapipe_tasks.TasksHands() if backend == "mediapipe" else None
+        if self.tasks:
+            runtimes.append(self.tasks)
         self.hands = HandNet(tilt)
 
     def find(self, image: Image.Image, wrists: Float32) -> list[Hand]:
@@ -71,8 +75,13 @@ class HandObserver:
             raise UserError(f"there is no hand observer called {backend!r}", f"use one of {', '.join(BACKENDS)}")
         #: goes into every observation, and so into the cache's keys
         self.id = mediapipe_tasks.runtime_id() if backend == "mediapipe" else OBSERVER_ID
-        self._nets = _Nets(backend, tilt)
+        self._nets = _Nets(backend, tilt, [])
         self._pool: Executor | None = ThreadPoolExecutor(threads, "hands") if threads > 1 else None
+
+    def close(self) -> None:
+        """Free what the backend holds; the observer is not used again."""
+        for runtime in self._nets.runtimes:
+            runtime.close()
 
     def start(self) -> HandSession:
         """Begin a video; push its frames, then ``finish``."""
@@ -94,7 +103,8 @@ class HandSession:
         self._waiting: list[Image.Image] = []
         self._body: Body | None = None
         self._hands: list[list[Hand]] = []
-        self._sharpness: list[list[float]] = []
+        self._crops: list[list[tuple[float, float]]] = []
+        self._before: Image.Image | None = None
         self._wrists: list[Float32] = []
         self._times: list[float] = []
         self._size = (0, 0)
@@ -114,7 +124,7 @@ class HandSession:
         if self._waiting:
             self._look(len(self._waiting))
         wrists = np.array(self._wrists, dtype=np.float32).reshape(-1, 2, 3)
-        return _tracks(self._hands, self._sharpness, wrists, self._times, self._size, self._observer, sha256)
+        return _tracks(self._hands, self._crops, wrists, self._times, self._size, self._observer, sha256)
 
     def _look(self, count: int) -> None:
         """Look at the first ``count`` waiting frames, with the bodies at both ends of them."""
@@ -122,18 +132,23 @@ class HandSession:
         span = max(len(self._waiting) - 1, 1)
         wrists = [wrists_between(self._body, ahead, i / span) for i in range(count)]
         images = self._waiting[:count]
+        before = [self._before, *images[:-1]]
         run = self._pool.map if self._pool else map
-        for hands, values in run(_frame, repeat(self._nets), images, wrists):
+        for hands, values in run(_frame, repeat(self._nets), images, before, wrists):
             self._hands.append(hands)
-            self._sharpness.append(values)
+            self._crops.append(values)
+        self._before = images[-1]
         self._wrists += wrists
         self._waiting = self._waiting[count:]
         self._body = ahead
 
 
-def _frame(nets: _Nets, image: Image.Image, wrists: Float32) -> tuple[list[Hand], list[float]]:
+def _frame(
+    nets: _Nets, image: Image.Image, before: Image.Image | None, wrists: Float32
+) -> tuple[list[Hand], list[tuple[float, float]]]:
+    """Hands of a frame, and sharpness and change of each."""
     hands = nets.find(image, wrists)
-    return hands, [sharpness(image, hand.landmarks) for hand in hands]
+    return hands, [(sharpness(image, h.landmarks), change(image, before, h.landmarks)) for h in hands]
 
 
 def find_hands(net: HandNet, image: Image.Image, wrists: Float32) -> list[Hand]:
@@ -187,7 +202,7 @@ def _box(landmarks: Float32) -> Float32:
 
 def _tracks(
     hands: list[list[Hand]],
-    energies: list[list[float]],
+    crops: list[list[tuple[float, float]]],
     wrists: Float32,
     times: list[float],
     size: tuple[int, int],
@@ -198,16 +213,16 @@ def _tracks(
     landmarks = np.zeros((count, 2, 21, 2), np.float32)
     world = np.zeros((count, 2, 21, 3), np.float32)
     presence = np.zeros((count, 2), np.float32)
-    energy = np.zeros((count, 2), np.float32)
+    seen = np.zeros((2, count, 2), np.float32)  # sharpness and change
     box = np.zeros((count, 2, 4), np.float32)
     found = np.zeros((count, 2), bool)
-    known = {id(hand): value for hand, value in zip(chain(*hands), chain(*energies), strict=True)}
+    known = {id(hand): value for hand, value in zip(chain(*hands), chain(*crops), strict=True)}
     for t, pair in enumerate(assign(hands, wrists, times)):
         for slot, hand in enumerate(pair):
             if hand is not None:
                 landmarks[t, slot], world[t, slot] = hand.landmarks, hand.world
-                presence[t, slot], energy[t, slot] = hand.presence, known[id(hand)]
+                presence[t, slot], seen[:, t, slot] = hand.presence, known[id(hand)]
                 box[t, slot], found[t, slot] = _box(hand.landmarks), True
     return HandTracks(
-        landmarks, world, presence, box, energy, found, np.array(times, np.float64), size, observer, sha256
+        landmarks, world, presence, box, seen[0], seen[1], found, np.array(times, np.float64), size, observer, sha256
     )

@@ -41,6 +41,10 @@ class Looker:
         self._observer = HandObserver(threads, backend)
         self._entries: dict[tuple[str, int, int], _Entry] = {}
 
+    def close(self) -> None:
+        """Free what the observer holds; the looker is not used again."""
+        self._observer.close()
+
     def hands(self, source: Path | Video) -> HandTracks:
         """The hands of a video. Raises Unscorable where it does not decode."""
         known = self._known(source)
@@ -143,7 +147,7 @@ def _pair_key(generated: HandTracks, truth: HandTracks) -> str:
 
 
 def _hand_arrays(tracks: HandTracks) -> dict[str, object]:
-    names = ("landmarks", "world", "presence", "box", "sharpness", "found")
+    names = ("landmarks", "world", "presence", "box", "sharpness", "change", "found")
     return {name: getattr(tracks, name) for name in names}
 
 

@@ -7,7 +7,6 @@ about 1 to 4 % of the hand.
 
 from __future__ import annotations
 
-import atexit
 from typing import Any
 
 import numpy as np
@@ -35,7 +34,7 @@ def _mediapipe() -> Any:
 
 
 class TasksHands:
-    """Finds up to two hands in an image. One instance per thread."""
+    """Finds up to two hands in an image. One instance per thread; close it."""
 
     def __init__(self) -> None:
         self._mediapipe = _mediapipe()
@@ -50,8 +49,6 @@ class TasksHands:
             raise UserError(
                 f"the official MediaPipe runtime does not start: {error}", "apt install libegl1 libgles2"
             ) from None
-        # Without it Python prints an error at exit.
-        atexit.register(self._landmarker.close)
 
     def find(self, image: Image.Image) -> list[Hand]:
         """Hands of an RGB image, as the runtime gives them."""
@@ -69,3 +66,7 @@ class TasksHands:
                 result.hand_landmarks, result.hand_world_landmarks, result.handedness, strict=True
             )
         ]
+
+    def close(self) -> None:
+        """Free the runtime; left open, it prints an error when Python exits."""
+        self._landmarker.close()

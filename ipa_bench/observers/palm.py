@@ -5,7 +5,7 @@ Models and constants are those of MediaPipe Hands (palm_detection_full, hand_lan
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -61,8 +61,7 @@ class HandNet:
         Where the first look says "no hand" without being sure, a second one on the region that the landmarks
         themselves span decides.
         """
-        roi = palm_roi(palm)
-        first = self._look(image, replace(roi, rotation=roi.rotation + self._tilt))
+        first = self._look(image, palm_roi(palm, self._tilt))
         if not DOUBTFUL < first.presence < MIN_PRESENCE:
             return first
         second = self._look(image, landmark_roi(first.landmarks))
@@ -76,9 +75,9 @@ class HandNet:
         return Hand(landmarks, world.reshape(21, 3) @ turn.T, float(presence.reshape(-1)[0]))
 
 
-def palm_roi(palm: Detection) -> Roi:
+def palm_roi(palm: Detection, tilt: float = 0.0) -> Roi:
     """Region for the landmark net: the middle finger points up, 2.6 palms wide, shifted half a palm up."""
-    rotation = upright(palm.keypoints[0], palm.keypoints[2])
+    rotation = upright(palm.keypoints[0], palm.keypoints[2]) + tilt
     width, height = palm.box[2] - palm.box[0], palm.box[3] - palm.box[1]
     x, y = (palm.box[:2] + palm.box[2:]) / 2
     return _shifted(float(x), float(y), float(width), float(height), rotation, up=0.5, scale=2.6)

@@ -38,6 +38,11 @@ INK = """(key) => {
   const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
   return pixels.filter((value, index) => index % 4 === 3 && value > 0).length;
 }"""
+SCRUB = """(frame) => {
+  const slider = document.getElementById("scrub");
+  slider.value = frame;
+  slider.dispatchEvent(new Event("input"));
+}"""
 READY = "(key) => document.getElementById('viewer').dataset.ready === key"
 
 
@@ -387,10 +392,7 @@ def test_every_panel_shows_the_frame_of_that_moment(browser: Any, tmp_path: Path
     with tab(browser) as found:
         open_page(found, page)
         for frame in (0, 1, 2, 17, 30, 31, 45, 59, 44, 7, 6):
-            found.page.evaluate(
-                "(n) => { const s = document.getElementById('scrub'); s.value = n; s.dispatchEvent(new Event('input')); }",
-                frame,
-            )
+            found.page.evaluate(SCRUB, frame)
             settle(found)
             # the third clip is half as fast and ends after frame 19
             expected = (frame, frame, min(frame // 2, 19))
@@ -433,10 +435,7 @@ def test_details_on_another_time_grid_are_found_by_time(browser: Any, tmp_path: 
     with tab(browser) as found:
         open_page(found, page, ready="0.0.0.null")
         for frame in (0, 1, 2, 9, 10, 19):
-            found.page.evaluate(
-                "(n) => { const s = document.getElementById('scrub'); s.value = n; s.dispatchEvent(new Event('input')); }",
-                frame,
-            )
+            found.page.evaluate(SCRUB, frame)
             settle(found)
             middle = found.page.evaluate(
                 """() => {
