@@ -53,7 +53,7 @@ def imap(
     waiting: deque[Future[R]] = deque()
     try:
         for item in items:
-            waiting.append(pool.submit(function, item))
+            waiting.append(pool.submit(_call, function, item))
             if len(waiting) > 2 * processes:
                 yield waiting.popleft().result()
         while waiting:
@@ -80,8 +80,20 @@ def _begin(start: Callable[..., None] | None, arguments: tuple[Any, ...]) -> Non
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()
     warnings.filterwarnings("ignore", category=RuntimeWarning, module="multiprocessing")
-    if start:
-        start(*arguments)
+    try:
+        if start:
+            start(*arguments)
+    except Exception as error:  # a pool whose workers cannot start says no more than that; the first item says why
+        _failed.append(error)
+
+
+_failed: list[Exception] = []
+
+
+def _call(function: Callable[[T], R], item: T) -> R:
+    if _failed:
+        raise _failed[0]
+    return function(item)
 
 
 def _follow_parent() -> None:

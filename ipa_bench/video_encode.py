@@ -22,6 +22,9 @@ PRESETS = (
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo",
 )  # fmt: skip
 
+#: With macroblock trees and B-frames, x264's AVX-512 code reads memory that nobody wrote: the same frames give another
+#: file now and then, and so other scores.
+X264_PARAMETERS = "mbtree=0"
 #: BT.709 in H.273, for matrix, primaries and transfer alike
 _BT709 = 1
 
@@ -55,7 +58,7 @@ def encode(
         raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
     if threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
-    options = {"crf": str(crf), "preset": preset}
+    options = {"crf": str(crf), "preset": preset, "x264-params": X264_PARAMETERS}
     partial = path.absolute().with_name(f".{uuid.uuid4().hex}.part")
     try:
         _write(_even(frames), partial, rate, options, threads)

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from ipa_bench import video
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +22,56 @@ def media() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real footage at {folder}; set IPA_BENCH_MEDIA to a folder that has it")
     return folder
+
+
+@dataclass(frozen=True)
+class Footage:
+    """Short real driving clips, and two systems' videos of them: ``fine`` compressed a little, ``poor`` a lot."""
+
+    clips: Path
+    fine: Path
+    poor: Path
+
+
+@pytest.fixture(scope="session")
+def footage(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Footage:
+    """Three clips of 24 frames at 320 pixels, cut from the real footage, of two identities."""
+    root = tmp_path_factory.mktemp("footage")
+    made = Footage(root / "clips", root / "fine", root / "poor")
+    cuts = {"anna__near": ("hand_640x360.mp4", 24), "anna__wide": ("hand_640x360.mp4", 48)}
+    cuts["bert__wave"] = ("gesture_1280x720.mp4", 60)
+    for folder in (made.clips, made.fine, made.poor):
+        folder.mkdir()
+    for name, (source, start) in cuts.items():
+        images = [f.image for i, f in enumerate(video.read_frames(media / source)) if start <= i < start + 24]
+        images = [video.resize(image, (320, 180)) for image in images]
+        for folder, crf in ((made.clips, 12), (made.fine, 22), (made.poor, 42)):
+            video.encode(images, folder / f"{name}.mp4", 25, crf=crf)
+    return made
+
+
+@pytest.fixture(scope="session")
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of observations for the whole test session, apart from the user's own; model files are shared with it."""
+    from ipa_bench import weights
+
+    folder = tmp_path_factory.mktemp("cache")
+    needed = ("palm_detection_full", "hand_landmark_full", "pose_detection", "pose_landmark_full")
+    for name in needed:
+        shutil.copy(weights.path(name), folder)
+    return folder
+
+
+Tool = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def tool(cache_folder: Path, tmp_path: Path) -> Tool:
+    """Run ``ipa-bench`` as a real process in an empty folder; ``environment`` adds variables."""
+
+    def run(*arguments: object, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "ipa_bench", *(str(a) for a in arguments)]
+        variables = {**os.environ, "IPA_BENCH_CACHE": str(cache_folder), "COLUMNS": "120", **(environment or {})}
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=variables, timeout=300)
+
+    return run

@@ -8,8 +8,9 @@ that the result does not depend on where a clip is cut; the body is looked at ev
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from itertools import chain, repeat
 
 import numpy as np
@@ -45,20 +46,31 @@ MIN_ZOOM = 2.5
 
 
 class _Nets(threading.local):
-    """The nets of one thread, loaded when first used."""
+    """The nets of one thread, loaded when first used: what is cached needs none."""
 
     def __init__(self, backend: str, tilt: float, runtimes: list[mediapipe_tasks.TasksHands]) -> None:
-        self.body = BodyNet()
+        self._backend, self._tilt = backend, tilt
         #: of every thread, so that they can be closed
         self.runtimes = runtimes
-        self.tasks = mediapipe_tasks.TasksHands() if backend == "mediapipe" else None
-        if self.tasks:
-            runtimes.append(self.tasks)
-        self.hands = HandNet(tilt)
+        self._find: Callable[[Image.Image, Float32], list[Hand]] | None = None
+        self._body: BodyNet | None = None
 
     def find(self, image: Image.Image, wrists: Float32) -> list[Hand]:
         """The hands of one image."""
-        return self.tasks.find(image) if self.tasks else find_hands(self.hands, image, wrists)
+        if self._find is None:
+            if self._backend == "mediapipe":
+                tasks = mediapipe_tasks.TasksHands()
+                self.runtimes.append(tasks)
+                self._find = lambda picture, _: tasks.find(picture)
+            else:
+                self._find = partial(find_hands, HandNet(self._tilt))
+        return self._find(image, wrists)
+
+    def body(self, image: Image.Image) -> Body | None:
+        """The body of one image."""
+        if self._body is None:
+            self._body = BodyNet()
+        return self._body(image)
 
 
 class HandObserver:

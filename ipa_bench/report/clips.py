@@ -37,6 +37,8 @@ class Moment:
     frame: int
     #: around the hand that is furthest off, in both videos, x0, y0, x1, y1 in [0, 1]; None where no hand was found
     box: Box | None
+    #: whether no hand was found where the driving video shows one
+    missed: bool = False
 
 
 def to_script(value: Any) -> str:
@@ -53,8 +55,11 @@ def data_name(unit: Unit) -> str:
 
 
 def located(text: str | None, folder: Path) -> Path | None:
-    """A run's path, which may be relative to the run folder."""
-    return None if not text else folder / text  # an absolute path stays what it is
+    """A run's path: absolute, relative to the run folder, or else to the working directory."""
+    if not text:
+        return None
+    inside = folder / text  # an absolute path stays what it is
+    return inside if inside.exists() else Path(text)
 
 
 def sources(view: ReportView, folder: Path) -> Iterator[Path]:
@@ -204,7 +209,9 @@ def _worst(unit: Unit, metric: str, sign: float, details: Details) -> Moment | N
     if values is None or not np.isfinite(values).any():
         return None
     frame = int(np.argmax(np.where(np.isfinite(values), sign * values, -np.inf)))
-    return Moment(unit, metric, float(values[frame]), float(details.times[frame]), frame, _focus(details, frame))
+    missed = details.driving_found is not None and bool((details.driving_found & ~details.generated_found)[frame].any())
+    box = _focus(details, frame)
+    return Moment(unit, metric, float(values[frame]), float(details.times[frame]), frame, box, missed)
 
 
 def _focus(details: Details, frame: int) -> Box | None:

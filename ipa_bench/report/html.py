@@ -35,7 +35,7 @@ from ipa_bench.store import write_atomic
 
 Progress = Callable[[int, int], None]
 
-SCRIPTS = ("table.js", "player.js", "overlay.js", "strips.js", "clip.js")
+SCRIPTS = ("table.js", "player.js", "overlay.js", "zoom.js", "strips.js", "clip.js")
 
 
 def write(view: ReportView, folder: Path, *, jobs: int, progress: Progress | None = None) -> Path:
@@ -115,6 +115,7 @@ def _gallery(
             "metric": moment.metric,
             "info": view.info(moment.metric),
             "frame": moment.frame,
+            "missed": moment.missed,
             "time": f"{moment.time:.2f}",
             "still": f"report/stills/{stills[moment.unit].out.name}"
             if moment.unit in stills and failed[moment.unit] is None
@@ -129,11 +130,12 @@ def _still(view: ReportView, folder: Path, copies: Mapping[Path, Copy | str], mo
     paths = [located(text, folder) for text in (case.driving, view.records[moment.unit].video)]
     found = [(path, copies.get(path)) for path in paths if path is not None]
     names = [copy.name for _, copy in found if isinstance(copy, Copy)]
-    if len(names) < 2:
+    if not names:
         return None
     digest = hashlib.sha256(repr((names, moment.box, moment.time)).encode()).hexdigest()
     out = folder / "report" / "stills" / f"{digest[:24]}.jpg"
-    return StillJob(out, tuple(path for path, _ in found), moment.box, moment.time)
+    playable = tuple(path for path, copy in found if isinstance(copy, Copy))
+    return StillJob(out, playable, moment.box, moment.time)
 
 
 def _link(view: ReportView, run: Mapping[str, Any], moment: Moment) -> str:

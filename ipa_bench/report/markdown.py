@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from ipa_bench.report.text import NOTHING, arrow, interval_text, number, plain
-from ipa_bench.report.view import ReportView, headline, metric_order, rank_text, warnings
+from ipa_bench.report.view import ReportView, headline, metric_order, rank_text, size_of_run, warnings
 from ipa_bench.types import Interval, LeaderboardRow
 
 HEADLINE = 6
@@ -48,11 +48,8 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int) -> str
 
 
 def _intro(view: ReportView) -> str:
-    header = view.header
-    identities = len({case.identity or case.id for case in header.cases})
     return (
-        f"{len(header.models)} models, {len(header.cases)} cases of {identities} identities, "
-        f"{len(header.seeds)} seeds. Each number is a mean over identities with its 95 % interval, and the videos "
+        f"{size_of_run(view)}. Each number is a mean over identities with its 95 % interval, and the videos "
         f"scored of those expected. Models are ranked on {escape(view.leaderboard.primary)}; `=` marks models that it "
         "does not tell apart, † a metric that the model was trained on (not evidence for it)."
     )

@@ -7,20 +7,19 @@ reports of one run share it and a changed video gets a new one.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from PIL import Image
 
-from ipa_bench import video
-from ipa_bench.errors import Unscorable
+from ipa_bench import pool, video
+from ipa_bench.errors import Unscorable, UserError
 from ipa_bench.types import UInt8
 
 LONG_SIDE = 640
@@ -60,60 +59,44 @@ def make_copies(
 ) -> dict[Path, Copy | str]:
     """A :class:`Copy` for each source, or the reason why there is none."""
     folder.mkdir(parents=True, exist_ok=True)
-    work = [(source, folder) for source in dict.fromkeys(sources)]
-    return dict(zip((source for source, _ in work), _each(_copy, work, jobs, progress), strict=True))
+    wanted = list(dict.fromkeys(sources))
+    results = _each(_copy, [(source, folder) for source in wanted], jobs, progress)
+    return dict(zip(wanted, results, strict=True))
 
 
 def make_stills(stills: Sequence[StillJob], *, jobs: int) -> list[str | None]:
     """Write each still; the reason for each that could not be made, None for each that was."""
-    return [result if isinstance(result, str) else None for result in _each(_still, stills, jobs, None)]
+    return _each(_still, stills, jobs, None)
 
 
-def _each(function: Callable[[T], R], work: Sequence[T], jobs: int, progress: Progress | None) -> list[R | str]:
+def _each(function: Callable[[T], R | str], work: Sequence[T], jobs: int, progress: Progress | None) -> list[R | str]:
     """``function`` over ``work`` in order, in ``jobs`` processes; a failure is a reason, not the end."""
-    results: list[R | str] = [""] * len(work)
-    with _pool(min(jobs, len(work))) as submit:
-        futures = {submit(function, item): index for index, item in enumerate(work)}
-        for done, future in enumerate(as_completed(futures), 1):
-            try:
-                results[futures[future]] = future.result()
-            except Unscorable as problem:
-                results[futures[future]] = problem.reason
-            except Exception as problem:  # one unreadable video must not cost the report of the others
-                results[futures[future]] = f"{type(problem).__name__}: {problem}"
+    results: list[R | str] = []
+    try:
+        for result in pool.imap(partial(_or_reason, function), work, min(jobs, len(work))):
+            results.append(result)
             if progress is not None:
-                progress(done, len(work))
+                progress(len(results), len(work))
+    except UserError as problem:  # a killed worker takes the copies with it, but not the numbers
+        results += [problem.problem] * (len(work) - len(results))
     return results
 
 
-@contextmanager
-def _pool(jobs: int) -> Iterator[Callable[..., Future[Any]]]:
-    """Something that submits: to ``jobs`` fresh processes, or to this one where a single job needs no other."""
-    if jobs <= 1:
-        yield _at_once
-        return
-    # fork is unsafe beside the threads of torch and LiteRT
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            yield pool.submit
-        except BaseException:
-            pool.shutdown(cancel_futures=True)  # an interrupt does not wait for the videos that have not begun
-            raise
-
-
-def _at_once(function: Callable[[Any], Any], item: Any) -> Future[Any]:
-    future: Future[Any] = Future()
+def _or_reason(function: Callable[[T], R | str], item: T) -> R | str:
     try:
-        future.set_result(function(item))
-    except Exception as problem:
-        future.set_exception(problem)
-    return future
+        return function(item)
+    except Unscorable as problem:
+        return problem.reason
+    except UserError as problem:
+        return problem.problem
+    except Exception as problem:  # one odd video must not cost the report of the others
+        return f"{type(problem).__name__}: {problem}"
 
 
-def _copy(work: tuple[Path, Path]) -> Copy:
+def _copy(work: tuple[Path, Path]) -> Copy | str:
     source, folder = work
     if not source.is_file():
-        raise Unscorable(f"{source.name}: no such file")
+        return f"{source.name}: no such file"
     name = f"{video.file_sha256(source)[:32]}.mp4"
     target = folder / name
     if not target.exists():
@@ -126,7 +109,7 @@ def _encode(source: Path, target: Path) -> None:
     info = video.probe(source)
     fps = min(float(info.fps), MAX_FPS)
     frames = constant_rate(video.read_frames(source, size=_fitted(info.width, info.height)), fps)
-    video.encode(frames, target, fps, crf=20, preset="fast")
+    video.encode(frames, target, fps, crf=20, preset="veryfast")
 
 
 def _fitted(width: int, height: int) -> tuple[int, int]:
@@ -136,27 +119,31 @@ def _fitted(width: int, height: int) -> tuple[int, int]:
 
 
 def constant_rate(frames: Iterable[video.Frame], fps: float) -> Iterator[UInt8]:
-    """Frame k is what a player shows at (k + ½) / fps: the last frame that began before."""
-    shown: UInt8 | None = None
-    count = 0
+    """Frame k is what a player shows at (k + ½) / fps: the last frame that began before. The last one lasts as long
+    as the one before it did."""
+    shown: video.Frame | None = None
+    count, step = 0, 1 / fps
     for frame in frames:
         while shown is not None and (count + 0.5) / fps <= frame.time + 1e-9:
-            yield shown
+            yield shown.image
             count += 1
-        shown = frame.image
-    if shown is not None:
-        yield shown
+        step = step if shown is None else frame.time - shown.time
+        shown = frame
+    while shown is not None and (count == 0 or (count + 0.5) / fps < shown.time + step - 1e-9):
+        yield shown.image
+        count += 1
 
 
-def _still(job: StillJob) -> None:
+def _still(job: StillJob) -> str | None:
     if job.out.exists():
-        return
+        return None
     parts = [_crop(_frame_at(path, job.time), job.box) for path in job.videos]
     sheet = Image.new("RGB", (STILL_SIDE * len(parts) + 2 * (len(parts) - 1), STILL_SIDE), "white")
     for index, part in enumerate(parts):
         sheet.paste(part, (index * (STILL_SIDE + 2), 0))
     with _atomic(job.out) as part_path:
         sheet.save(part_path, format="JPEG", quality=86)
+    return None
 
 
 def _frame_at(path: Path, time: float) -> UInt8:
@@ -176,13 +163,15 @@ def _crop(image: UInt8, box: tuple[float, float, float, float] | None) -> Image.
     height, width = image.shape[:2]
     side, middle = float(max(width, height)), [width / 2, height / 2]
     if box is not None:
-        x0, y0, x1, y1 = box[0] * width, box[1] * height, box[2] * width, box[3] * height
-        side = max(1.7 * (x1 - x0), 1.7 * (y1 - y0), min(width, height) / 4)
+        shares = [min(max(share, 0.0), 1.0) for share in box]  # joints may lie outside the frame
+        x0, y0, x1, y1 = (share * length for share, length in zip(shares, (width, height) * 2, strict=True))
+        hand = max(x1 - x0, y1 - y0)
+        side = max(min(1.7 * hand, min(width, height)), hand, min(width, height) / 4)
         middle = [(x0 + x1) / 2, (y0 + y1) / 2]
         for axis, length in enumerate((width, height)):  # inside the frame where it fits
             middle[axis] = min(max(middle[axis], side / 2), length - side / 2) if side <= length else length / 2
-    edges = (middle[0] - side / 2, middle[1] - side / 2, middle[0] + side / 2, middle[1] + side / 2)
-    cut = Image.fromarray(image).crop(tuple(round(edge) for edge in edges))
+    left, top = (round(centre - side / 2) for centre in middle)
+    cut = Image.fromarray(image).crop((left, top, left + int(side), top + int(side)))
     return cut.resize((STILL_SIDE, STILL_SIDE), Image.Resampling.LANCZOS)
 
 

@@ -76,6 +76,7 @@ class PairRow:
 
     pair: int
     metric: str
+    name: str
     arrow: str
     unit: str
     primary: bool
@@ -207,6 +208,7 @@ def _pair_row(view: ReportView, pair: Comparison, position: int) -> PairRow:
     return PairRow(
         pair=position,
         metric=pair.metric,
+        name=base_name(pair.metric),
         arrow=arrow(info),
         unit=info.unit if info else "",
         primary=pair.metric == view.leaderboard.primary,

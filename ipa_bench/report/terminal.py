@@ -10,7 +10,15 @@ from rich.table import Table
 from rich.text import Text
 
 from ipa_bench.report.text import NOTHING, arrow, interval_text, number, plain
-from ipa_bench.report.view import ReportView, base_name, headline, primary_comparisons, rank_text, warnings
+from ipa_bench.report.view import (
+    ReportView,
+    base_name,
+    headline,
+    primary_comparisons,
+    rank_text,
+    size_of_run,
+    warnings,
+)
 from ipa_bench.types import Comparison, Interval, LeaderboardRow
 
 VERDICT_STYLES = {"better": "bold green", "worse": "bold red", "unclear": "yellow"}
@@ -29,14 +37,8 @@ class TerminalReport:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Title, leaderboard, paired differences, warnings."""
         view, ascii_only = self.view, options.ascii_only
-        header = view.header
-        identities = len({case.identity or case.id for case in header.cases})
-        yield Text(plain(header.name), style="bold")
-        yield Text(
-            f"{len(header.models)} models, {len(header.cases)} cases of {identities} identities, "
-            f"{len(header.seeds)} seeds; mean [95 % interval over identities]",
-            style="dim",
-        )
+        yield Text(plain(view.header.name), style="bold")
+        yield Text(f"{size_of_run(view)}; mean [95 % interval over identities]", style="dim")
         if view.leaderboard.rows:
             metrics = headline(view, _room(view, options.max_width))
             yield _leaderboard(view, metrics, ascii_only)

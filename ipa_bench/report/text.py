@@ -29,13 +29,14 @@ class IntervalText:
 
 
 def interval_text(mean: float | None, low: float | None, high: float | None, *, sign: bool = False) -> IntervalText:
-    """Two significant digits of the half-width decide the decimals; without an interval, four of the mean do."""
+    """Two significant digits of the half-width decide the decimals (one more where they would leave the mean with one);
+    without an interval, four of the mean do."""
     if mean is None:
         return IntervalText(NOTHING, "", "")
     if low is None or high is None:
         return IntervalText(number(mean, sign=sign), "", "")
     half = (high - low) / 2
-    digits = _decimals(half, 2) if half > 0 else _decimals(mean, 4)
+    digits = min(max(_decimals(half, 2), _decimals(mean, 2)), _decimals(half, 3)) if half > 0 else _decimals(mean, 4)
     return IntervalText(_fixed(mean, digits, sign), _fixed(low, digits, sign), _fixed(high, digits, sign))
 
 

@@ -58,11 +58,13 @@ def base_name(metric: str) -> str:
 
 
 def headline(view: ReportView, limit: int) -> tuple[str, ...]:
-    """At most ``limit`` metric ids: the primary, then the preferred ones, then as the run lists them."""
-    listed = view.leaderboard.metrics
-    preferred = [metric for name in PREFERRED for metric in listed if base_name(metric) == name]
-    ordered = dict.fromkeys([view.leaderboard.primary, *preferred, *listed])
-    return tuple(ordered)[:limit]
+    """At most ``limit`` metric ids: the primary, then the preferred ones, then as the run lists them; those without a
+    single value last."""
+    board = view.leaderboard
+    preferred = [metric for name in PREFERRED for metric in board.metrics if base_name(metric) == name]
+    valued = {metric for row in board.rows for metric, cell in row.cells.items() if cell.mean is not None}
+    known = [metric for metric in [*preferred, *board.metrics] if metric in valued]
+    return tuple(dict.fromkeys([board.primary, *known, *preferred, *board.metrics]))[:limit]
 
 
 def metric_order(view: ReportView) -> tuple[str, ...]:
@@ -78,6 +80,20 @@ def primary_comparisons(view: ReportView) -> tuple[Comparison, ...]:
 def tied(view: ReportView, row: LeaderboardRow) -> bool:
     """Whether another model shares this row's rank."""
     return sum(other.rank == row.rank for other in view.leaderboard.rows) > 1
+
+
+def size_of_run(view: ReportView) -> str:
+    """``3 models, 6 cases of 2 identities, 1 seed``."""
+    header = view.header
+    identities = len({case.identity or case.id for case in header.cases})
+    return (
+        f"{_count(len(header.models), 'model')}, {_count(len(header.cases), 'case')} of "
+        f"{_count(identities, 'identity', 'identities')}, {_count(len(header.seeds), 'seed')}"
+    )
+
+
+def _count(n: int, one: str, many: str = "") -> str:
+    return f"{n} {one if n == 1 else many or one + 's'}"
 
 
 def rank_text(view: ReportView, row: LeaderboardRow) -> str:

@@ -12,8 +12,9 @@ from ipa_bench.report import html
 from ipa_bench.report.view import ReportView
 from ipa_bench.store import UnitRecord
 from ipa_bench.types import Score
-from tests.browser import chromium
+from tests.browser import Tab, chromium, tab
 from tests.report import build
+from tests.report.pages import open_page
 
 MISSING = ("wave_1", 0, "base")
 REASON = "no video: the generator stopped (out of memory)"
@@ -44,3 +45,14 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[ReportView, Path]
 def browser() -> Iterator[Any]:
     with chromium() as started:
         yield started
+
+
+@pytest.fixture
+def opened(browser: Any, written: tuple[ReportView, Path]) -> Iterator[Tab]:
+    """The page; on the way out, that it had no troubles and asked for nothing but its own files."""
+    with tab(browser) as found:
+        open_page(found, written[1])
+        yield found
+        assert found.trouble == []
+        folder = written[1].parent.as_uri()
+        assert [url for url in found.requests if not url.startswith((folder, "data:,"))] == []

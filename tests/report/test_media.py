@@ -89,6 +89,13 @@ def test_a_variable_rate_becomes_constant_by_holding_frames() -> None:
     assert held == [20, 24, 24, 24, 24, 28, 32]
 
 
+def test_the_last_frame_lasts_as_long_as_the_one_before() -> None:
+    slow = [video.Frame(image, time) for image, time in zip(frames(3), (0.0, 0.3, 0.6), strict=True)]
+    assert [int(image[0, 0, 0]) for image in constant_rate(slow, 10)] == [20] * 3 + [24] * 3 + [28] * 3
+    assert len(list(constant_rate([video.Frame(frames(1)[0], 0.0)], 10))) == 1
+    assert list(constant_rate([], 10)) == []
+
+
 def test_a_faster_video_drops_frames() -> None:
     shown = [video.Frame(image, index / 50) for index, image in enumerate(frames(10))]
     assert [int(image[0, 0, 0]) for image in constant_rate(shown, 25)] == [20, 28, 36, 44, 52]

@@ -13,6 +13,8 @@ def test_the_width_of_the_interval_decides_the_decimals() -> None:
     assert str(interval_text(0.123456, 0.1, 0.147)) == "0.123 [0.100, 0.147]"
     assert str(interval_text(31.0042, 30.5, 31.5)) == "31.00 [30.50, 31.50]"
     assert str(interval_text(3704.2, 3000.0, 4400.0)) == "3704 [3000, 4400]"
+    assert str(interval_text(0.312, -1.7, 2.3)) == "0.31 [-1.70, 2.30]"
+    assert str(interval_text(0.0012, -1.7, 2.3)) == "0.00 [-1.70, 2.30]"
     assert str(interval_text(-0.02, -0.03, -0.01, sign=True)) == "-0.020 [-0.030, -0.010]"
 
 

@@ -40,7 +40,7 @@
     player.seek(time);
   });
   const player = new Player(order.map((key) => panels[key].video), {
-    onTick: showClock,
+    onTick: () => { showClock(); follow(); },
     onState: showState,
     onFrame: (video) => order.map((key) => panels[key]).find((panel) => panel.video === video).overlay.draw(),
   });
@@ -88,6 +88,7 @@
     if (state.c !== c || state.s !== s || state.a !== a || state.b !== b) return; // the reader has moved on
     shownData = { a: dataA, b: dataB };
     showOverlays();
+    showZoom();
     showStrips();
     showScores();
     showNotes(units);
@@ -109,6 +110,25 @@
     const any = Boolean(shownData.a?.frames || shownData.b?.frames);
     get("show-hands").disabled = !any;
     get("show-driving").disabled = !frames;
+  }
+
+  /* ---- the camera ---- */
+  const zoom = new Zoom();
+  function showZoom() {
+    const frames = [shownData.a?.frames, shownData.b?.frames].find(Boolean);
+    if (get("zoom").checked && frames) zoom.set(frames.times, frames.driving ?? frames.generated);
+    else zoom.clear();
+    get("zoom").disabled = !frames;
+    for (const key of order) {
+      panels[key].overlay.scale = zoom.scale;
+      panels[key].overlay.draw();
+    }
+    follow();
+  }
+
+  function follow() {
+    const transform = zoom.at(player.time);
+    for (const key of order) panels[key].stage.querySelector(".frame").style.transform = transform;
   }
 
   function showStrips() {
@@ -261,6 +281,7 @@
   pick("loop", () => { player.loop = get("loop").checked; });
   pick("show-hands", showOverlays);
   pick("show-driving", showOverlays);
+  pick("zoom", showZoom);
   get("previous-case").addEventListener("click", () => moveCase(-1));
   get("next-case").addEventListener("click", () => moveCase(1));
   get("play").addEventListener("click", () => player.toggle());

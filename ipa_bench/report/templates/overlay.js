@@ -13,6 +13,7 @@ class Overlay {
     this.canvas = canvas;
     this.video = video;
     this.times = [];
+    this.scale = 1; // how much the panel is magnified
     this.layers = []; // each {hands, driving}: per frame [left, right], 42 whole numbers or null
     new ResizeObserver(() => this.draw()).observe(canvas);
   }
@@ -38,14 +39,14 @@ class Overlay {
 
   draw() {
     const { canvas } = this;
-    const ratio = window.devicePixelRatio || 1;
+    const ratio = (window.devicePixelRatio || 1) * this.scale;
     const [width, height] = [Math.round(canvas.clientWidth * ratio), Math.round(canvas.clientHeight * ratio)];
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
     const context = canvas.getContext("2d");
     context.clearRect(0, 0, width, height);
     const index = this.index;
     if (index < 0 || !width) return;
-    const pen = Math.max(1.4, width / 260);
+    const pen = Math.max(1.4, width / this.scale / 260) * Math.sqrt(this.scale);
     for (const { hands, driving } of this.layers) {
       (hands[index] ?? []).forEach((hand, slot) => {
         if (hand) this.hand(context, hand, driving ? DRIVING_COLOUR : HAND_COLOURS[slot], pen, driving);

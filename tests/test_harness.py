@@ -1,0 +1,172 @@
+"""The whole loop on real footage: same numbers for any jobs, order, and after kill -9."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ipa_bench import harness
+from ipa_bench.store import RunStore
+from ipa_bench.suite import Suite, suite_from_folders
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(cache_folder, monkeypatch):
+    monkeypatch.setenv("IPA_BENCH_CACHE", str(cache_folder))
+
+
+@pytest.fixture
+def suite(footage):
+    return suite_from_folders(footage.clips, [("fine", footage.fine), ("poor", footage.poor)])
+
+
+def numbers(store):
+    return [(s.unit, s.metric, s.value, s.reason) for s in store.scores()]
+
+
+def test_the_better_system_wins_and_a_second_run_has_nothing_to_do(suite, tmp_path):
+    store = harness.run(suite, tmp_path / "run", jobs=1)
+    board = harness.view(store).leaderboard
+    assert board.primary == "hand_quality@1"
+    means = {row.model: row.cells["hand_quality@1"].mean for row in board.rows}
+    assert means["fine"] > means["poor"]
+    assert board.rows[0].model == "fine"
+    assert {row.cells["hand_quality@1"].scored for row in board.rows} == {3}
+    seen = []
+    again = harness.run(suite, tmp_path / "run", jobs=1, progress=lambda *event: seen.append(event))
+    assert numbers(again) == numbers(store)
+    assert [event for event in seen if event[2]] == []
+
+
+def test_one_and_two_jobs_and_any_order_of_cases_give_the_same_numbers(suite, tmp_path, cache_folder, monkeypatch):
+    one = harness.run(suite, tmp_path / "one", jobs=1)
+    cold = tmp_path / "cache"  # or the second run would be served what the first one saw
+    cold.mkdir()
+    for model in cache_folder.glob("*.tflite"):
+        shutil.copy(model, cold)
+    monkeypatch.setenv("IPA_BENCH_CACHE", str(cold))
+    turned = Suite(suite.name, suite.cases[::-1], suite.models[::-1], suite.seeds, suite.primary)
+    two = harness.run(turned, tmp_path / "two", jobs=2)
+    assert numbers(one) == numbers(two)
+    assert one.header.suite_hash == two.header.suite_hash
+
+
+def test_a_lifted_limit_goes_on(suite, tmp_path):
+    part = harness.run(suite.limit(1), tmp_path / "run", jobs=1)
+    assert {unit[0] for unit in part.records()} == {suite.cases[0].id}
+    whole = harness.run(suite, tmp_path / "run", jobs=1)
+    fresh = harness.run(suite, tmp_path / "fresh", jobs=1)
+    kept = [n for n in numbers(whole) if n[0][2] != harness.FLOOR_MODEL]
+    assert kept == [n for n in numbers(fresh) if n[0][2] != harness.FLOOR_MODEL]
+
+
+def test_missing_and_broken_videos_are_reasons_and_are_tried_again(suite, footage, tmp_path):
+    folder = tmp_path / "some"
+    shutil.copytree(footage.fine, folder)
+    whole = (folder / "anna__near.mp4").read_bytes()
+    (folder / "anna__near.mp4").write_bytes(whole[: len(whole) * 2 // 3])
+    (folder / "anna__wide.mp4").unlink()
+    partial = suite_from_folders(footage.clips, [("some", folder)])
+    scores = {s.unit[0]: s for s in harness.run(partial, tmp_path / "run", jobs=1).scores() if s.model == "some"}
+    assert "truncated" in scores["anna__near"].reason or "decode" in scores["anna__near"].reason
+    assert scores["anna__wide"].reason == "no video named anna__wide in some"
+    assert scores["bert__wave"].reason is None
+    board = harness.view(RunStore.load(tmp_path / "run")).leaderboard
+    assert (board.rows[0].cells["hand_quality@1"].scored, board.rows[0].cells["hand_quality@1"].missing) == (1, 2)
+    # mended, the next run takes them up
+    for name in ("anna__near.mp4", "anna__wide.mp4"):
+        shutil.copy(footage.fine / name, folder / name)
+    mended = harness.run(partial, tmp_path / "run", jobs=1)
+    assert all(s.reason is None for s in mended.scores() if s.model == "some" and s.metric == "hand_quality@1")
+
+
+def test_a_video_that_was_made_anew_is_scored_anew(footage, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(footage.fine, folder)
+    suite = suite_from_folders(footage.clips, [("model", folder)])
+    before = harness.run(suite, tmp_path / "run", jobs=1)
+    old = {u: r.sha256 for u, r in before.records().items()}
+    time.sleep(0.02)
+    (folder / "bert__wave.mp4").write_bytes((footage.poor / "bert__wave.mp4").read_bytes())
+    after = harness.run(suite, tmp_path / "run", jobs=1).records()
+    changed = {u[0] for u, r in after.items() if r.sha256 != old[u]}
+    assert changed == {"bert__wave"}
+
+
+def test_the_floor_is_measured_and_no_model_of_the_run(suite, tmp_path):
+    view = harness.view(harness.run(suite, tmp_path / "run", jobs=1))
+    assert 0 < view.floors["hand.keypoint_error@1"] < 0.1
+    assert all(model != harness.FLOOR_MODEL for _, _, model in view.records)
+    assert [row.model for row in view.leaderboard.rows] == ["fine", "poor"]
+
+
+def test_details_hold_what_the_page_draws(suite, tmp_path):
+    store = harness.run(suite.limit(1), tmp_path / "run", jobs=1)
+    details = store.read_details((suite.cases[0].id, 0, "fine"))
+    assert details.generated_landmarks.shape == (24, 2, 21, 2)
+    assert details.driving_found.any()
+    assert 0 <= details.driving_landmarks[details.driving_found].min() <= details.driving_landmarks.max() <= 1.3
+    assert len(details.series["hand.keypoint_error@1"]) == 24
+
+
+def _kill_and_resume(footage, tmp_path, cache_folder, kills, seed):
+    """Start the command again and again, killing it at random moments; return how often it was killed."""
+    rng = random.Random(seed)
+    command = [sys.executable, "-m", "ipa_bench", "run", footage.clips, footage.fine, footage.poor, "-o"]
+    killed, attempt = 0, 0
+    while killed < kills:
+        attempt += 1
+        cache, out = tmp_path / f"cache{attempt}", tmp_path / f"run{attempt}"
+        cache.mkdir()
+        for model in cache_folder.glob("*.tflite"):
+            shutil.copy(model, cache)
+        environment = {**os.environ, "IPA_BENCH_CACHE": str(cache)}
+        while True:
+            process = subprocess.Popen(
+                [*map(str, command), str(out)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            )
+            try:
+                _, errors = process.communicate(timeout=rng.uniform(0.3, 6) if killed < kills else None)
+                assert process.returncode == 0, errors
+                break
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                process.communicate()
+                killed += 1
+        yield RunStore.load(out)
+    assert killed >= kills
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(25, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_and_resumed_the_numbers_are_the_same(suite, footage, tmp_path, cache_folder, kills):
+    expected = numbers(harness.run(suite, tmp_path / "whole", jobs=1))
+    for store in _kill_and_resume(footage, tmp_path, cache_folder, kills, seed=kills):
+        assert numbers(store) == expected
+
+
+def test_workers_do_not_outlive_a_killed_parent(footage, tmp_path, cache_folder):
+    psutil = pytest.importorskip("psutil")
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    for model in cache_folder.glob("*.tflite"):
+        shutil.copy(model, cache)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ipa_bench", "run", str(footage.clips), str(footage.fine), "-j", "2", "-o", "run"],
+        cwd=tmp_path, env={**os.environ, "IPA_BENCH_CACHE": str(cache)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    parent = psutil.Process(process.pid)
+    deadline = time.monotonic() + 60
+    children = []
+    while time.monotonic() < deadline and len(children) < 3 and process.poll() is None:
+        children = parent.children(recursive=True)
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert len(children) >= 2
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
