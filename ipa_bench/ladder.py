@@ -33,7 +33,7 @@ MIN_WINDOW_FRAMES = 12
 Variant = tuple[str, Strength]
 #: what every other variant is compared with: nothing was done to it but storing it
 CLEAN: Variant = ("clean", "mild")
-VARIANTS: tuple[Variant, ...] = (CLEAN, *((d.name, s) for d in (HARMLESS, *DAMAGES) for s in STRENGTHS))
+VARIANTS: tuple[Variant, ...] = (CLEAN, *((d.name, s) for d in (*HARMLESS, *DAMAGES) for s in STRENGTHS))
 #: the harmless change whose effect is a run's noise floor
 FLOOR: Variant = ("reencode", "strong")
 _HANDS = ("landmarks", "world", "presence", "box", "sharpness", "change", "found")

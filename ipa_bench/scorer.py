@@ -26,7 +26,7 @@ PLACE_TOLERANCE = 0.15
 SHARPNESS_TOLERANCE = 1.5
 LAG_TOLERANCE = 0.2
 STALL_TOLERANCE = 0.5
-RATIO_TOLERANCE = 3.0
+RATIO_TOLERANCE = 6.0
 #: exponents of the weighted geometric mean: one bad part cannot be bought off by the others
 WEIGHTS = {"place": 0.5, "sharpness": 0.2, "motion": 0.3}
 #: weights of the frames around one, when places are smoothed: landmark noise is as large as mild damage
@@ -57,11 +57,26 @@ def place(evidence: Evidence) -> Measured:
 
 
 def smooth(points: Float64, seen: Bool) -> Float64:
-    """Mean of ``points`` ``[T, 2, 21, 2]`` over five frames, weighted 1 2 3 2 1, of those ``seen`` ``[T, 2]``."""
+    """Median, then mean weighted 1 2 3 2 1, of ``points`` ``[T, 2, 21, 2]`` over five frames where ``seen`` ``[T, 2]``.
+
+    The median takes out what the estimator gets wrong in one frame or two, the mean its noise.
+    """
+    known = np.where(seen[..., None, None], points, np.nan)
+    around = np.stack([_shift(known, step) for step in range(-2, 3)])
+    # A frame that is seen has at least its own value; the others are not read.
+    middle = np.nanmedian(np.where(seen[..., None, None], around, 0.0), axis=0)
     weight = seen.astype(np.float64)
-    total = correlate1d(points * weight[..., None, None], SMOOTHING, axis=0, mode="constant")
+    total = correlate1d(middle * weight[..., None, None], SMOOTHING, axis=0, mode="constant")
     count = correlate1d(weight, SMOOTHING, axis=0, mode="constant")
     return np.asarray(total / np.maximum(count, 1.0)[..., None, None])
+
+
+def _shift(points: Float64, step: int) -> Float64:
+    """``points`` of ``step`` frames later, NaN beyond the ends."""
+    result = np.full_like(points, np.nan)
+    if abs(step) < len(points):
+        result[max(-step, 0) : len(points) - max(step, 0)] = points[max(step, 0) : len(points) - max(-step, 0)]
+    return result
 
 
 def sharp(evidence: Evidence) -> Measured:

@@ -169,6 +169,8 @@ class Comparison:
 
 @dataclass(frozen=True)
 class LeaderboardRow:
+    """One model's line of the leaderboard."""
+
     model: str
     #: 1 is best. Models that cannot be told apart on the primary metric share a rank.
     rank: int
@@ -180,6 +182,8 @@ class LeaderboardRow:
 
 @dataclass(frozen=True)
 class Leaderboard:
+    """Every model's intervals on every metric, ranked on the primary one, and every pair compared."""
+
     primary: str
     #: metric ids in report order
     metrics: tuple[str, ...]

@@ -110,6 +110,8 @@ def decode(source: str | io.BytesIO, name: str, threads: int) -> Iterator[Frame]
         first_pts: int | None = None
         shape: tuple[int, ...] | None = None
         last = -1.0
+        matrix: DisplayMatrix | None = None
+        rotation: int | None = None
         for index, picture in enumerate(_pictures(container, stream, name)):
             if picture.pts is None:  # raw streams carry no timestamps
                 time = float(index / rate)
@@ -118,7 +120,10 @@ def decode(source: str | io.BytesIO, name: str, threads: int) -> Iterator[Frame]
                 time = float((picture.pts - first_pts) * (picture.time_base or stream.time_base or Fraction(1)))
             if time <= last:
                 raise Unscorable(f"{name}: timestamps do not increase after {index} frames")
-            image = upright(_rgb(picture, converter, name), display_matrix(picture))
+            # Reading a frame's side data ties it into a reference cycle: dozens of frames would wait for the collector.
+            if picture.rotation != rotation:
+                matrix, rotation = display_matrix(picture), picture.rotation
+            image = upright(_rgb(picture, converter, name), matrix)
             shape = shape or image.shape
             if image.shape != shape:
                 raise Unscorable(f"{name}: frames change size after {index} frames")
@@ -184,6 +189,7 @@ def _rgb(picture: VideoFrame, converter: VideoReformatter, name: str) -> UInt8:
 
 
 def display_matrix(picture: VideoFrame) -> DisplayMatrix | None:
+    """The rotation that a frame's metadata asks for; None where it asks for none."""
     sides: Iterable[Any] = picture.side_data  # iterates over values, although it is a Mapping
     for data in sides:
         if data.type.name == "DISPLAYMATRIX":
@@ -197,6 +203,7 @@ def display_matrix(picture: VideoFrame) -> DisplayMatrix | None:
 
 
 def frame_rate(stream: VideoStream, name: str) -> Fraction:
+    """Average frames per second, else the container's guess. Raises Unscorable where neither is known."""
     rate = stream.average_rate or stream.guessed_rate or stream.base_rate
     if not rate or rate <= 0:
         raise Unscorable(f"{name}: declares no frame rate")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,12 +39,11 @@ class Net:
     """One ``.tflite`` model, single-threaded: parallelism is over frames and clips, which keeps results repeatable."""
 
     def __init__(self, path: Path) -> None:
-        # The runtime reports its delegate on stderr once per process; nobody needs it.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         from ai_edge_litert.interpreter import Interpreter
 
-        self._interpreter: Any = Interpreter(model_path=str(path), num_threads=1)
-        self._interpreter.allocate_tensors()
+        with _quiet():
+            self._interpreter: Any = Interpreter(model_path=str(path), num_threads=1)
+            self._interpreter.allocate_tensors()
         details = self._interpreter.get_input_details()[0]
         self._input: int = details["index"]
         #: side of the square input in pixels
@@ -53,6 +55,26 @@ class Net:
         self._interpreter.set_tensor(self._input, image[None])
         self._interpreter.invoke()
         return [self._interpreter.get_tensor(i) for i in self._outputs]
+
+
+_quieting = threading.Lock()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Close standard error for a moment: the runtime announces its delegate there and cannot be told not to."""
+    with _quieting, open(os.devnull, "wb") as nowhere:
+        try:
+            kept = os.dup(2)
+        except OSError:  # there is no standard error
+            yield
+            return
+        try:
+            os.dup2(nowhere.fileno(), 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def warp(image: Image.Image, roi: Roi, side: int, *, extend: bool = False) -> Float32:

@@ -26,8 +26,17 @@ class _Track:
     hands: dict[int, Hand] = field(default_factory=dict)
 
     @property
+    def first(self) -> int:
+        return min(self.hands)
+
+    @property
     def last(self) -> int:
         return max(self.hands)
+
+    @property
+    def x(self) -> float:
+        """Where in the picture the hand first was, from the left."""
+        return float(self.hands[self.first].landmarks[:, 0].mean())
 
     def distance(self, hand: Hand) -> float:
         """Mean landmark distance from where the hand was last seen, in hand sizes."""
@@ -47,10 +56,9 @@ def assign(
     time is left out.
     """
     slots: list[dict[int, Hand]] = [{}, {}]
-    for track in sorted(_link(frames, times), key=lambda t: (-len(t.hands), min(t.hands))):
-        votes = _votes(track, wrists)
-        if votes == 0:
-            votes = _nearer_past(track, slots)
+    tracks = sorted(_link(frames, times), key=lambda t: (-len(t.hands), t.first, t.x))
+    for track in tracks:
+        votes = _votes(track, wrists) or _nearer_past(track, slots) or _image_side(track, tracks)
         preferred = 0 if votes > 0 else 1
         for slot in (preferred, 1 - preferred):
             if not slots[slot].keys() & track.hands.keys():
@@ -91,23 +99,17 @@ def _votes(track: _Track, wrists: Float32) -> float:
 
 
 def _nearer_past(track: _Track, slots: Sequence[dict[int, Hand]]) -> float:
-    """Positive where the left slot's hands are the better continuation, negative for the right slot's."""
-    start = min(track.hands)
-    hand = track.hands[start]
-    gaps: list[float | None] = []
+    """Positive where the left slot's hands are the better continuation, negative for the right slot's, 0 unknown."""
+    gaps = []
     for held in slots:
         if not held:
-            gaps.append(None)
-            continue
-        nearest = held[min(held, key=lambda t: abs(t - start))]
-        gaps.append(float(np.linalg.norm((nearest.landmarks - hand.landmarks).mean(axis=0))))
-    if gaps[0] is not None and gaps[1] is not None:
-        return gaps[1] - gaps[0]
-    other = slots[0] or slots[1]
-    if not other or start not in other:
-        return (
-            -1.0 if slots[1] or not slots[0] else 1.0
-        )  # alone: with the hand that was there before, else the right slot
-    # Beside a hand already placed: image left is the right hand.
-    is_left_in_image = hand.landmarks[:, 0].mean() < other[start].landmarks[:, 0].mean()
-    return -1.0 if is_left_in_image else 1.0
+            return 0.0
+        nearest = held[min(held, key=lambda t: abs(t - track.first))]
+        gaps.append(float(np.linalg.norm((nearest.landmarks - track.hands[track.first].landmarks).mean(axis=0))))
+    return gaps[1] - gaps[0]
+
+
+def _image_side(track: _Track, tracks: Sequence[_Track]) -> float:
+    """Negative (the right hand) where the hand is the leftmost of those in view with it, or alone."""
+    beside = [other for other in tracks if other is not track and other.hands.keys() & track.hands.keys()]
+    return 1.0 if any(other.x < track.x for other in beside) else -1.0

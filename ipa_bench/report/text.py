@@ -52,7 +52,7 @@ def _decimals(size: float, significant: int) -> int:
 
 
 def _fixed(value: float, decimals: int, sign: bool) -> str:
-    if decimals > 7 or abs(value) >= 1e7:
+    if decimals > 9 or abs(value) >= 1e7:
         return f"{value:+.4g}" if sign else f"{value:.4g}"
     text = f"{value:+.{max(decimals, 0)}f}" if sign else f"{value:.{max(decimals, 0)}f}"
     # -0.00 reads as a tiny negative number, which it need not be

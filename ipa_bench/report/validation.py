@@ -25,7 +25,7 @@ def render_validation(validation: Validation) -> RenderableType:
     table.add_column("metric", no_wrap=True)
     for damage in EVERY:
         table.add_column(damage.replace("_", " "), justify="right", min_width=8)
-    table.add_column(HARMLESS.name, justify="right")
+    table.add_column("re-encode", justify="right")
     for metric in _metrics(validation):
         cells = [_triple(validation, metric, damage) for damage in EVERY]
         table.add_row(metric, *(_coloured(c) for c in cells), _percent(_harmless(validation, metric)))
@@ -82,7 +82,7 @@ def markdown(validation: Validation) -> str:
     lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     lines += ["", "## Damage", "", "| damage | mild, medium, strong | what the number is |", "|---|---|---|"]
-    lines += [f"| {d.name} | {', '.join(f'{v:g}' for v in d.levels)} | {d.meaning} |" for d in (*DAMAGES, HARMLESS)]
+    lines += [f"| {d.name} | {', '.join(f'{v:g}' for v in d.levels)} | {d.meaning} |" for d in (*DAMAGES, *HARMLESS)]
     return "\n".join([*lines, "", "## Findings", "", *(f"- {line}" for line in summary(validation)), ""])
 
 
@@ -100,7 +100,7 @@ def _triple(validation: Validation, metric: str, damage: str) -> list[str]:
 
 
 def _harmless(validation: Validation, metric: str) -> float | None:
-    return validation.share(metric, (HARMLESS.name,), STRENGTHS)
+    return validation.share(metric, [d.name for d in HARMLESS], STRENGTHS)
 
 
 def _percent(share: float | None) -> str:

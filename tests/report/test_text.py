@@ -29,8 +29,8 @@ def test_unknown_is_a_dash_and_zero_is_zero() -> None:
 
 
 def test_a_rounded_away_negative_is_not_a_negative_zero() -> None:
-    assert interval_text(-0.0001, -0.5, 0.5).mean == "0.00"
-    assert interval_text(-0.0001, -0.5, 0.5, sign=True).mean == "+0.00"
+    assert interval_text(-0.0001, -0.5, 0.5).mean == "0.000"
+    assert interval_text(-0.0001, -0.5, 0.5, sign=True).mean == "+0.000"
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))

@@ -116,7 +116,7 @@
   const zoom = new Zoom();
   function showZoom() {
     const frames = [shownData.a?.frames, shownData.b?.frames].find(Boolean);
-    if (get("zoom").checked && frames) zoom.set(frames.times, frames.driving ?? frames.generated);
+    if (get("zoom").value && frames) zoom.set(frames.times, frames.driving ?? frames.generated, get("zoom").value);
     else zoom.clear();
     get("zoom").disabled = !frames;
     for (const key of order) {

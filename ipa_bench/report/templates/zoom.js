@@ -7,10 +7,10 @@ class Zoom {
 
   clear() { Object.assign(this, { times: [], path: [], scale: 1 }); }
 
-  /* frames of the clip data; hands: per frame [left, right], 42 whole numbers or null */
-  set(times, hands) {
+  /* hands: per frame [left, right], 42 whole numbers or null; slot: "both", "0" for the left, "1" for the right */
+  set(times, hands, slot) {
     this.clear();
-    const boxes = hands.map((both) => Zoom.box(both.filter(Boolean)));
+    const boxes = hands.map((both) => Zoom.box((slot === "both" ? both : [both[Number(slot)]]).filter(Boolean)));
     const seen = boxes.filter(Boolean);
     if (!seen.length) return;
     this.times = times;

@@ -1,0 +1,30 @@
+"""What the README says is what the code does."""
+
+import re
+from pathlib import Path
+
+from ipa_bench.scorer import ALL, LAG_TOLERANCE, PLACE_TOLERANCE, RATIO_TOLERANCE, SHARPNESS_TOLERANCE, STALL_TOLERANCE, WEIGHTS
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def test_the_table_of_metrics_is_that_of_the_code():
+    rows = [line for line in README.splitlines() if line.startswith("| `") and "@" in line]
+    expected = []
+    for metric in ALL:
+        info = metric.info
+        cells = (f"`{info.id}`", info.unit, info.better, info.needs, info.source, info.blind_spot)
+        expected.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    assert rows == expected
+
+
+def test_the_composite_is_stated_as_it_is_computed():
+    (text,) = re.findall(r"\*\*hand_quality@1\*\*.*?\n\n", README, re.DOTALL)
+    flat = " ".join(text.split())
+    for words in (
+        f"`place` ({WEIGHTS['place']:g}: exp(−e / {PLACE_TOLERANCE:g})",
+        f"`sharpness` ({WEIGHTS['sharpness']:g}: exp(−|ln ratio| / {SHARPNESS_TOLERANCE:g}))",
+        f"`motion` ({WEIGHTS['motion']:g}: exp(−(lag / {LAG_TOLERANCE:g} s + stall / {STALL_TOLERANCE:g}",
+        f"(speed + jitter) / {RATIO_TOLERANCE:g})",
+    ):
+        assert words in flat, words
