@@ -126,7 +126,7 @@ def losses(hands: HandTracks, observed: Mapping[Variant, Mapping[str, Any]], met
 
 def _windows(hands: HandTracks) -> list[slice]:
     """Windows of about a second in which the original shows a hand in at least half the frames."""
-    length = max(round(WINDOW_SECONDS / period(hands.times)), MIN_WINDOW_FRAMES)
+    length = min(max(round(WINDOW_SECONDS / period(hands.times)), MIN_WINDOW_FRAMES), len(hands.times))
     starts = range(0, len(hands.times) - length + 1, length)
     windows = [slice(start, start + length) for start in starts]
     return [window for window in windows if hands.found[window].any(axis=1).mean() >= 0.5]

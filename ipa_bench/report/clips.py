@@ -113,8 +113,12 @@ def _unit_entry(view: ReportView, unit: Unit, folder: Path, copies: Mapping[Path
     if record is None:
         return {"video": {"note": "not run yet"}, "data": None, "primary": None}
     score = next((s for s in record.scores if s.metric == view.leaderboard.primary), None)
+    if record.video is None:
+        shown = {"note": next((s.reason for s in record.scores if s.reason is not None), "there is no video")}
+    else:
+        shown = _playable(record.video, folder, copies)
     return {
-        "video": _playable(record.video, folder, copies),
+        "video": shown,
         "data": data_name(unit),
         "primary": score.value if score is not None else None,
     }

@@ -17,6 +17,7 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from ipa_bench.errors import UserError
 from ipa_bench.report import page, plots
 from ipa_bench.report.clips import (
     Moment,
@@ -45,16 +46,25 @@ def write(view: ReportView, folder: Path, *, jobs: int, progress: Progress | Non
     exist are used again.
     """
     assets = folder / "report"
-    (assets / "data").mkdir(parents=True, exist_ok=True)
+    _write_data(view, assets / "data")
     copies = make_copies(sources(view, folder), assets / "media", jobs=jobs, progress=progress)
-    for record in view.records.values():
-        path = assets / "data" / f"{data_name(record.unit)}.js"
-        path.write_text(clip_script(view, record.unit, record), encoding="utf-8")
     run = index(view, folder, copies)
     text = _render(view, run, _gallery(view, folder, copies, run, jobs))
     target = folder / "report.html"
     write_atomic(target, text.encode())
     return target
+
+
+def _write_data(view: ReportView, folder: Path) -> None:
+    """One script per video. They can be made again at any time, so they are not synced one by one."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for unit, record in view.records.items():
+            (folder / f"{data_name(unit)}.js").write_text(clip_script(view, unit, record), encoding="utf-8")
+    except OSError as problem:
+        raise UserError(
+            f"cannot write in {folder}: {problem.strerror or problem}", "free some space, or give another run folder"
+        ) from None
 
 
 def _render(view: ReportView, run: Mapping[str, Any], gallery: list[dict[str, Any]]) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ipa_bench.errors import UserError
 from ipa_bench.report import clips, html, write_all
 from ipa_bench.report.view import ReportView
 from tests.report import build
@@ -204,6 +205,12 @@ def test_a_run_that_lacks_something_has_a_page_that_says_so(tmp_path: Path, kind
         "no infos": "The run names no metrics",
     }
     assert expected[kind] in text
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_to_mend(tmp_path: Path, numbers: ReportView) -> None:
+    (tmp_path / "report").write_text("in the way")
+    with pytest.raises(UserError, match="cannot write in"):
+        html.write(numbers, tmp_path, jobs=1)
 
 
 def test_the_same_run_gives_the_same_page(written: tuple[ReportView, Path]) -> None:

@@ -126,7 +126,7 @@ def test_scores_of_the_clip_have_reasons(browser: Any, written: tuple[ReportView
     with tab(browser) as found:
         open_page(found, written[1], f"#clip={case}.0.0.{models.index('base')}", f"{case}.0.0.{models.index('base')}")
         panel = found.page.locator("[data-panel=b]")
-        assert "No video: there is no video" in panel.inner_text()
+        assert REASON in panel.inner_text()
         assert "not scored" in panel.inner_text()
         rows = found.page.locator("#clip-scores tr")
         assert rows.count() == len(build.METRICS)

@@ -51,15 +51,15 @@
     panel.stage.classList.toggle("is-empty", Boolean(text));
   }
 
-  function showPanel(key, title, clip, value) {
+  function showPanel(key, title, clip, value, shape = clip) {
     const panel = panels[key];
     panel.root.hidden = clip === null;
     panel.root.querySelector(".title").textContent = title;
     panel.root.querySelector(".title").title = title;
     panel.root.querySelector(".value").textContent = value ?? "";
     panel.root.querySelector(".value").title = run.primary;
-    panel.stage.style.setProperty("--ratio", clip?.src ? clip.w / clip.h : 16 / 9);
-    say(panel, clip && !clip.src ? `No video: ${clip.note}` : "");
+    panel.stage.style.setProperty("--ratio", shape?.src ? shape.w / shape.h : 16 / 9);
+    say(panel, clip && !clip.src ? clip.note.startsWith("no video") ? clip.note : `no video: ${clip.note}` : "");
     return clip?.src ? clip : null;
   }
 
@@ -73,8 +73,8 @@
     const value = (unit) => (unit && unit.primary !== null ? `${format(unit.primary)} ${primary?.unit ?? ""}` : "not scored");
     const clips = [
       showPanel("driving", left === entry.driving ? "Driving" : "Ground truth", left),
-      showPanel("a", run.models[a], units.a.video, value(units.a)),
-      showPanel("b", b === null ? "" : run.models[b], units.b?.video ?? null, value(units.b)),
+      showPanel("a", run.models[a], units.a.video, value(units.a), units.a.video.src ? units.a.video : left),
+      showPanel("b", b === null ? "" : run.models[b], units.b?.video ?? null, value(units.b), units.b?.video.src ? units.b.video : left),
     ];
     get("panels").dataset.count = b === null ? 2 : 3;
     get("pick-left").hidden = !entry.truth;
