@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from ipa_bench import pool
 from ipa_bench.errors import Unscorable, UserError
 
 app = typer.Typer(
@@ -46,6 +47,7 @@ def run(
     jobs: Jobs = 0,
 ) -> None:
     """Score every video of every system, compare them, and write a page to look at. Runs again where it stopped."""
+    pool.prepare()
     from ipa_bench import console, harness
 
     suite = console.suite_of(what, models or [], cross_identity=cross_identity)
@@ -90,6 +92,7 @@ def score(
     jobs: Jobs = 0,
 ) -> None:
     """Score clips without a suite."""
+    pool.prepare()
     from ipa_bench import console
 
     if not console.score_clips(clips, driving, cross_identity, observer, as_json, jobs):
@@ -106,6 +109,7 @@ def validate(
     jobs: Jobs = 0,
 ) -> None:
     """How far can each metric be trusted on this footage?"""
+    pool.prepare()
     from ipa_bench import console
 
     console.validate_clips(clips, out, jobs)

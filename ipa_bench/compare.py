@@ -13,7 +13,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import chdtri, ndtr, stdtr, stdtrit
 
 from ipa_bench.errors import UserError
@@ -127,6 +126,8 @@ def detectable(n: int) -> float:
     def shortfall(shift: float) -> float:
         found = ndtr(shift - threshold) + ndtr(-shift - threshold)
         return float(weights @ found) / 2 - POWER
+
+    from scipy.optimize import brentq  # a tenth of a second, which nobody needs before there is a report
 
     return float(brentq(shortfall, 0.0, 50.0))
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,15 +15,15 @@ from rich.table import Table
 
 from ipa_bench import pool
 from ipa_bench.errors import UserError
-from ipa_bench.harness import Progress as OnProgress
-from ipa_bench.models.folder import FolderMatch
-from ipa_bench.report import ReportView, write_all
-from ipa_bench.report.terminal import render
+from ipa_bench.pool import Progress as OnProgress
 from ipa_bench.scorer import ALL, find
-from ipa_bench.store import RunStore
-from ipa_bench.suite import DamageSpec, Suite, load_suite, suite_from_folders
 from ipa_bench.video import VIDEO_SUFFIXES
-from ipa_bench.weights import WeightStatus
+
+if TYPE_CHECKING:
+    from ipa_bench.models.folder import FolderMatch
+    from ipa_bench.report import ReportView
+    from ipa_bench.suite import Suite
+    from ipa_bench.weights import WeightStatus
 
 OUT = Console(highlight=False)
 ERR = Console(stderr=True, highlight=False)
@@ -69,6 +69,8 @@ def progress(hint: str) -> Iterator[OnProgress]:
 
 def suite_of(what: Path, models: Sequence[str], *, cross_identity: bool) -> Suite:
     """The suite that the arguments of ``run`` mean. Raises UserError."""
+    from ipa_bench.suite import DamageSpec, Suite, load_suite, suite_from_folders
+
     if what.suffix.lower() == ".toml":
         if models or cross_identity:
             raise UserError("a suite file names its own models", "give either a suite, or clips and folders")
@@ -109,6 +111,8 @@ def print_matches(matches: Mapping[str, FolderMatch]) -> None:
 
 def print_plan(suite: Suite, folder: Path) -> None:
     """What a run would do."""
+    from ipa_bench.store import RunStore
+
     videos = len(suite.cases) * len(suite.models) * len(suite.seeds)
     done = 0
     if (folder / "run.json").exists():
@@ -120,6 +124,9 @@ def print_plan(suite: Suite, folder: Path) -> None:
 
 def print_report(view: ReportView, folder: Path, *, jobs: int) -> bool:
     """Write the reports of a run, print the leaderboard, and say where the rest is. False where nothing has a score."""
+    from ipa_bench.report import write_all
+    from ipa_bench.report.terminal import render
+
     with progress("ipa-bench report goes on where this stopped") as on_progress:
         paths = write_all(
             view, folder, jobs=jobs or pool.cores(), progress=lambda done, total: on_progress("report", done, total)
@@ -200,7 +207,7 @@ def score_clips(
     clips: Sequence[Path], driving: Path | None, cross_identity: bool, observer: str, as_json: bool, jobs: int
 ) -> bool:
     """Score clips and print their scores; False where none could be scored."""
-    from ipa_bench.harness import score_files
+    from ipa_bench.work import score_files
 
     files = videos_in(clips)
     with progress("observations so far are cached") as on_progress:
@@ -225,9 +232,9 @@ def score_clips(
 
 def validate_clips(clips: Sequence[Path], out: Path | None, jobs: int) -> None:
     """Run the ladder of damage, print what was seen, and write it where asked to."""
-    from ipa_bench.harness import validate_files
     from ipa_bench.report.validation import as_dict, markdown, render_validation
     from ipa_bench.store import write_atomic
+    from ipa_bench.work import validate_files
 
     files = videos_in(clips)
     if out is not None:
@@ -256,7 +263,7 @@ def select_videos(
     from ipa_bench import select as choose
     from ipa_bench.harness import FLOOR_MODEL
     from ipa_bench.scorer import PART_IDS
-    from ipa_bench.store import write_atomic
+    from ipa_bench.store import RunStore, write_atomic
 
     store = RunStore.load(folder)
     cases = {case.id: case for case in store.header.cases}

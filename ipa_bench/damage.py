@@ -14,7 +14,6 @@ from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
-from scipy.ndimage import gaussian_filter, map_coordinates
 
 from ipa_bench import video
 from ipa_bench.errors import UserError
@@ -182,6 +181,8 @@ def _low_resolution(crop: UInt8, points: Float32, size: float, level: float, rng
 
 def _finger_erased(crop: UInt8, points: Float32, size: float, level: float, rng: np.random.Generator) -> Float32:
     """Fingers 8, 16, 12 (index, ring, middle) from the first joint on, filled from what surrounds the hand."""
+    from scipy.ndimage import gaussian_filter  # slow to import; most commands do no damage
+
     outside = 1 - _mask(crop.shape, points, size)
     sigma = 0.15 * size
     weight = gaussian_filter(outside, sigma, mode="nearest") + 1e-3
@@ -195,6 +196,8 @@ def _finger_erased(crop: UInt8, points: Float32, size: float, level: float, rng:
 
 def _warp(crop: UInt8, points: Float32, size: float, level: float, rng: np.random.Generator) -> Float32:
     """Displacement by smooth noise with features of a quarter of the hand, anchored to the hand's centre."""
+    from scipy.ndimage import map_coordinates
+
     grid = np.linspace(-1, 1, 9)
     coarse = rng.standard_normal((2, 9, 9))
     height, width = crop.shape[:2]

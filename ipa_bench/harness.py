@@ -18,23 +18,21 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ipa_bench import __version__, damage, ladder, pool
+from ipa_bench import __version__, damage, ladder, pool, work
 from ipa_bench.cache import Cache
-from ipa_bench.compare import leaderboard
-from ipa_bench.errors import Unscorable, UserError
+from ipa_bench.errors import Unscorable
 from ipa_bench.metrics.base import Metric
 from ipa_bench.models import Model
 from ipa_bench.models.damage import DamageModel
 from ipa_bench.models.folder import FolderMatch, FolderModel
 from ipa_bench.observers import pixels
 from ipa_bench.observers.hands import OBSERVER_ID
-from ipa_bench.observers.look import Looker
+from ipa_bench.pool import Progress
 from ipa_bench.report.view import ReportView
 from ipa_bench.scorer import ALL, Scorer, Scores, find
 from ipa_bench.store import CaseEntry, Details, ModelEntry, RunHeader, RunStore, Unit, UnitRecord
 from ipa_bench.suite import DamageSpec, FolderSpec, Suite
 from ipa_bench.types import Case, Float32, HandTracks, Score, Video
-from ipa_bench.validate import Validation, Work, validate
 
 #: what a harmless re-encode does to the metrics is measured on at most this many cases
 FLOOR_CASES = 8
@@ -42,8 +40,6 @@ FLOOR_CASES = 8
 FLOOR_MODEL = "re-encoded/floor"
 T = TypeVar("T")
 R = TypeVar("R")
-#: (stage, done, total)
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -67,16 +63,16 @@ def run(suite: Suite, folder: Path, *, jobs: int = 0, progress: Progress = lambd
     metrics = metrics_of(suite)
     store = RunStore.open(folder, header(suite, metrics))
     models = [build(spec, folder) for spec in suite.models]
-    work = [Job(case, seed, model) for case in suite.cases for model in models for seed in suite.seeds]
+    wanted = [Job(case, seed, model) for case in suite.cases for model in models for seed in suite.seeds]
     spread = np.unique(np.linspace(0, len(suite.cases) - 1, min(FLOOR_CASES, len(suite.cases))).round().astype(int))
-    work += [Job(suite.cases[i], 0, None) for i in spread]
-    work = _unfinished(work, store, metrics)
+    wanted += [Job(suite.cases[i], 0, None) for i in spread]
+    todo = _unfinished(wanted, store, metrics)
     # Clips that many videos are compared with are observed first: otherwise two workers would do the same one at once.
-    clips = list(dict.fromkeys(p for job in work for p in (job.case.driving, job.case.ground_truth) if p))
+    clips = list(dict.fromkeys(p for job in todo for p in (job.case.driving, job.case.ground_truth) if p))
     cores = jobs or pool.cores()
-    for _ in _each("observe", _observe, clips, cores, metrics, progress):
+    for _ in _each("observe", work.observe, clips, cores, metrics, progress):
         pass
-    for record, details in _each("score", _score, work, cores, metrics, progress):
+    for record, details in _each("score", _score, todo, cores, metrics, progress):
         if details is not None:
             store.write_details(record.unit, details)
         store.append(record)
@@ -95,12 +91,12 @@ def _each(
     processes, threads = pool.share_cores(cores, len(items))
     progress(stage, 0, len(items))
     names = [m.info.id for m in metrics]
-    for count, result in enumerate(pool.imap(function, items, processes, _start, (names, threads)), 1):
+    for count, result in enumerate(pool.imap(function, items, processes, work.start, (names, threads)), 1):
         yield result
         progress(stage, count, len(items))
 
 
-def _unfinished(work: Sequence[Job], store: RunStore, metrics: Sequence[Metric]) -> list[Job]:
+def _unfinished(jobs: Sequence[Job], store: RunStore, metrics: Sequence[Metric]) -> list[Job]:
     """Jobs without a score in the store, and those whose video was written after the run last was.
 
     A video that could not be scored is tried again: it may have been added or mended since.
@@ -120,26 +116,12 @@ def _unfinished(work: Sequence[Job], store: RunStore, metrics: Sequence[Metric])
         except (Unscorable, OSError):
             return record.sha256 is not None
 
-    return [job for job in work if not is_done(job)]
-
-
-_scorers: list[Scorer] = []
-
-
-def _start(metrics: Sequence[str], threads: int, observer: str = "litert") -> None:
-    """Once in each worker: models are loaded when first needed and kept."""
-    _scorers[:] = [Scorer(Looker(threads=threads, backend=observer), metrics)]
-
-
-def _observe(clip: Path) -> None:
-    # What is wrong with a clip is recorded where it is used.
-    with suppress(Unscorable):
-        _scorers[0].looker.hands(clip)
+    return [job for job in jobs if not is_done(job)]
 
 
 def _score(job: Job) -> tuple[UnitRecord, Details | None]:
     begin = time.monotonic()
-    scorer = _scorers[0]
+    scorer = work.scorer()
     case, seed, model = job.unit
     try:
         if job.model is None:
@@ -212,59 +194,6 @@ def _fps(hands: HandTracks) -> float:
     return 1 / float(np.median(np.diff(hands.times))) if len(hands.times) > 1 else 1.0
 
 
-def score_files(
-    clips: Sequence[Path], driving: Path | None, cross_identity: bool, observer: str, jobs: int, progress: Progress
-) -> Iterator[dict[str, Any]]:
-    """Score clips without a suite: for each its scores, or the reason why there are none; values JSON can hold.
-
-    With ``driving``, every clip is a video of that one case. Raises UserError for a driving clip that is not there.
-    """
-    case = None
-    if driving is not None:
-        if not driving.is_file():
-            raise UserError(f"{driving} is not a file", "give the video that drove the clips")
-        case = Case(driving.stem, driving, None if cross_identity else driving)
-    processes, threads = pool.share_cores(jobs or pool.cores(), len(clips))
-    needs = {"free"} if case is None else {"free", "driving"} if cross_identity else {"free", "driving", "ground_truth"}
-    names = [m.info.id for m in ALL if m.info.needs in needs]
-    progress("score", 0, len(clips))
-    work = [(clip, case) for clip in clips]
-    for count, result in enumerate(pool.imap(_score_file, work, processes, _start, (names, threads, observer)), 1):
-        yield result
-        progress("score", count, len(clips))
-    for scorer in _scorers:
-        scorer.looker.close()
-    _scorers.clear()
-
-
-def _score_file(work: tuple[Path, Case | None]) -> dict[str, Any]:
-    clip, case = work
-    try:
-        result = _scorers[0].score(clip, case)
-    except Unscorable as error:
-        return {"video": str(clip), "reason": error.reason}
-    scores = {m: {"value": v.value, "reason": v.reason} for m, v in result.measured.items()}
-    return {"video": str(clip), "sha256": result.evidence.hands.sha256, "notes": list(result.notes), "scores": scores}
-
-
-def validate_files(clips: Sequence[Path], jobs: int, progress: Progress) -> Validation:
-    """The ladder of damage on every clip, on ``jobs`` processes. Raises UserError where no clip can be used."""
-    cores = jobs or pool.cores()
-
-    def run(work: Sequence[Work]) -> Iterator[dict[str, Any]]:
-        progress("damage", 0, len(work))
-        for count, arrays in enumerate(pool.imap(_observe_variant, work, min(cores, len(work))), 1):
-            yield arrays
-            progress("damage", count, len(work))
-
-    return validate(clips, Looker(threads=cores), run)
-
-
-def _observe_variant(work: Work) -> dict[str, Any]:
-    clip, variant, hands = work
-    return ladder.observe_variant(clip, variant, hands, Cache())
-
-
 def metrics_of(suite: Suite) -> tuple[Metric, ...]:
     """The metrics that a suite asks for, its primary one among them. Raises UserError for an unknown name."""
     if not suite.metrics:
@@ -279,11 +208,7 @@ def build(spec: FolderSpec | DamageSpec, folder: Path) -> Model:
     if isinstance(spec, FolderSpec):
         return FolderModel(spec.name, spec.path)
     damage.find(spec.damage)
-    return DamageModel(spec.name, spec.damage, spec.strength, folder / "videos" / spec.name, _hands)
-
-
-def _hands(clip: Path) -> HandTracks:
-    return _scorers[0].looker.hands(clip)
+    return DamageModel(spec.name, spec.damage, spec.strength, folder / "videos" / spec.name, work.hands)
 
 
 def matches(suite: Suite) -> dict[str, FolderMatch]:
@@ -335,6 +260,8 @@ def environment() -> dict[str, str]:
 
 def view(store: RunStore) -> ReportView:
     """Compare the models of a run: what every report is made from."""
+    from ipa_bench.compare import leaderboard  # brings in scipy, which workers do without
+
     head = store.header
     records = store.records()
     infos = tuple(m.info for m in ALL if m.info.id in head.metrics)

@@ -11,11 +11,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
 from ipa_bench.errors import UserError
 
+#: (stage, done, total)
+Progress = Callable[[str, int, int], None]
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -26,9 +29,19 @@ def cores() -> int:
 
 
 def share_cores(jobs: int, items: int) -> tuple[int, int]:
-    """(processes, threads in each) that keep the cores busy with ``items`` pieces of work on ``jobs`` cores."""
+    """(processes, threads in each) that keep ``jobs`` cores busy with ``items`` pieces of work.
+
+    With few items some processes end before others: then each has threads for all the cores that are left.
+    """
     processes = max(1, min(jobs, items))
-    return processes, max(1, jobs // processes)
+    return processes, jobs if items < 4 * jobs else 1
+
+
+def prepare() -> None:
+    """Start the process that workers are forked from: it imports the package while this one does."""
+    if "forkserver" in mp.get_all_start_methods():
+        _context()
+        forkserver.ensure_running()
 
 
 def imap(
@@ -72,7 +85,7 @@ def _context() -> Any:
     if "forkserver" not in mp.get_all_start_methods():
         return mp.get_context("spawn")
     context = mp.get_context("forkserver")
-    context.set_forkserver_preload(["ipa_bench.harness"])
+    context.set_forkserver_preload(["ipa_bench.work"])
     return context
 
 

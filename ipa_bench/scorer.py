@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.ndimage import correlate1d
 
 from ipa_bench.errors import Unscorable
 from ipa_bench.metrics import METRICS, find_in, hand, motion
@@ -57,26 +56,23 @@ def place(evidence: Evidence) -> Measured:
 
 
 def smooth(points: Float64, seen: Bool) -> Float64:
-    """Median, then mean weighted 1 2 3 2 1, of ``points`` ``[T, 2, 21, 2]`` over five frames where ``seen`` ``[T, 2]``.
+    """Median, then mean (1 2 3 2 1), of ``points`` ``[T, 2, 21, 2]`` over five frames, of those ``seen`` ``[T, 2]``.
 
     The median takes out what the estimator gets wrong in one frame or two, the mean its noise.
     """
     known = np.where(seen[..., None, None], points, np.nan)
-    around = np.stack([_shift(known, step) for step in range(-2, 3)])
     # A frame that is seen has at least its own value; the others are not read.
-    middle = np.nanmedian(np.where(seen[..., None, None], around, 0.0), axis=0)
+    middle = np.nanmedian(np.where(seen[..., None, None], _around(known, np.nan), 0.0), axis=0)
     weight = seen.astype(np.float64)
-    total = correlate1d(middle * weight[..., None, None], SMOOTHING, axis=0, mode="constant")
-    count = correlate1d(weight, SMOOTHING, axis=0, mode="constant")
+    total = np.tensordot(SMOOTHING, _around(middle * weight[..., None, None], 0.0), axes=1)
+    count = np.tensordot(SMOOTHING, _around(weight, 0.0), axes=1)
     return np.asarray(total / np.maximum(count, 1.0)[..., None, None])
 
 
-def _shift(points: Float64, step: int) -> Float64:
-    """``points`` of ``step`` frames later, NaN beyond the ends."""
-    result = np.full_like(points, np.nan)
-    if abs(step) < len(points):
-        result[max(-step, 0) : len(points) - max(step, 0)] = points[max(step, 0) : len(points) - max(-step, 0)]
-    return result
+def _around(values: Float64, beyond: float) -> Float64:
+    """Each frame with two before and two after, ``[5, T, ...]``; ``beyond`` stands for frames past the ends."""
+    padded = np.pad(values, [(2, 2)] + [(0, 0)] * (values.ndim - 1), constant_values=beyond)
+    return np.stack([padded[step : step + len(values)] for step in range(5)])
 
 
 def sharp(evidence: Evidence) -> Measured:

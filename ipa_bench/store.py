@@ -83,7 +83,7 @@ class UnitRecord:
     case: str
     seed: int
     model: str
-    #: where the video lies, and the hash of its pixels; None where there is none
+    #: where the video lies, and the sha256 of the file (of the pixels where it never was one); None where there is none
     video: str | None = None
     sha256: str | None = None
     #: wall time of generating, observing and scoring

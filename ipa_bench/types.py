@@ -104,7 +104,7 @@ class HandTracks:
     size: tuple[int, int]
     #: Observer id with version, for example ``hands@1``.
     observer: str
-    #: Hash of the pixels that were looked at.
+    #: sha256 of what was looked at: a file's bytes, or the pixels of a video in memory.
     sha256: str
 
 

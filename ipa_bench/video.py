@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import av
 import numpy as np
 import psutil  # type: ignore[import-untyped, unused-ignore]
 from av.video.frame import VideoFrame
@@ -36,6 +37,7 @@ from ipa_bench.video_pixels import (
 )
 
 __all__ = [
+    "DECODER",
     "STILL_SUFFIXES",
     "VIDEO_SUFFIXES",
     "Frame",
@@ -54,6 +56,8 @@ __all__ = [
     "video_from_frames",
 ]
 
+#: what decodes: other versions may give other pixels for the same file
+DECODER = f"av{av.__version__}"
 #: Lower-case suffixes by which a folder is searched for videos; any file that PyAV opens can be read.
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".mpg", ".mpeg", ".ts"})
 #: Lower-case suffixes that are read as a video of one frame with fps 1.

@@ -1,4 +1,4 @@
-"""The command line as a real process: what it prints, its exit status, and that bad input is one line, never a traceback."""
+"""The command line as a real process: what it prints, its exit status; bad input is one line, never a traceback."""
 
 import json
 import os

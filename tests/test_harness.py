@@ -157,7 +157,10 @@ def test_workers_do_not_outlive_a_killed_parent(footage, tmp_path, cache_folder)
         shutil.copy(model, cache)
     process = subprocess.Popen(
         [sys.executable, "-m", "ipa_bench", "run", str(footage.clips), str(footage.fine), "-j", "2", "-o", "run"],
-        cwd=tmp_path, env={**os.environ, "IPA_BENCH_CACHE": str(cache)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        cwd=tmp_path,
+        env={**os.environ, "IPA_BENCH_CACHE": str(cache)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )  # fmt: skip
     parent = psutil.Process(process.pid)
     deadline = time.monotonic() + 60

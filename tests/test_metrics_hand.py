@@ -120,10 +120,8 @@ def _slow_error(generated, driving):
     for t in range(len(driving.times)):
         for slot in range(2):
             if driving.found[t, slot]:
-                per_joint = [
-                    min(1.0, float(np.hypot(*(generated.landmarks[t, slot, j] - driving.landmarks[t, slot, j]))) / size[slot])
-                    for j in range(21)
-                ]  # fmt: skip
+                apart = generated.landmarks[t, slot] - driving.landmarks[t, slot]
+                per_joint = [min(1.0, float(np.hypot(*apart[j])) / size[slot]) for j in range(21)]
                 errors.append(sum(per_joint) / 21)
     return sum(errors) / len(errors)
 

@@ -225,7 +225,11 @@ def test_the_order_in_which_hands_were_found_does_not_matter(order):
     hands = [hand(100, 100), hand(300, 120), hand(520, 90, size=30)]
     one = assign([hands] * 3, np.stack([NOWHERE] * 3), [0, 0.04, 0.08])
     other = assign([[hands[i] for i in order]] * 3, np.stack([NOWHERE] * 3), [0, 0.04, 0.08])
-    assert set(filter(None, slots(one)[0])) <= {centre(100), centre(300), float(hands[2].landmarks[:, 0].mean().round())}
+    assert set(filter(None, slots(one)[0])) <= {
+        centre(100),
+        centre(300),
+        float(hands[2].landmarks[:, 0].mean().round()),
+    }
     assert len(slots(other)[0]) == 2
 
 

@@ -3,7 +3,15 @@
 import re
 from pathlib import Path
 
-from ipa_bench.scorer import ALL, LAG_TOLERANCE, PLACE_TOLERANCE, RATIO_TOLERANCE, SHARPNESS_TOLERANCE, STALL_TOLERANCE, WEIGHTS
+from ipa_bench.scorer import (
+    ALL,
+    LAG_TOLERANCE,
+    PLACE_TOLERANCE,
+    RATIO_TOLERANCE,
+    SHARPNESS_TOLERANCE,
+    STALL_TOLERANCE,
+    WEIGHTS,
+)
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 

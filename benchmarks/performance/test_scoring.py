@@ -17,16 +17,12 @@ import pytest
 from PIL import Image
 
 from ipa_bench import video
-from ipa_bench.errors import UserError
-from ipa_bench.observers.mediapipe_tasks import TasksHands
 
 
 def _tool(*arguments):
     """Wall time of the command as a user runs it."""
     begin = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-m", "ipa_bench", *map(str, arguments)], check=True, capture_output=True, env=dict(os.environ)
-    )
+    subprocess.run([sys.executable, "-m", "ipa_bench", *map(str, arguments)], check=True, capture_output=True)
     return time.perf_counter() - begin
 
 
@@ -41,15 +37,17 @@ def _plain_loop(clips):
         "    hands = [net.find(Image.fromarray(frame.image)) for frame in video.read_frames(path)]\n"
         "net.close()\n"
     )
-    subprocess.run([sys.executable, "-c", code, *map(str, clips)], check=True, capture_output=True, env=dict(os.environ))
+    subprocess.run(
+        [sys.executable, "-c", code, *map(str, clips)], check=True, capture_output=True, env=dict(os.environ)
+    )
     return time.perf_counter() - begin
 
 
 def test_scoring_against_a_plain_loop_over_mediapipe(benchmark, clips, cold_cache):
     try:
-        TasksHands().close()
-    except UserError as error:
-        pytest.skip(str(error))
+        _plain_loop([])  # in a process of its own: the runtime's threads would take time from what is measured
+    except subprocess.CalledProcessError as error:
+        pytest.skip(error.stderr.decode()[-200:])
     frames = sum(1 for clip in clips for _ in video.read_frames(clip))
     ours, theirs = [], []
 
@@ -88,12 +86,13 @@ def test_a_second_run_is_served_from_the_cache(benchmark, clips, cold_cache, tmp
         cold.append(score())
         warm.append(score())
 
-    benchmark.pedantic(both, rounds=3, iterations=1)
+    benchmark.pedantic(both, rounds=5, iterations=1)
     cold_cache()
     command = [_tool("score", *clips) for _ in range(2)]
     ratio = float(np.median(np.array(warm) / np.array(cold)))
     benchmark.extra_info.update(warm_over_cold=ratio, command_warm_over_cold=command[1] / command[0])
     assert ratio < 0.1
+    assert command[1] / command[0] < 0.1
 
 
 def test_memory_is_flat_in_the_number_of_clips(benchmark, clips, cold_cache, tmp_path):

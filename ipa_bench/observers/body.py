@@ -41,7 +41,7 @@ class BodyNet:
         hips, top = people[0].keypoints[0], people[0].keypoints[1]
         radius = float(np.hypot(*(top - hips)))
         roi = Roi(float(hips[0]), float(hips[1]), 2 * radius * 1.25, upright(hips, top))
-        output = self._landmarks(warp(image, roi, self._landmarks.side, extend=True))
+        output = self._landmarks(warp(image, roi, self._landmarks.side))
         if float(output[1].reshape(-1)[0]) < MIN_PRESENCE:
             return None
         joints = output[0].reshape(39, 5)[:33]

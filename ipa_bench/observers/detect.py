@@ -44,18 +44,17 @@ def _weighted_nms(boxes: Float32, keypoints: Float32, scores: Float32) -> list[D
     result: list[Detection] = []
     order = np.argsort(-scores, kind="stable")
     while len(order):
-        group = order[iou(boxes[order[0]], boxes[order]) > OVERLAP]
-        if not len(group):  # a box of no area overlaps nothing, itself included
-            group = order[:1]
+        near = iou(boxes[order[0]], boxes[order]) > OVERLAP
+        near[0] = True  # a box of no area overlaps nothing, itself included
+        group, order = order[near], order[~near]
         weight = scores[group] / scores[group].sum()
         result.append(
             Detection(
                 np.einsum("n,nd->d", weight, boxes[group]),
                 np.einsum("n,nkd->kd", weight, keypoints[group]),
-                float(scores[order[0]]),
+                float(scores[group[0]]),
             )
         )
-        order = order[~np.isin(order, group)]
     return result
 
 

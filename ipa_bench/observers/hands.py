@@ -1,15 +1,15 @@
 """The hand observer: what hands a video shows, frame by frame, on two tracks.
 
 Palm detector on the full frame, and on a crop around each body wrist that the full frame left without a hand (small
-hands vanish when a whole person is squeezed into 192 pixels). Frames are looked at one by one, without tracking, so
-that the result does not depend on where a clip is cut; the body is looked at every eighth frame.
+hands vanish when a whole person is squeezed into 192 pixels). Hands are looked for in every frame by itself, without
+tracking, so that they do not depend on where a clip is cut; the body is looked at every eighth frame or less.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from itertools import chain, repeat
 
@@ -41,6 +41,10 @@ OBSERVER_ID = "hands@1"
 BACKENDS = ("litert", "mediapipe")
 #: the body is looked at every this many frames and its wrists are interpolated between
 BODY_STRIDE = 8
+#: and where no wrist could be magnified, at every third of them
+SELDOM = 3
+#: side of a wrist crop, in reaches
+CROP = 1.6
 #: a wrist crop that magnifies less than this shows the palm detector nothing that the full frame did not
 MIN_ZOOM = 2.5
 
@@ -71,6 +75,10 @@ class _Nets(threading.local):
         if self._body is None:
             self._body = BodyNet()
         return self._body(image)
+
+
+#: the hands of a frame, and sharpness and change of each
+_Seen = tuple[list[Hand], list[tuple[float, float]]]
 
 
 class HandObserver:
@@ -108,11 +116,12 @@ class HandObserver:
 
 
 class HandSession:
-    """One video under observation; holds at most ``BODY_STRIDE + 1`` frames."""
+    """One video under observation; holds at most ``2 * BODY_STRIDE + 1`` frames."""
 
     def __init__(self, nets: _Nets, pool: Executor | None, observer: str) -> None:
         self._nets, self._pool, self._observer = nets, pool, observer
         self._waiting: list[Image.Image] = []
+        self._pending: list[Future[_Seen]] = []
         self._body: Body | None = None
         self._hands: list[list[Hand]] = []
         self._crops: list[list[tuple[float, float]]] = []
@@ -120,6 +129,7 @@ class HandSession:
         self._wrists: list[Float32] = []
         self._times: list[float] = []
         self._size = (0, 0)
+        self._blocks = 0
 
     def push(self, image: UInt8, time: float) -> None:
         """Take the next frame: uint8 ``[H, W, 3]`` RGB, time in seconds."""
@@ -135,29 +145,39 @@ class HandSession:
         """The observation of everything pushed. ``sha256`` identifies the pixels."""
         if self._waiting:
             self._look(len(self._waiting))
+        self._keep(future.result() for future in self._pending)
         wrists = np.array(self._wrists, dtype=np.float32).reshape(-1, 2, 3)
         return _tracks(self._hands, self._crops, wrists, self._times, self._size, self._observer, sha256)
 
     def _look(self, count: int) -> None:
         """Look at the first ``count`` waiting frames, with the bodies at both ends of them."""
-        ahead = self._nets.body(self._waiting[-1]) if len(self._waiting) > 1 else self._body
+        self._blocks += 1
+        # A body that is far away may need a crop any time; a near one, or none, is only asked which hand is which.
+        due = self._blocks % SELDOM == 0 or _far(self._body, max(self._size))
+        ahead = self._nets.body(self._waiting[-1]) if due and len(self._waiting) > 1 else self._body
         span = max(len(self._waiting) - 1, 1)
         wrists = [wrists_between(self._body, ahead, i / span) for i in range(count)]
         images = self._waiting[:count]
-        before = [self._before, *images[:-1]]
-        run = self._pool.map if self._pool else map
-        for hands, values in run(_frame, repeat(self._nets), images, before, wrists):
-            self._hands.append(hands)
-            self._crops.append(values)
+        work = zip(repeat(self._nets), images, [self._before, *images[:-1]], wrists, strict=False)
+        if self._pool is None:
+            self._keep(_frame(*item) for item in work)
+        else:
+            # One block is looked at while the next is decoded and its bodies are found.
+            done, pool = self._pending, self._pool
+            self._pending = [pool.submit(_frame, *item) for item in work]
+            self._keep(future.result() for future in done)
         self._before = images[-1]
         self._wrists += wrists
         self._waiting = self._waiting[count:]
         self._body = ahead
 
+    def _keep(self, seen: Iterable[_Seen]) -> None:
+        for hands, values in seen:
+            self._hands.append(hands)
+            self._crops.append(values)
 
-def _frame(
-    nets: _Nets, image: Image.Image, before: Image.Image | None, wrists: Float32
-) -> tuple[list[Hand], list[tuple[float, float]]]:
+
+def _frame(nets: _Nets, image: Image.Image, before: Image.Image | None, wrists: Float32) -> _Seen:
     """Hands of a frame, and sharpness and change of each."""
     hands = nets.find(image, wrists)
     return hands, [(sharpness(image, h.landmarks), change(image, before, h.landmarks)) for h in hands]
@@ -168,11 +188,12 @@ def find_hands(net: HandNet, image: Image.Image, wrists: Float32) -> list[Hand]:
     hands = [net.hand(image, palm) for palm in net.palms(image)]
     hands = [hand for hand in hands if hand.presence >= MIN_PRESENCE]
     for x, y, reach in wrists:
-        side = 1.6 * float(reach)
+        side = CROP * float(reach)
         # NaN compares false: a wrist that is not seen, or lies outside the image, gets no look.
         inside = 0 <= x < image.width and 0 <= y < image.height and max(image.size) >= MIN_ZOOM * side
-        if inside and not any(np.hypot(*(h.landmarks[WRIST] - (x, y))) < 0.5 * reach for h in hands):
-            found = [net.hand(image, palm) for palm in net.palms(image, Roi(float(x), float(y), side))]
+        # A hand longer than the forearm belongs to somebody nearer, or the body is imagined into a close-up of a hand.
+        if inside and not any(h.size > reach or np.hypot(*(h.landmarks[WRIST] - (x, y))) < 0.5 * reach for h in hands):
+            found = [net.small_hand(image, palm) for palm in net.palms(image, Roi(float(x), float(y), side))]
             hands += [hand for hand in found if hand.presence >= MIN_PRESENCE]
     return distinct(hands)
 
@@ -192,6 +213,11 @@ def wrists_between(before: Body | None, after: Body | None, share: float) -> Flo
     a, b = _wrists(before), _wrists(after)
     mixed = a + (b - a) * np.float32(share)
     return np.where(np.isfinite(mixed), mixed, np.where(np.isfinite(a), a, b)).astype(np.float32)
+
+
+def _far(body: Body | None, size: int) -> bool:
+    """Whether a crop around a wrist would magnify an image ``size`` pixels long."""
+    return bool((size >= MIN_ZOOM * CROP * _wrists(body)[:, 2]).any())  # NaN compares false
 
 
 def _wrists(body: Body | None) -> Float32:

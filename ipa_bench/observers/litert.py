@@ -102,14 +102,24 @@ def _extended(image: Image.Image, roi: Roi) -> tuple[Image.Image, Roi]:
     right, bottom = int(np.ceil(roi.x + reach)), int(np.ceil(roi.y + reach))
     if left >= 0 and top >= 0 and right <= image.width and bottom <= image.height:
         return image, roi
-    columns = np.clip(np.arange(left, right), 0, image.width - 1)
-    rows = np.clip(np.arange(top, bottom), 0, image.height - 1)
-    if len(columns) * len(rows) > 16 * image.width * image.height:
+    if (right - left) * (bottom - top) > 16 * image.width * image.height:
         return image, roi  # far larger than the image: black borders do, and memory stays bounded
-    x0, y0 = int(columns[0]), int(rows[0])
-    part = np.asarray(image.crop((x0, y0, int(columns[-1]) + 1, int(rows[-1]) + 1)))
-    padded = part[rows - y0][:, columns - x0]
-    return Image.fromarray(padded), Roi(roi.x - left, roi.y - top, roi.side, roi.rotation)
+    # Pillow crops beyond the image with black; then the outermost rows and columns are drawn out over it.
+    part = image.crop((left, top, right, bottom))
+    x0, x1 = max(-left, 0), min(image.width - left, part.width)
+    y0, y1 = max(-top, 0), min(image.height - top, part.height)
+    if x0 >= x1 or y0 >= y1:
+        return image, roi  # not on the image at all
+    for edge, onto in (
+        ((x0, y0, x1, y0 + 1), (x0, 0, x1, y0)),
+        ((x0, y1 - 1, x1, y1), (x0, y1, x1, part.height)),
+        ((x0, 0, x0 + 1, part.height), (0, 0, x0, part.height)),
+        ((x1 - 1, 0, x1, part.height), (x1, 0, part.width, part.height)),
+    ):
+        size = (onto[2] - onto[0], onto[3] - onto[1])
+        if size[0] > 0 and size[1] > 0:
+            part.paste(part.crop(edge).resize(size, Image.Resampling.NEAREST), onto)
+    return part, Roi(roi.x - left, roi.y - top, roi.side, roi.rotation)
 
 
 def ssd_anchors(side: int, strides: tuple[int, ...]) -> Float32:

@@ -56,12 +56,16 @@ class HandNet:
         return detect(self._palm, self._anchors, image, roi or whole(image))
 
     def hand(self, image: Image.Image, palm: Detection) -> Hand:
-        """Landmarks of the hand that a palm belongs to; its presence may be low.
+        """Landmarks of the hand that a palm belongs to; its presence may be low."""
+        return self._look(image, palm_roi(palm, self._tilt))
+
+    def small_hand(self, image: Image.Image, palm: Detection) -> Hand:
+        """The same for a palm that only a magnified crop showed.
 
         Where the first look says "no hand" without being sure, a second one on the region that the landmarks
         themselves span decides.
         """
-        first = self._look(image, palm_roi(palm, self._tilt))
+        first = self.hand(image, palm)
         if not DOUBTFUL < first.presence < MIN_PRESENCE:
             return first
         second = self._look(image, landmark_roi(first.landmarks))

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from scipy.ndimage import correlate1d
 
 from ipa_bench import video
 from ipa_bench.types import Float32, Float64, HandTracks, PixelStats, UInt8
@@ -157,6 +156,8 @@ def _factor(short: int) -> int:
 
 def ssim_map(x: Float32, y: Float32) -> Float32:
     """SSIM of every pixel of two planes ``[h, w]`` on 0-255: 11 x 11 Gaussian window, sigma 1.5, reflected edges."""
+
+    from scipy.ndimage import correlate1d  # slow to import, and only videos with a ground truth need it
 
     def blur(plane: Float32) -> Float32:
         return np.asarray(correlate1d(correlate1d(plane, GAUSS, axis=0), GAUSS, axis=1), np.float32)

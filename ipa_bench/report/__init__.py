@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ipa_bench.report import csv_, html, json_, markdown
 from ipa_bench.report.view import ReportView
 from ipa_bench.store import write_atomic
 
@@ -19,6 +18,8 @@ def write_all(
 
     The quick ones come first, so that a full disk or an interrupt during the videos leaves the numbers.
     """
+    from ipa_bench.report import csv_, html, json_, markdown  # draws in matplotlib, and jinja: only who writes pays
+
     texts = {
         "leaderboard.md": markdown.render(view),
         "report.json": json_.render(view),
