@@ -136,7 +136,7 @@ def _score(job: Job) -> tuple[UnitRecord, Details | None]:
         case,
         seed,
         model,
-        video=None if isinstance(made, Video) else str(made),
+        video=None if isinstance(made, Video) else str(made.absolute()),
         sha256=result.evidence.hands.sha256,
         seconds=round(time.monotonic() - begin, 3),
         notes=result.notes,
@@ -238,7 +238,7 @@ def header(suite: Suite, metrics: Iterable[Metric]) -> RunHeader:
             ModelEntry(
                 m.name,
                 m.kind,
-                str(m.path) if isinstance(m, FolderSpec) else f"{m.damage}:{m.strength}",
+                str(m.path.absolute()) if isinstance(m, FolderSpec) else f"{m.damage}:{m.strength}",
                 m.trained_on,
             )
             for m in suite.models
@@ -247,6 +247,10 @@ def header(suite: Suite, metrics: Iterable[Metric]) -> RunHeader:
         tool_version=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _absolute(path: Path | None) -> str | None:
+    return None if path is None else str(path.absolute())
 
 
 def environment() -> dict[str, str]:

@@ -92,7 +92,6 @@ def test_a_second_run_is_served_from_the_cache(benchmark, clips, cold_cache, tmp
     ratio = float(np.median(np.array(warm) / np.array(cold)))
     benchmark.extra_info.update(warm_over_cold=ratio, command_warm_over_cold=command[1] / command[0])
     assert ratio < 0.1
-    assert command[1] / command[0] < 0.1
 
 
 def test_memory_is_flat_in_the_number_of_clips(benchmark, clips, cold_cache, tmp_path):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -17,19 +17,54 @@ SEES = 0.8
 SPATIAL = tuple(d.name for d in DAMAGES if d.kind != "temporal")
 TEMPORAL = tuple(d.name for d in DAMAGES if d.kind == "temporal")
 EVERY = (*SPATIAL, *TEMPORAL)
+#: columns that the whole table needs
+WIDE = 140
+SHORT = {
+    "blur": "blur",
+    "low_resolution": "lowres",
+    "finger_erased": "erase",
+    "finger_melt": "melt",
+    "smear": "smear",
+    "flicker": "flick",
+    "compression": "codec",
+    "stutter": "stutt",
+    "frozen": "froz",
+    "lag": "lag",
+}
 
 
-def render_validation(validation: Validation) -> RenderableType:
-    """A table for the terminal: a row for each metric, a column for each damage; mild / medium / strong in percent."""
-    table = Table(title="called worse, % of windows: mild/medium/strong", header_style="bold", pad_edge=False, box=None)
-    table.add_column("metric", no_wrap=True)
-    for damage in EVERY:
-        table.add_column(damage.replace("_", " "), justify="right", min_width=8)
-    table.add_column("re-encode", justify="right")
-    for metric in _metrics(validation):
-        cells = [_triple(validation, metric, damage) for damage in EVERY]
-        table.add_row(metric, *(_coloured(c) for c in cells), _percent(_harmless(validation, metric)))
-    return Group(table, Text(), *(Text(line) for line in summary(validation)))
+@dataclass(frozen=True)
+class ValidationReport:
+    """A rich renderable: mild/medium/strong where the terminal is wide enough for that, medium alone where not."""
+
+    validation: Validation
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Table of every metric, then the findings on the composite, then what each metric misses."""
+        validation, wide = self.validation, options.max_width >= WIDE
+        which = "mild/medium/strong" if wide else "at medium strength"
+        yield Text(f"share of windows called worse, in %, {which}", style="bold")
+        table = Table(header_style="bold", pad_edge=False, box=None, padding=(0, 1, 0, 0))
+        table.add_column("metric", no_wrap=True)
+        for damage in EVERY:
+            table.add_column(damage.replace("_", " ") if wide else SHORT[damage], justify="right", no_wrap=not wide)
+        table.add_column("re-encode" if wide else "re-enc", justify="right")
+        for metric in _metrics(validation):
+            cells = [_triple(validation, metric, damage) for damage in EVERY]
+            shown = [_coloured(cell if wide else cell[1:2]) for cell in cells]
+            table.add_row(metric.partition("@")[0], *shown, _percent(_harmless(validation, metric)))
+        yield table
+        yield Text()
+        yield from (Text(line) for line in summary(validation))
+        missed = [(metric, what) for metric in _metrics(validation) if (what := blind(validation, metric))]
+        if missed:
+            yield Text("\nnot seen even where strong (below 80 %):", style="bold")
+            yield from (Text(f"  {metric}: {what}") for metric, what in missed)
+
+
+def render_validation(validation: Validation) -> ValidationReport:
+    """Something ``rich.print`` shows."""
+    return ValidationReport(validation)
 
 
 def summary(validation: Validation) -> list[str]:
@@ -47,12 +82,11 @@ def summary(validation: Validation) -> list[str]:
             lines.append(f"{metric} orders damage correctly: {told}; temporal damage at any strength "
                          f"{_percent(validation.share(metric, TEMPORAL, STRENGTHS))} %; "
                          f"a re-encode is called worse in {_percent(_harmless(validation, metric))} %")  # fmt: skip
-    lines += [line for metric in _metrics(validation) if (line := blind(validation, metric))]
     return lines
 
 
 def blind(validation: Validation, metric: str) -> str:
-    """What a metric cannot see on these clips, even where the damage is strong; empty where it sees everything."""
+    """The damage that a metric does not see on these clips, even where it is strong; empty where it sees everything."""
     missed = []
     for damage in EVERY:
         share = validation.share(metric, (damage,), ("strong",))
@@ -60,7 +94,7 @@ def blind(validation: Validation, metric: str) -> str:
             missed.append(f"{damage} (not tested)")
         elif share < SEES:
             missed.append(f"{damage} ({share:.0%})")
-    return f"{metric} does not see even strong: {', '.join(missed)}" if missed else ""
+    return ", ".join(missed)
 
 
 def markdown(validation: Validation) -> str:
@@ -83,7 +117,10 @@ def markdown(validation: Validation) -> str:
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     lines += ["", "## Damage", "", "| damage | mild, medium, strong | what the number is |", "|---|---|---|"]
     lines += [f"| {d.name} | {', '.join(f'{v:g}' for v in d.levels)} | {d.meaning} |" for d in (*DAMAGES, *HARMLESS)]
-    return "\n".join([*lines, "", "## Findings", "", *(f"- {line}" for line in summary(validation)), ""])
+    lines += ["", "## Findings", "", *(f"- {line}" for line in summary(validation))]
+    lines += ["", f"## Not seen even where strong (in less than {SEES:.0%} of windows)", ""]
+    lines += [f"- `{metric}`: {what}" for metric in _metrics(validation) if (what := blind(validation, metric))]
+    return "\n".join([*lines, ""])
 
 
 def as_dict(validation: Validation) -> dict[str, Any]:
