@@ -30,7 +30,7 @@ class Cache:
     def get(self, kind: str, key: str) -> dict[str, Any] | None:
         """The arrays of an entry, or None."""
         try:
-            with np.load(self._path(kind, key), allow_pickle=False) as entry:
+            with self._path(kind, key).open("rb") as file, np.load(file, allow_pickle=False) as entry:
                 return dict(entry)
         except FileNotFoundError:
             return None

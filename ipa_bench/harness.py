@@ -229,9 +229,7 @@ def header(suite: Suite, metrics: Iterable[Metric]) -> RunHeader:
         seeds=suite.seeds,
         metrics=tuple(m.info.id for m in metrics),
         cases=tuple(
-            CaseEntry(
-                c.id, c.identity, c.split, str(c.driving), str(c.ground_truth) if c.ground_truth else None, c.tags
-            )
+            CaseEntry(c.id, c.identity, c.split, str(c.driving.absolute()), _absolute(c.ground_truth), c.tags)
             for c in suite.cases
         ),
         models=tuple(
