@@ -93,7 +93,8 @@ def test_stutter_stalls(hold):
 
 def test_a_still_driving_hand_gives_a_reason():
     driving = made_up(48, speed=0.01)
-    driving = replace(driving, landmarks=np.broadcast_to(driving.landmarks[:1], driving.landmarks.shape))
+    shape = driving.landmarks.shape
+    driving = replace(driving, landmarks=np.broadcast_to(driving.landmarks[:1], shape), change=0 * driving.change)
     for metric in (speed, jitter, lag, stall):
         measured = measure(metric, made_up(48), driving)
         assert measured.value is None
