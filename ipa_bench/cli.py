@@ -73,7 +73,8 @@ def report(
     from ipa_bench import console, harness
     from ipa_bench.store import RunStore
 
-    console.print_report(harness.view(RunStore.load(folder)), folder, jobs=jobs)
+    if not console.print_report(harness.view(RunStore.load(folder)), folder, jobs=jobs):
+        raise typer.Exit(1)
 
 
 @app.command(
@@ -186,7 +187,7 @@ def weights_verify(
 
 
 def main() -> None:
-    """Entry point: expected failures are one line and status 2, Ctrl-C is 130, anything else is a traceback."""
+    """Entry point: expected failures are one line and status 2 (typer gives Ctrl-C 130), anything else a traceback."""
     try:
         app()
     except UserError as error:
@@ -197,9 +198,3 @@ def main() -> None:
     except Unscorable as error:
         print(f"error: {error.reason}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("stopped; what was finished is kept", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of a pipe has gone
-        sys.stderr.close()
-        sys.exit(141)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +27,12 @@ if TYPE_CHECKING:
     from ipa_bench.suite import Suite
     from ipa_bench.weights import WeightStatus
 
-OUT = Console(highlight=False)
-ERR = Console(stderr=True, highlight=False)
+# Names are shown as they are: no emoji for :fire:, and bytes that are no text do not end a run.
+for stream in (sys.stdout, sys.stderr):
+    if isinstance(stream, TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+OUT = Console(highlight=False, emoji=False)
+ERR = Console(stderr=True, highlight=False, emoji=False)
 #: what finding hands needs
 HAND_MODELS = ("palm_detection_full", "hand_landmark_full", "pose_detection", "pose_landmark_full")
 #: systems that stand in where the user has none: name -> (damage, strength)
@@ -213,7 +219,7 @@ def score_clips(
     with progress("observations so far are cached") as on_progress:
         results = list(score_files(files, driving, cross_identity, observer, jobs, on_progress))
     if as_json:
-        OUT.print(json.dumps(results, indent=1, allow_nan=False, ensure_ascii=False), markup=False, soft_wrap=True)
+        sys.stdout.write(json.dumps(results, indent=1, allow_nan=False) + "\n")
         return any("scores" in result for result in results)
     for result in results:
         OUT.print(f"[bold]{escape(result['video'])}[/]")
@@ -238,13 +244,17 @@ def validate_clips(clips: Sequence[Path], out: Path | None, jobs: int) -> None:
 
     files = videos_in(clips)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot make {out}: {error.strerror}", "choose a folder that can be written to") from None
+        write_atomic(out / "validation.md", b"not finished\n")  # whether it can be written shows before the work
     with progress("the same command goes on where this stopped") as on_progress:
         validation = validate_files(files, jobs, on_progress)
     OUT.print(render_validation(validation))
     if out is not None:
         write_atomic(out / "validation.json", json.dumps(as_dict(validation), indent=1, allow_nan=False).encode())
-        write_atomic(out / "validation.md", markdown(validation).encode())
+        write_atomic(out / "validation.md", markdown(validation).encode(errors="backslashreplace"))
         OUT.print(f"\n{out / 'validation.md'}", markup=False)
 
 
@@ -270,6 +280,8 @@ def select_videos(
     records = [record for record in store.records().values() if record.model != FLOOR_MODEL]
     info = find(metric).info
     if margin is not None:
+        if (top_k, threshold, per_identity) != (None, None, None):
+            raise UserError("--pairs takes the best and the worst of each case", "leave the other choices out")
         infos = [m.info for m in ALL if m.info.id in store.header.metrics]
         found = choose.pairs(records, cases=cases, metric=info, metrics=infos, margin=margin)
         path = out or folder / "pairs.json"

@@ -18,10 +18,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ipa_bench import __version__, damage, ladder, pool, work
+from ipa_bench import __version__, damage, ladder, pool, video, work
 from ipa_bench.cache import Cache
 from ipa_bench.errors import Unscorable
-from ipa_bench.metrics.base import Metric
+from ipa_bench.metrics.base import Evidence, Metric
 from ipa_bench.models import Model
 from ipa_bench.models.damage import DamageModel
 from ipa_bench.models.folder import FolderMatch, FolderModel
@@ -64,8 +64,7 @@ def run(suite: Suite, folder: Path, *, jobs: int = 0, progress: Progress = lambd
     store = RunStore.open(folder, header(suite, metrics))
     models = [build(spec, folder) for spec in suite.models]
     wanted = [Job(case, seed, model) for case in suite.cases for model in models for seed in suite.seeds]
-    spread = np.unique(np.linspace(0, len(suite.cases) - 1, min(FLOOR_CASES, len(suite.cases))).round().astype(int))
-    wanted += [Job(suite.cases[i], 0, None) for i in spread]
+    wanted += [Job(suite.cases[i], 0, None) for i in _floor_cases(len(suite.cases))]
     todo = _unfinished(wanted, store, metrics)
     # Clips that many videos are compared with are observed first: otherwise two workers would do the same one at once.
     clips = list(dict.fromkeys(p for job in todo for p in (job.case.driving, job.case.ground_truth) if p))
@@ -78,6 +77,11 @@ def run(suite: Suite, folder: Path, *, jobs: int = 0, progress: Progress = lambd
         store.append(record)
     store.close()
     return store
+
+
+def _floor_cases(count: int) -> list[int]:
+    """Which of ``count`` cases the noise floor is measured on: at most ``FLOOR_CASES``, spread evenly."""
+    return [int(i) for i in np.unique(np.linspace(0, count - 1, min(FLOOR_CASES, count)).round())]
 
 
 def _each(
@@ -97,12 +101,11 @@ def _each(
 
 
 def _unfinished(jobs: Sequence[Job], store: RunStore, metrics: Sequence[Metric]) -> list[Job]:
-    """Jobs without a score in the store, and those whose video was written after the run last was.
+    """Jobs without a score in the store, and those whose video is not the one that was scored.
 
     A video that could not be scored is tried again: it may have been added or mended since.
     """
     done, records = store.done(m.info.id for m in metrics), store.records()
-    written = max((f.stat().st_mtime_ns for f in (store.folder / "scores").glob("*.jsonl")), default=0)
 
     def is_done(job: Job) -> bool:
         record = records.get(job.unit)
@@ -111,10 +114,9 @@ def _unfinished(jobs: Sequence[Job], store: RunStore, metrics: Sequence[Metric])
         if not isinstance(job.model, FolderModel):
             return job.model is None or record.sha256 is not None
         try:
-            path = job.model.generate(job.case, job.seed)
-            return record.sha256 is not None and path.stat().st_mtime_ns <= written
-        except (Unscorable, OSError):
-            return record.sha256 is not None
+            return record.sha256 == video.file_sha256(job.model.generate(job.case, job.seed))
+        except Unscorable:
+            return False  # gone: the new record says so
 
     return [job for job in jobs if not is_done(job)]
 
@@ -163,27 +165,34 @@ def _floor(job: Job, scorer: Scorer) -> UnitRecord:
 
 def _details(result: Scores) -> Details:
     """What the report draws: landmarks of both videos in shares of the frame, and values over time."""
-    evidence, pair = result.evidence, result.evidence.driving
-    hands = evidence.hands
-    series = {m: v.series.astype(np.float32) for m, v in result.measured.items() if v.series is not None}
-    if pair is None:
-        return Details(
-            hands.times, _fps(hands), hands.size, _shares(hands.landmarks, hands.size), hands.found, series=series
-        )
-    index = pair.generated_index
-    shared = {m: values for m, values in series.items() if len(values) == len(index)}
-    shared |= {m: values[index] for m, values in series.items() if len(values) != len(index)}
-    wide = (pair.reference_size[0], pair.reference_size[1])
+    evidence, pair, hands = result.evidence, result.evidence.driving, result.evidence.hands
+    index = np.arange(len(hands.times)) if pair is None else pair.generated_index
+    series = {}
+    for metric, measured in result.measured.items():
+        if measured.series is not None:
+            over_time = np.full(len(hands.times), np.nan, np.float32)
+            over_time[_frames_of(metric, evidence)] = measured.series
+            series[metric] = over_time[index]
     return Details(
         hands.times[index],
         _fps(hands),
         hands.size,
         _shares(hands.landmarks[index], hands.size),
         hands.found[index],
-        _shares(pair.reference, wide),
-        pair.wanted,
-        shared,
+        None if pair is None else _shares(pair.reference, pair.reference_size),
+        None if pair is None else pair.wanted,
+        series,
     )
+
+
+def _frames_of(metric: str, evidence: Evidence) -> NDArray[np.int64]:
+    """The generated frames that a metric's series is about."""
+    needs = find(metric).info.needs
+    if needs == "free":
+        return np.arange(len(evidence.hands.times))
+    of_truth = needs == "ground_truth" or metric.startswith("hand.sharpness")
+    pair = evidence.truth if of_truth and evidence.truth else evidence.driving
+    return np.arange(0) if pair is None else pair.generated_index
 
 
 def _shares(landmarks: NDArray[Any], size: tuple[int, int]) -> Float32:
@@ -269,8 +278,10 @@ def view(store: RunStore) -> ReportView:
     infos = tuple(m.info for m in ALL if m.info.id in head.metrics)
     models = [m.name for m in head.models]
     floors: dict[str, list[float]] = {}
-    for (_, _, model), record in records.items():
-        for score in record.scores if model == FLOOR_MODEL else ():
+    # A run that began with a limit holds the floor of more cases than are asked for now.
+    spread = {head.cases[i].id for i in _floor_cases(len(head.cases))}
+    for (case, _, model), record in records.items():
+        for score in record.scores if model == FLOOR_MODEL and case in spread else ():
             if score.value is not None:
                 floors.setdefault(score.metric, []).append(score.value)
     with_floor = {i.id for i in infos if i.has_floor}

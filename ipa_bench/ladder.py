@@ -15,18 +15,19 @@ import numpy as np
 
 from ipa_bench import video
 from ipa_bench.cache import Cache, digest
-from ipa_bench.damage import DAMAGES, HARMLESS, STRENGTHS, Strength, stored
+from ipa_bench.damage import DAMAGES, HARMLESS, STRENGTHS, Strength, crf, stored
 from ipa_bench.damage import find as find_damage
 from ipa_bench.metrics.align import HandPair, pair_hands, period
 from ipa_bench.metrics.base import Evidence, Metric
 from ipa_bench.metrics.motion import STILL, mean_speed
-from ipa_bench.observers.hands import HandObserver
+from ipa_bench.observers import pixels
+from ipa_bench.observers.hands import OBSERVER_ID, HandObserver
 from ipa_bench.observers.look import at
 from ipa_bench.observers.pixels import PixelSession
 from ipa_bench.types import Bool, Float64, HandTracks, PixelStats
 
 #: changes whenever a damage or an observation of it may change
-VERSION = "damaged@1"
+VERSION = f"damaged@1-{OBSERVER_ID}-{pixels.OBSERVER_ID}-{video.DECODER}"
 WINDOW_SECONDS = 1.0
 MIN_WINDOW_FRAMES = 12
 
@@ -56,18 +57,19 @@ def observe_variant(path: Path, variant: Variant, hands: HandTracks, cache: Cach
     """
     name, strength = variant
     damage = find_damage(name)
-    key = digest(hands.sha256, hands.observer, name, strength, damage.level(strength))
+    quality = crf(damage, strength)
+    key = digest(hands.sha256, hands.observer, name, damage.level(strength), quality)
     known = cache.get(VERSION, key)
     if known is not None:
         return known
     session = _observer().start()
-    pixels = PixelSession(hands, (frame.image for frame in video.read_frames(path)))
+    comparison = PixelSession(hands, (frame.image for frame in video.read_frames(path)))
     original = (frame.image for frame in video.read_frames(path))
     frames = stored(original, hands, 1 / period(hands.times), damage, strength)
     for image, time in zip(frames, hands.times, strict=True):
         session.push(image, float(time))
-        pixels.push(image, float(time))
-    tracks, stats = session.finish(key), pixels.finish()
+        comparison.push(image, float(time))
+    tracks, stats = session.finish(key), comparison.finish()
     arrays: dict[str, Any] = {field: getattr(tracks, field) for field in _HANDS}
     for kind in ("mse", "l1", "ssim"):
         arrays |= {f"{kind}.{region}": values for region, values in getattr(stats, kind).items()}

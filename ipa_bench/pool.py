@@ -34,7 +34,7 @@ def share_cores(jobs: int, items: int) -> tuple[int, int]:
     With few items some processes end before others: then each has threads for all the cores that are left.
     """
     processes = max(1, min(jobs, items))
-    return processes, jobs if items < 4 * jobs else 1
+    return processes, min(jobs, max(2 * jobs // processes, 1)) if items < 4 * jobs else 1
 
 
 def prepare() -> None:
@@ -76,6 +76,11 @@ def imap(
             "a worker process was killed, perhaps for want of memory",
             "run the same command again, it goes on where it stopped; fewer --jobs need less memory",
         ) from None
+    except BaseException:
+        # Interrupted, closed early or failed: what is still being worked on is not waited for.
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 

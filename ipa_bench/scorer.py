@@ -13,7 +13,7 @@ import numpy as np
 
 from ipa_bench.errors import Unscorable
 from ipa_bench.metrics import METRICS, find_in, hand, motion
-from ipa_bench.metrics.align import HandPair, pair_hands
+from ipa_bench.metrics.align import HandPair, pair_hands, period
 from ipa_bench.metrics.base import Evidence, Measured, Metric, unknown
 from ipa_bench.metrics.hand import FINGERS, NO_HAND, joint_errors
 from ipa_bench.observers.look import Looker, at
@@ -76,24 +76,39 @@ def _around(values: Float64, beyond: float) -> Float64:
 
 
 def sharp(evidence: Evidence) -> Measured:
-    """Part of hand_quality: exp(-hand.sharpness / 1.5), in [0, 1]; 0 where no hand is found to be judged."""
-    return _decay(hand.sharpness(evidence), SHARPNESS_TOLERANCE)
+    """Part of hand_quality: recall times exp(-hand.sharpness / 1.5), in [0, 1]: a missing hand is not sharp."""
+    return _of_those_found(evidence, hand.sharpness(evidence), lambda value: np.exp(-value / SHARPNESS_TOLERANCE))
 
 
 def moving(evidence: Evidence) -> Measured:
-    """Part of hand_quality: exp(-(lag / 0.2 s + stall / 0.5 + (speed + jitter) / 3)), in [0, 1].
+    """Part of hand_quality: recall times exp(-(lag / 0.2 s + stall / 0.5 + (speed + jitter) / 6)), in [0, 1].
 
-    No value where the driving hand is still; a term without a value counts as 0.
+    No value where the driving hand is still; where it moves, a term without a value counts as 0.
     """
-    parts = [
+    pair = evidence.driving
+    if pair is None:
+        return unknown(evidence.no_driving)
+    if motion.mean_speed(pair) < motion.STILL:
+        return unknown(f"the driving hand is still: less than {motion.STILL} hand sizes per second")
+    terms = (
         (motion.lag(evidence), LAG_TOLERANCE),
         (motion.stall(evidence), STALL_TOLERANCE),
         (motion.speed(evidence), RATIO_TOLERANCE),
         (motion.jitter(evidence), RATIO_TOLERANCE),
-    ]
-    if all(measured.value is None for measured, _ in parts):
-        return unknown(parts[0][0].reason or "")
-    return Measured(float(np.exp(-sum((m.value or 0.0) / tolerance for m, tolerance in parts))))
+    )
+    known = [measured.value / tolerance for measured, tolerance in terms if measured.value is not None]
+    if not known and pair.wanted.sum(axis=0).max() < hand.MIN_FRAMES:
+        return unknown(f"the driving video shows a hand in fewer than {hand.MIN_FRAMES} frames")
+    total = Measured(sum(known)) if known else unknown(terms[0][0].reason or "")
+    return _of_those_found(evidence, total, lambda value: np.exp(-value))
+
+
+def _of_those_found(evidence: Evidence, measured: Measured, quality: Callable[[float], float]) -> Measured:
+    """A quality of the hands that are there, times the share that is; 0 where too few are there to be judged."""
+    recall = hand.recall(evidence)
+    if recall.value is None:
+        return recall
+    return Measured(0.0 if measured.value is None else recall.value * float(quality(measured.value)))
 
 
 PARTS: dict[str, Callable[[Evidence], Measured]] = {"place": place, "sharpness": sharp, "motion": moving}
@@ -132,10 +147,6 @@ def hand_quality_free(evidence: Evidence) -> Measured:
     return Measured(float(series.mean() * np.exp(-drift.value / 0.1)), series=series * np.exp(-drift.value / 0.1))
 
 
-def _decay(measured: Measured, tolerance: float) -> Measured:
-    return measured if measured.value is None else Measured(float(np.exp(-measured.value / tolerance)))
-
-
 def _composite(name: str, blind_spot: str, measure: Callable[[Evidence], Measured], free: bool = False) -> Metric:
     info = MetricInfo(
         f"{name}@1", "0-1", "higher", "ipa-bench scorer", blind_spot, "free" if free else "driving", "video", True
@@ -145,7 +156,7 @@ def _composite(name: str, blind_spot: str, measure: Callable[[Evidence], Measure
 
 QUALITY = _composite(
     "hand_quality",
-    "an extra finger that leaves the others in place; texture other than sharpness; who the person is",
+    "an extra finger that leaves the others in place; a hand where none is due; texture other than sharpness",
     hand_quality,
 )
 #: every per-video metric of the project, in report order
@@ -205,14 +216,15 @@ class Scorer:
         self.looker = looker or Looker(threads=threads)
         self._pixels = pixels and any(m.info.needs == "ground_truth" for m in self.metrics)
 
-    def score(self, video: Path | Video, case: Case | None = None) -> Scores:
+    def score(self, video: Path | str | Video, case: Case | None = None) -> Scores:
         """Score a video of a case, or without one by the reference-free metrics. Raises Unscorable with the reason."""
         evidence, notes = self.evidence(video, case)
         measured = {metric.info.id: metric.measure(evidence) for metric in self.metrics}
         return Scores(case.id if case else "", measured, evidence, notes)
 
-    def evidence(self, video: Path | Video, case: Case | None = None) -> tuple[Evidence, tuple[str, ...]]:
+    def evidence(self, video: Path | str | Video, case: Case | None = None) -> tuple[Evidence, tuple[str, ...]]:
         """Everything the metrics need, observed or from the cache, and remarks. Raises Unscorable."""
+        video = Path(video) if isinstance(video, str) else video
         if case is None:
             return Evidence(self.looker.hands(video)), ()
         if case.ground_truth is not None and self._pixels:
@@ -225,6 +237,8 @@ class Scorer:
         truth = pair
         if case.ground_truth is not None and case.ground_truth != case.driving:
             truth = pair_hands(hands, self.looker.hands(case.ground_truth))
+        if case.ground_truth is not None and not self._pixels:
+            return Evidence(hands, pair, truth, no_pixels="pixels were not compared"), notes
         return Evidence(hands, pair, truth, pixels=_paired(stats, truth)), notes
 
 
@@ -239,22 +253,17 @@ def _paired(stats: PixelStats | None, pair: HandPair) -> PixelStats | None:
 
 def _check(hands: HandTracks, driving: HandTracks, case: Case) -> tuple[str, ...]:
     """Is the video long enough to stand for its case? Remarks on its shape."""
-    wanted = min(case.frames / case.fps, _seconds(driving)) if case.frames and case.fps else None
-    if wanted is None and case.frames:
-        wanted = min(case.frames, len(driving.times)) / len(driving.times) * _seconds(driving)
-    if wanted is not None and _seconds(hands) < MIN_COVERAGE * wanted:
-        raise Unscorable(f"lasts {_seconds(hands):.2f} s of the {wanted:.2f} s that the case asks for")
-    notes = []
-    share = _seconds(hands) / _seconds(driving)
-    if wanted is None and share < MIN_COVERAGE:
-        notes.append(f"covers {share:.0%} of the driving video; only the shared frames are compared")
+    step = period(driving.times)
+    whole = float(driving.times[-1]) + step
+    asked = whole
+    if case.frames is not None:
+        asked = min(case.frames / case.fps if case.fps else case.frames * step, whole)
+    lasts = float(hands.times[-1]) + (period(hands.times) if len(hands.times) > 1 else step)
+    if lasts < MIN_COVERAGE * asked:
+        hint = "" if case.frames is not None else "; a suite can give the case fewer `frames`"
+        raise Unscorable(f"lasts {lasts:.2f} s of the {asked:.2f} s that it should{hint}")
     shapes = [width / height for width, height in (hands.size, driving.size)]
-    if abs(np.log(shapes[0] / shapes[1])) > 0.02:
-        ours, theirs = (f"{width}x{height}" for width, height in (hands.size, driving.size))
-        notes.append(f"its frames are {ours}, the driving video's {theirs}: stretched")
-    return tuple(notes)
-
-
-def _seconds(tracks: HandTracks) -> float:
-    step = float(np.median(np.diff(tracks.times))) if len(tracks.times) > 1 else 1.0
-    return float(tracks.times[-1]) + step
+    if abs(np.log(shapes[0] / shapes[1])) <= 0.02:
+        return ()
+    ours, theirs = (f"{width}x{height}" for width, height in (hands.size, driving.size))
+    return (f"its frames are {ours}, the driving video's {theirs}: stretched",)

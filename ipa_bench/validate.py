@@ -103,14 +103,15 @@ def validate(
     """
     tracks: dict[Path, HandTracks] = {}
     skipped: dict[str, str] = {}
-    for clip in clips:
+    names = _names(list(dict.fromkeys(clips)))
+    for clip in names:
         try:
             hands = looker.hands(clip)
         except Unscorable as error:
-            skipped[clip.name] = error.reason
+            skipped[names[clip]] = error.reason
             continue
         if hands.found.any(axis=1).sum() < MIN_FRAMES:
-            skipped[clip.name] = f"shows a hand in fewer than {MIN_FRAMES} frames"
+            skipped[names[clip]] = f"shows a hand in fewer than {MIN_FRAMES} frames"
         else:
             tracks[clip] = hands
     if not tracks:
@@ -119,9 +120,15 @@ def validate(
     work = [(clip, variant, hands) for clip, hands in tracks.items() for variant in VARIANTS]
     observed = {(clip, variant): arrays for (clip, variant, _), arrays in zip(work, run(work), strict=True)}
     table = {
-        clip.name: losses(hands, {v: observed[clip, v] for v in VARIANTS}, metrics) for clip, hands in tracks.items()
+        names[clip]: losses(hands, {v: observed[clip, v] for v in VARIANTS}, metrics) for clip, hands in tracks.items()
     }
     return judge(table, [m.info.id for m in metrics], skipped)
+
+
+def _names(clips: Sequence[Path]) -> dict[Path, str]:
+    """What each clip is called: its file name, or its path where two share one."""
+    names = [clip.name for clip in clips]
+    return {clip: clip.name if names.count(clip.name) == 1 else str(clip) for clip in clips}
 
 
 def judge(table: Mapping[str, Losses], metrics: Sequence[str], skipped: Mapping[str, str]) -> Validation:

@@ -90,11 +90,16 @@ def score_files(
     scored = pool.imap(
         score_file, [(clip, case) for clip in clips if clip in new], processes, start, (names, threads, observer)
     )
-    start(names, 1, observer)
-    for count, clip in enumerate(clips, 1):
-        yield next(scored) if clip in new else score_file((clip, case))
-        progress("score", count, len(clips))
-    stop()
+    start(names, threads if case else 1, observer)
+    try:
+        if case is not None and new:  # or every worker would look at it
+            with suppress(Unscorable):
+                hands(case.driving)
+        for count, clip in enumerate(clips, 1):
+            yield next(scored) if clip in new else score_file((clip, case))
+            progress("score", count, len(clips))
+    finally:
+        stop()
 
 
 def validate_files(clips: Sequence[Path], jobs: int, progress: Progress) -> Validation:

@@ -220,6 +220,17 @@ def test_wrong_names_are_refused_with_a_fix(tool, footage, tmp_path):
     failed(tool("weights", "fetch", "palm_detectoin_full"), 2, "palm_detection_full")
 
 
+def test_validation_cannot_be_written_shows_before_the_work(tool, footage, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    failed(tool("validate", footage.clips, "-o", "file"), 2, "cannot make file")
+
+
+def test_names_come_through_json_as_they_are(tool, footage, tmp_path):
+    shutil.copy(footage.fine / "anna__wide.mp4", tmp_path / "take:fire:1 é.mp4")
+    result = tool("score", tmp_path / "take:fire:1 é.mp4", "--json", environment={"PYTHONIOENCODING": "ascii"})
+    assert json.loads(result.stdout)[0]["video"].endswith("take:fire:1 é.mp4")
+
+
 def test_another_suite_is_not_mixed_into_a_run(tool, footage):
     assert tool("run", footage.clips / "anna__near.mp4", footage.fine, "-o", "out").returncode == 0
     failed(tool("run", footage.clips, footage.fine, "-o", "out"), 2, "another folder")

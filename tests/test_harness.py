@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
-from ipa_bench import harness
+from ipa_bench import harness, video
 from ipa_bench.store import RunStore
-from ipa_bench.suite import Suite, suite_from_folders
+from ipa_bench.suite import FolderSpec, Suite, suite_from_folders
+from ipa_bench.types import Case
 
 
 @pytest.fixture(autouse=True)
@@ -91,11 +93,16 @@ def test_a_video_that_was_made_anew_is_scored_anew(footage, tmp_path):
     suite = suite_from_folders(footage.clips, [("model", folder)])
     before = harness.run(suite, tmp_path / "run", jobs=1)
     old = {u: r.sha256 for u, r in before.records().items()}
-    time.sleep(0.02)
+    stat = (folder / "bert__wave.mp4").stat()
     (folder / "bert__wave.mp4").write_bytes((footage.poor / "bert__wave.mp4").read_bytes())
+    os.utime(folder / "bert__wave.mp4", ns=(stat.st_atime_ns, stat.st_mtime_ns))  # as cp -p would
     after = harness.run(suite, tmp_path / "run", jobs=1).records()
     changed = {u[0] for u, r in after.items() if r.sha256 != old[u]}
     assert changed == {"bert__wave"}
+    (folder / "bert__wave.mp4").unlink()
+    gone = harness.run(suite, tmp_path / "run", jobs=1).records()[("bert__wave", 0, "model")]
+    assert gone.sha256 is None
+    assert "no video" in gone.scores[0].reason
 
 
 def test_the_floor_is_measured_and_no_model_of_the_run(suite, tmp_path):
@@ -103,6 +110,26 @@ def test_the_floor_is_measured_and_no_model_of_the_run(suite, tmp_path):
     assert 0 < view.floors["hand.keypoint_error@1"] < 0.1
     assert all(model != harness.FLOOR_MODEL for _, _, model in view.records)
     assert [row.model for row in view.leaderboard.rows] == ["fine", "poor"]
+
+
+def test_a_ground_truth_of_another_length_is_drawn_where_it_belongs(footage, tmp_path):
+    clip = footage.clips / "anna__near.mp4"
+    truth = tmp_path / "truth.mp4"
+    video.encode([f.image for f in video.read_frames(clip)][:23], truth, 25, crf=12)
+    case = Case("near", clip, truth, identity="anna")
+    suite = Suite("one", (case,), (FolderSpec(name="m", kind="folder", path=_folder(tmp_path, clip)),))
+    store = harness.run(suite, tmp_path / "run", jobs=1)
+    details = store.read_details(("near", 0, "m"))
+    assert len(details.times) == 24
+    assert np.isfinite(details.series["frame.ssim@1"][:23]).all()
+    assert np.isnan(details.series["frame.ssim@1"][23])
+    assert np.isfinite(details.series["hand.keypoint_error@1"]).all()
+
+
+def _folder(tmp_path, clip):
+    (tmp_path / "m").mkdir()
+    shutil.copy(clip, tmp_path / "m" / "near.mp4")
+    return tmp_path / "m"
 
 
 def test_details_hold_what_the_page_draws(suite, tmp_path):

@@ -51,6 +51,14 @@ def test_states_merge_reset_and_pickle():
     assert int(both.scored) == 0
 
 
+def test_composites_of_the_scorer_are_modules_too():
+    from ipa_bench.scorer import QUALITY
+
+    module = as_torchmetric(QUALITY)
+    module.update(evidence(made_up(), made_up()))
+    assert float(module.compute()) == pytest.approx(1.0)
+
+
 def test_an_unknown_metric_names_the_nearest():
     with pytest.raises(UserError, match=r"did you mean 'hand\.keypoint_error'"):
         as_torchmetric("hand.keypoint_eror")

@@ -121,11 +121,30 @@ def test_few_shared_frames_give_a_reason():
     assert "12 frames" in measured.reason
 
 
-def test_different_frame_rates_do_not_compare_changes():
-    driving = made_up(48, fps=25)
-    measured = measure(stall, made_up(96, fps=50), driving)
-    assert measured.value is None
-    assert "frame rates" in measured.reason
+def test_another_frame_rate_neither_hides_nor_fakes_a_frozen_hand():
+    driving = made_up(60, fps=30)
+    for fps in (15, 20, 60):
+        moving = made_up(2 * fps, fps=fps)
+        moving = replace(moving, change=moving.change * 30 / fps)
+        frozen = shown(moving, np.zeros(2 * fps, int))
+        assert measure(stall, moving, driving).value == 0.0
+        assert measure(stall, frozen, driving).value == 1.0
+
+
+@pytest.mark.parametrize("metric", [speed, jitter])
+def test_derivatives_need_even_steps(metric):
+    driving = made_up(60, fps=30)
+    assert measure(metric, made_up(30, fps=15), driving).value < 0.05
+    uneven = measure(metric, made_up(40, fps=20), driving)
+    assert uneven.value is None
+    assert "frame rates" in uneven.reason
+
+
+def test_a_hand_that_goes_astray_is_not_late():
+    driving = made_up(24, speed=0.4)
+    offset = np.zeros((24, 2, 21, 2))
+    offset[16:, ..., 0] = 15.0
+    assert measure(lag, moved(driving, offset), driving).value == 0.0
 
 
 def test_floors_keep_logarithms_finite():

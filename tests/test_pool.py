@@ -76,9 +76,23 @@ def test_items_are_taken_as_they_are_needed():
     results.close()
 
 
+def _sleeps(x):
+    time.sleep(x)
+    return x
+
+
+def test_who_stops_early_does_not_wait_for_the_others():
+    begin = time.monotonic()
+    results = pool.imap(_sleeps, [0.1, 60, 60, 60], 2)
+    next(results)
+    results.close()
+    assert time.monotonic() - begin < 20
+
+
 def test_cores_are_shared():
     assert pool.share_cores(4, 1) == (1, 4)
-    assert pool.share_cores(4, 3) == (3, 4)  # processes that end early leave their cores to the others
+    assert pool.share_cores(4, 3) == (3, 2)  # processes that end early leave their cores to the others
+    assert pool.share_cores(64, 64) == (64, 2)
     assert pool.share_cores(4, 100) == (4, 1)
     assert pool.share_cores(2, 0) == (1, 2)
     assert pool.cores() >= 1

@@ -36,3 +36,17 @@ def test_the_composite_is_stated_as_it_is_computed():
         f"(speed + jitter) / {RATIO_TOLERANCE:g})",
     ):
         assert words in flat, words
+
+
+def test_the_example_for_trainers_runs(footage, cache_folder, tmp_path, monkeypatch, capsys):
+    import shutil
+
+    monkeypatch.setenv("IPA_BENCH_CACHE", str(cache_folder))
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(footage.clips / "anna__wide.mp4", "wave.mp4")
+    shutil.copy(footage.fine / "anna__wide.mp4", "sample.mp4")
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    exec(code, {})
+    quality, error = (float(word) for word in capsys.readouterr().out.split())
+    assert 0.5 < quality < 1
+    assert 0 < error < 0.2

@@ -54,6 +54,9 @@ def test_frozen_missing_late_stuttering_and_blurred_hands_are_worse_than_the_ori
     assert all(value < 0.97 for value in values.values()), values
     assert values["frozen"] < 0.3
     assert quality(without(driving, slice(None)), driving) < 1e-2
+    # a hand that is mostly missing is no better than one that is there and frozen
+    assert quality(without(driving, slice(6, 60)), driving) < values["frozen"]
+    assert quality(without(driving, slice(0, 60, 2)), driving) < 0.55
 
 
 def test_a_still_driving_hand_is_judged_without_motion():
@@ -136,12 +139,16 @@ def test_without_a_case_only_free_metrics_have_values(clip, scorer):
     assert scores["hand.keypoint_error"].reason == "the case has no driving video"
 
 
-def test_a_short_video_is_refused_when_the_case_names_its_length(clip, scorer, tmp_path):
+def test_a_short_video_is_refused_unless_the_case_asks_for_no_more(clip, scorer, tmp_path):
     short = tmp_path / "short.mp4"
     video.encode([f.image for f in video.read_frames(clip)][:10], short, 25)
-    with pytest.raises(Unscorable, match=r"lasts 0\.40 s of the 1\.20 s"):
-        scorer.score(short, Case("hand", clip, clip, frames=30))
-    assert "covers 33%" in scorer.score(short, Case("hand", clip, clip)).notes[0]
+    for case in (Case("hand", clip, clip), Case("hand", clip, clip, frames=30)):
+        with pytest.raises(Unscorable, match=r"lasts 0\.40 s of the 1\.20 s"):
+            scorer.score(short, case)
+    assert scorer.score(str(short), Case("hand", clip, clip, frames=10)).hand_quality > 0.5
+    video.encode([f.image for f in video.read_frames(clip)][:1], short, 25)
+    with pytest.raises(Unscorable, match=r"lasts 0\.04 s"):
+        scorer.score(short, Case("hand", clip, clip))
 
 
 def test_a_video_without_hands_scores_zero_not_nothing(clip, scorer):

@@ -54,6 +54,14 @@ def test_temporal_damage_is_not_tested_where_the_hand_is_still():
     assert "15 of them still" in summary(validation)[0]
 
 
+def test_clips_of_one_name_stay_apart():
+    from pathlib import Path
+
+    from ipa_bench.validate import _names
+
+    assert list(_names([Path("a/x.mp4"), Path("b/x.mp4"), Path("b/y.mp4")]).values()) == ["a/x.mp4", "b/x.mp4", "y.mp4"]
+
+
 def test_windows_without_a_value_are_counted_apart():
     entry = table()
     entry.loss[METRIC, ("blur", "mild")][:4] = np.nan

@@ -77,7 +77,7 @@ METRICS: tuple[Metric, ...] = (
             "share",
             "higher",
             "1 - missing keypoint rate (Monkey-Net, CVPR 2019), per hand",
-            "any hand-like shape counts; saturates near 1",
+            "any hand-like shape counts; a hand where none is due; saturates near 1",
         ),
         hand.recall,
     ),

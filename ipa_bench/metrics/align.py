@@ -30,7 +30,7 @@ class HandPair:
     #: sharpness of either hand, 0 where there is none
     generated_sharpness: Float[ndarray, "T 2"]
     reference_sharpness: Float[ndarray, "T 2"]
-    #: change of either hand's pixels from the frame before, 0 where there is none
+    #: change of either hand's pixels since the shared frame before, frames between added up; 0 where there is no hand
     generated_change: Float[ndarray, "T 2"]
     reference_change: Float[ndarray, "T 2"]
     #: hand size in px, see :func:`hand_sizes`
@@ -109,11 +109,17 @@ def pair_hands(generated: HandTracks, reference: HandTracks) -> HandPair:
         presence=np.where(found, generated.presence[gi][rows, order], 0.0).astype(np.float64),
         generated_sharpness=np.where(found, generated.sharpness[gi][rows, order], 0.0).astype(np.float64),
         reference_sharpness=np.where(wanted, reference.sharpness[ri], 0.0).astype(np.float64),
-        generated_change=np.where(found, generated.change[gi][rows, order], 0.0).astype(np.float64),
-        reference_change=np.where(wanted, reference.change[ri], 0.0).astype(np.float64),
+        generated_change=np.where(found, _change_since(generated.change, gi)[rows, order], 0.0),
+        reference_change=np.where(wanted, _change_since(reference.change, ri), 0.0),
         size=sizes,
         times=reference.times[ri],
         generated_index=gi,
         reference_index=ri,
         reference_size=reference.size,
     )
+
+
+def _change_since(change: Float[ndarray, "F 2"], index: Int[ndarray, "T"]) -> Float[ndarray, "T 2"]:
+    """Sum of the changes after one shared frame up to the next; 0 for the first."""
+    total = np.cumsum(change.astype(np.float64), axis=0)[index]
+    return np.diff(total, axis=0, prepend=total[:1])

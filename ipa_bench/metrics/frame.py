@@ -42,5 +42,6 @@ def _mean(evidence: Evidence, region: str, series_of: Callable[[PixelStats], Flo
     series = np.asarray(series_of(evidence.pixels), np.float64)
     valid = np.isfinite(series)
     if not valid.any():
-        return unknown("the ground truth shows no hand" if region == "hand" else "no frames are shared")
+        reasons = {"hand": "the ground truth shows no hand", "rest": "the hands fill the frame"}
+        return unknown(reasons.get(region, "no frames are shared") if len(series) else "no frames are shared")
     return Measured(float(series[valid].mean()), series=series)

@@ -6,7 +6,7 @@ import torch
 from torchmetrics import Metric as TorchMetric
 
 from ipa_bench.metrics import find
-from ipa_bench.metrics.base import Evidence
+from ipa_bench.metrics.base import Evidence, Metric
 
 
 class EvidenceMean(TorchMetric):
@@ -21,9 +21,9 @@ class EvidenceMean(TorchMetric):
     scored: torch.Tensor
     unscored: torch.Tensor
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, metric: Metric) -> None:
         super().__init__()
-        self._metric = find(name)
+        self._metric = metric
         self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("scored", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("unscored", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
@@ -47,10 +47,12 @@ class EvidenceMean(TorchMetric):
         return self.total / self.scored
 
 
-def as_torchmetric(name: str) -> EvidenceMean:
-    """A torchmetrics module for the metric ``name`` (with or without its version). Raises UserError for an unknown one.
+def as_torchmetric(metric: str | Metric) -> EvidenceMean:
+    """A torchmetrics module for a metric, by name (with or without its version) or itself (the scorer's composites).
+
+    Raises UserError for an unknown name.
 
     >>> float(as_torchmetric("hand.recall").scored)
     0.0
     """
-    return EvidenceMean(name)
+    return EvidenceMean(find(metric) if isinstance(metric, str) else metric)

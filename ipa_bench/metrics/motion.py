@@ -1,6 +1,7 @@
 """Does the hand move as the driving hand does? Two-sided: a frozen hand is as wrong as a shaking one.
 
-Speeds in hand sizes per second, jerk in hand sizes per second cubed: comparable between sizes and frame rates.
+Speeds in hand sizes per second, jerk in hand sizes per second cubed: comparable between sizes. Both videos are read on
+the frames they share, those of the slower one.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ JERK_FLOOR = 20.0
 #: seconds that a hand may be late before it is another movement
 MAX_LAG = 0.4
 BELIEVED = 0.875
+LEAST_GAIN = 0.005
 #: change of a hand that moves, in shares of its contrast
 LEAST_CHANGE = 0.01
 
@@ -60,6 +62,9 @@ def log_ratio(evidence: Evidence, order: int, floor: float) -> Measured:
         return unknown(f"no hand is seen in both videos in {MIN_FRAMES} frames or more")
     if mean_speed(pair) < STILL:
         return unknown(f"the driving hand is still: less than {STILL} hand sizes per second")
+    steps = [np.diff(index) for index in (pair.generated_index, pair.reference_index)]
+    if any(len(step) and np.ptp(step) > 0 for step in steps):
+        return unknown("the frame rates are no multiples of each other: the shared frames are unevenly spaced")
     ours, theirs = (_mean(points, both, pair, order) for points in (pair.generated, pair.reference))
     if ours is None or theirs is None:
         return unknown("no run of frames is long enough to take differences")
@@ -78,9 +83,6 @@ def stall(evidence: Evidence) -> Measured:
         return unknown(evidence.no_driving)
     if not pair.wanted.any():
         return unknown(NO_HAND)
-    steps = [np.diff(index) for index in (pair.generated_index, pair.reference_index)]
-    if any(len(step) and np.median(step) > 1 for step in steps):
-        return unknown("the frame rates differ: changes from frame to frame do not compare")
     both = pair.found & pair.wanted
     # The first frame of a video has no change, so neither has its partner.
     both[0] = False
@@ -93,8 +95,8 @@ def stall(evidence: Evidence) -> Measured:
 def lag(evidence: Evidence) -> Measured:
     """How late or early the generated hand is, in seconds, >= 0: the shift at which it fits the driving hand best.
 
-    Shifts of up to 0.4 s are tried, in frames; one other than 0 is believed where it lowers the mean joint error by an
-    eighth or more.
+    Shifts of up to 0.4 s are tried, in frames. A shift's mean joint error is compared with that of no shift over the
+    same driving frames; it is believed where it is lower by an eighth and by 0.005 hand sizes.
     """
     pair = evidence.driving
     if pair is None:
@@ -104,27 +106,28 @@ def lag(evidence: Evidence) -> Measured:
     if mean_speed(pair) < STILL:
         return unknown(f"the driving hand is still: less than {STILL} hand sizes per second")
     step = period(pair.times)
-    most = max(int(MAX_LAG / step), 1)
-    errors = {shift: error for shift in range(-most, most + 1) if (error := _shifted_error(pair, shift)) is not None}
-    if 0 not in errors:
+    most = max(round(MAX_LAG / step), 1)
+    gains = {shift: gain for shift in range(-most, most + 1) if (gain := _gain(pair, shift)) is not None}
+    if 0 not in gains:
         return unknown(f"no hand is seen in both videos in {MIN_FRAMES} frames or more")
-    best = min(errors, key=lambda shift: (errors[shift], abs(shift)))
-    if errors[best] > BELIEVED * errors[0]:
-        best = 0
+    best = max(gains, key=lambda shift: (gains[shift], -abs(shift)))
     return Measured(abs(best) * step)
 
 
-def _shifted_error(pair: HandPair, shift: int) -> float | None:
-    """Mean joint error in hand sizes when the generated hand is taken ``shift`` frames later; None for few frames."""
+def _gain(pair: HandPair, shift: int) -> float | None:
+    """How much taking the hand ``shift`` frames later lowers the error, 0 if not believed; None for few frames."""
     count = len(pair.times) - abs(shift)
     if count < MIN_FRAMES:
         return None
     ours, theirs = slice(max(shift, 0), max(shift, 0) + count), slice(max(-shift, 0), max(-shift, 0) + count)
-    both = pair.found[ours] & pair.wanted[theirs]
+    both = pair.found[ours] & pair.found[theirs] & pair.wanted[theirs]
     if both.sum() < MIN_FRAMES:
         return None
-    distance = np.linalg.norm(pair.generated[ours] - pair.reference[theirs], axis=-1).mean(axis=-1) / pair.size
-    return float(distance[both].mean())
+    shifted, unshifted = (
+        float((np.linalg.norm(points - pair.reference[theirs], axis=-1).mean(axis=-1) / pair.size)[both].mean())
+        for points in (pair.generated[ours], pair.generated[theirs])
+    )
+    return unshifted - shifted if shifted <= min(BELIEVED * unshifted, unshifted - LEAST_GAIN) else 0.0
 
 
 def _mean_where(values: Float[ndarray, "T 2"], mask: Bool[ndarray, "T 2"]) -> Float[ndarray, " 2"]:

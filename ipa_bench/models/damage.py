@@ -38,7 +38,10 @@ class DamageModel:
         tracks = self.hands(source)
         if len(tracks.times) < 2:
             raise Unscorable(f"{source.name}: one frame is not a video to damage")
-        fps = 1 / float(np.median(np.diff(tracks.times)))
+        steps = np.diff(tracks.times)
+        if np.ptp(steps) > 0.1 * np.median(steps):
+            raise Unscorable(f"{source.name}: its frame rate varies; a damaged copy at a constant one would drift")
+        fps = 1 / float(np.median(steps))
         frames = (frame.image for frame in video.read_frames(source))
         self.folder.mkdir(parents=True, exist_ok=True)
         # Another process may be writing the same clip: each writes its own, the last rename wins.

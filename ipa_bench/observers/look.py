@@ -100,13 +100,12 @@ class Looker:
         if arrays is None:
             return None
         width, height = (int(v) for v in arrays.pop("size"))
-        if isinstance(source, Video):  # the same pixels may be shown at another rate
-            arrays["times"] = np.arange(len(source.frames)) / source.fps
         return HandTracks(**arrays, size=(width, height), observer=self._observer.id, sha256=content)
 
     def _kind(self, source: Path | Video) -> str:
-        """Another decoder may make other pixels of the same file."""
-        return f"{self._observer.id}-{video.DECODER}" if isinstance(source, Path) else self._observer.id
+        """Another decoder may make other pixels of the same file, and the same pixels may be shown at another rate."""
+        how = video.DECODER if isinstance(source, Path) else f"{source.fps:g}fps"
+        return f"{self._observer.id}-{how}"
 
     def _content(self, source: Path | Video) -> str:
         """sha256 of what is looked at: the file's bytes, or the pixels."""
