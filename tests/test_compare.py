@@ -372,3 +372,24 @@ def test_the_order_of_scores_does_not_matter(random: object) -> None:
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     models = ["a", "b", "c"]
     assert board(shuffled, models, identity_of=identity_of) == board(every, models, identity_of=identity_of)
+
+
+def test_the_primary_metric_is_one_test_and_the_others_share_holm() -> None:
+    rng = np.random.default_rng(3)
+    infos = [MetricInfo(f"m{i}@1", "x", "higher", "s", "b") for i in range(8)]
+    cases = [f"c{i}" for i in range(8)]
+    noise = {info.id: rng.normal(0.6, 0.7, len(cases)) for info in infos}
+    a = {m: {(c, 0): float(v) for c, v in zip(cases, values, strict=True)} for m, values in noise.items()}
+    b = {m: {(c, 0): 0.0 for c in cases} for m in noise}
+
+    def found(primary: str | None) -> dict[str, tuple[float, float]]:
+        pairs = compare(
+            a, b, names=("a", "b"), identity_of={}, units=[(c, 0) for c in cases], metrics=infos, primary=primary
+        )  # fmt: skip
+        return {p.metric: (p.p or 0.0, p.p_holm or 0.0) for p in pairs}
+
+    named, unnamed = found("m0@1"), found(None)
+    assert named["m0@1"][0] == named["m0@1"][1]
+    assert unnamed["m0@1"][1] > unnamed["m0@1"][0]
+    rest = [m for m in noise if m != "m0@1"]
+    assert [named[m][1] for m in rest] == holm([named[m][0] for m in rest])
