@@ -93,7 +93,6 @@ def score(
     jobs: Jobs = 0,
 ) -> None:
     """Score clips without a suite."""
-    pool.prepare()
     from ipa_bench import console
 
     if not console.score_clips(clips, driving, cross_identity, observer, as_json, jobs):
