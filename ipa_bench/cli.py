@@ -22,7 +22,7 @@ app = typer.Typer(
 weights_app = typer.Typer(no_args_is_help=True, help="Model files: what is needed, where it comes from, is it intact.")
 app.add_typer(weights_app, name="weights")
 
-Jobs = Annotated[int, typer.Option("--jobs", "-j", min=0, help="Processes [one a core].", show_default=False)]
+Jobs = Annotated[int, typer.Option("--jobs", "-j", min=0, help="Processes (one a core).", show_default=False)]
 Clips = Annotated[list[Path], typer.Argument(metavar="CLIP...", help="Video files, or folders of them.")]
 
 
@@ -38,7 +38,7 @@ def run(
     models: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME=]FOLDER...", help="A folder of videos for each system.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder [runs/NAME]; an old one goes on.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder (runs/NAME); an old one goes on.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first N cases.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and what is missing.")] = False,
     cross_identity: Annotated[
@@ -128,7 +128,7 @@ def select(
     threshold: Annotated[float | None, typer.Option(help="At least this good.")] = None,
     per_identity: Annotated[int | None, typer.Option(min=1, help="At most so many of each identity.")] = None,
     pairs: Annotated[float | None, typer.Option(metavar="MARGIN", help="Pairs that differ by this much.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where to write [RUN/selection.json].")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where to write (RUN/selection.json).")] = None,
 ) -> None:
     """Choose good videos of a run to train on, or good and bad pairs. Never from cases of the test split."""
     from ipa_bench import console
@@ -163,7 +163,7 @@ def weights_list() -> None:
 
 @weights_app.command("fetch")
 def weights_fetch(
-    names: Annotated[list[str] | None, typer.Argument(help="Which ones [those that find hands].")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Which ones (those that find hands).")] = None,
 ) -> None:
     """Download model files, check their hashes, and keep them."""
     from ipa_bench import console, weights
