@@ -19,7 +19,7 @@ from ipa_bench.damage import DAMAGES, HARMLESS, STRENGTHS, Strength, crf, stored
 from ipa_bench.damage import find as find_damage
 from ipa_bench.metrics.align import HandPair, pair_hands, period
 from ipa_bench.metrics.base import Evidence, Metric
-from ipa_bench.metrics.motion import STILL, mean_speed
+from ipa_bench.metrics.motion import is_still
 from ipa_bench.observers import pixels
 from ipa_bench.observers.hands import OBSERVER_ID, HandObserver
 from ipa_bench.observers.look import at
@@ -121,7 +121,7 @@ def losses(hands: HandTracks, observed: Mapping[Variant, Mapping[str, Any]], met
     sign = np.array([1.0 if m.info.better == "higher" else -1.0 for m in metrics])
     loss = {variant: (values[CLEAN] - found) * sign for variant, found in values.items()}
     own = pair_hands(hands, hands)
-    still = [mean_speed(_cut_pair(own, window)) < STILL for window in windows]
+    still = [is_still(_cut_pair(own, window)) for window in windows]
     named = {(m.info.id, v): found[:, i] for v, found in loss.items() for i, m in enumerate(metrics)}
     return Losses(named, np.array(still, bool))
 

@@ -88,8 +88,8 @@ def moving(evidence: Evidence) -> Measured:
     pair = evidence.driving
     if pair is None:
         return unknown(evidence.no_driving)
-    if motion.mean_speed(pair) < motion.STILL:
-        return unknown(f"the driving hand is still: less than {motion.STILL} hand sizes per second")
+    if motion.is_still(pair):
+        return unknown(f"the driving hand is still: {motion.STILL_RULE}")
     terms = (
         (motion.lag(evidence), LAG_TOLERANCE),
         (motion.stall(evidence), STALL_TOLERANCE),
@@ -131,8 +131,8 @@ def hand_quality(evidence: Evidence) -> Measured:
 def hand_quality_free(evidence: Evidence) -> Measured:
     """Without a driving video: mean presence over all frames (0 where no hand is seen) times exp(-bone drift / 0.1).
 
-    A gate against missing and melting hands, not a judge of poses. A hand that hardly moves (less than 0.25 hand sizes
-    a second) has no value: rigid bones are no merit in a frozen hand.
+    A gate against missing and melting hands, not a judge of poses. A hand that hardly moves has no value: rigid bones
+    are no merit in a frozen hand.
     """
     tracks = evidence.hands
     if not tracks.found.any():
@@ -141,8 +141,8 @@ def hand_quality_free(evidence: Evidence) -> Measured:
     if drift.value is None:
         return unknown(drift.reason or "")
     own = pair_hands(tracks, tracks)
-    if motion.mean_speed(own) < motion.STILL:
-        return unknown(f"the hand is still: less than {motion.STILL} hand sizes per second")
+    if motion.is_still(own):
+        return unknown(f"the hand is still: {motion.STILL_RULE}")
     series = np.where(tracks.found, tracks.presence, 0.0).max(axis=1).astype(np.float64)
     return Measured(float(series.mean() * np.exp(-drift.value / 0.1)), series=series * np.exp(-drift.value / 0.1))
 

@@ -101,6 +101,15 @@ def test_a_still_driving_hand_gives_a_reason():
         assert "still" in measured.reason or "moves in fewer" in measured.reason
 
 
+def test_a_hand_that_rests_and_then_moves_is_judged_by_its_movement():
+    long = made_up(100, speed=1.0)
+    order = np.concatenate([np.zeros(75, int), np.arange(25)])
+    driving = shown(long, order)
+    assert measure(stall, driving, driving).value == 0.0
+    assert measure(lag, shown(long, np.maximum(order - 3, 0)), driving).value == pytest.approx(0.12)
+    assert measure(stall, shown(long, np.zeros(100, int)), driving).value == 1.0
+
+
 def test_nothing_is_differenced_across_a_gap():
     tracks = without(made_up(48), slice(20, 24))
     _, valid = differences(tracks.landmarks.astype(np.float64), tracks.found, tracks.times, 1)

@@ -16,6 +16,9 @@ from ipa_bench.metrics.hand import MIN_FRAMES, NO_HAND
 
 #: a driving hand slower than this (hand sizes per second) moves no more than the estimator's own noise
 STILL = 0.25
+#: and it must be faster in this share of its frames, and in MIN_FRAMES of them, to be judged by how it moves
+LEAST_MOVING = 0.1
+STILL_RULE = f"faster than {STILL} hand sizes a second in fewer than {MIN_FRAMES} frames, or a tenth of them"
 #: what the estimator's noise adds to any speed and jerk, so that a frozen hand has a finite logarithm
 SPEED_FLOOR = 0.05
 JERK_FLOOR = 20.0
@@ -60,8 +63,8 @@ def log_ratio(evidence: Evidence, order: int, floor: float) -> Measured:
     both = pair.found & pair.wanted
     if both.sum(axis=0).max() < MIN_FRAMES:
         return unknown(f"no hand is seen in both videos in {MIN_FRAMES} frames or more")
-    if mean_speed(pair) < STILL:
-        return unknown(f"the driving hand is still: less than {STILL} hand sizes per second")
+    if is_still(pair):
+        return unknown(f"the driving hand is still: {STILL_RULE}")
     steps = [np.diff(index) for index in (pair.generated_index, pair.reference_index)]
     if any(len(step) and np.ptp(step) > 0 for step in steps):
         return unknown("the frame rates are no multiples of each other: the shared frames are unevenly spaced")
@@ -103,8 +106,8 @@ def lag(evidence: Evidence) -> Measured:
         return unknown(evidence.no_driving)
     if not pair.wanted.any():
         return unknown(NO_HAND)
-    if mean_speed(pair) < STILL:
-        return unknown(f"the driving hand is still: less than {STILL} hand sizes per second")
+    if is_still(pair):
+        return unknown(f"the driving hand is still: {STILL_RULE}")
     step = period(pair.times)
     most = max(round(MAX_LAG / step), 1)
     gains = {shift: gain for shift in range(-most, most + 1) if (gain := _gain(pair, shift)) is not None}
@@ -151,9 +154,22 @@ def mean_speed(pair: HandPair) -> float:
     return 0.0 if mean is None else mean
 
 
+def is_still(pair: HandPair) -> bool:
+    """Whether the reference's hands move too little to be judged by: see ``STILL_RULE``."""
+    if len(pair.times) < 2:
+        return True
+    values, valid = differences(_scaled(pair.reference, pair), pair.wanted, pair.times, 1)
+    moving = int((values[valid] >= STILL).sum())
+    return moving < max(MIN_FRAMES, LEAST_MOVING * int(valid.sum()))
+
+
+def _scaled(points: Float[ndarray, "T 2 21 2"], pair: HandPair) -> Float[ndarray, "T 2 21 2"]:
+    """Pixels to hand sizes; a slot that is never seen stays as it is."""
+    return points / np.where(np.isnan(pair.size), 1.0, pair.size)[:, None, None]
+
+
 def _mean(points: Float[ndarray, "T 2 21 2"], mask: Bool[ndarray, "T 2"], pair: HandPair, order: int) -> float | None:
     if len(points) <= order:
         return None
-    scaled = points / np.where(np.isnan(pair.size), 1.0, pair.size)[:, None, None]
-    values, valid = differences(scaled, mask, pair.times, order)
+    values, valid = differences(_scaled(points, pair), mask, pair.times, order)
     return float(np.sqrt(values[valid]).mean() ** 2) if valid.any() else None
