@@ -22,7 +22,7 @@ from ipa_bench.metrics.base import Evidence, Metric
 from ipa_bench.metrics.motion import is_still
 from ipa_bench.observers import pixels
 from ipa_bench.observers.hands import OBSERVER_ID, HandObserver
-from ipa_bench.observers.look import at
+from ipa_bench.observers.look import HAND_ARRAYS, arrays_of, at, stats_of
 from ipa_bench.observers.pixels import PixelSession
 from ipa_bench.types import Bool, Float64, HandTracks, PixelStats
 
@@ -37,7 +37,6 @@ CLEAN: Variant = ("clean", "mild")
 VARIANTS: tuple[Variant, ...] = (CLEAN, *((d.name, s) for d in (*HARMLESS, *DAMAGES) for s in STRENGTHS))
 #: the harmless change whose effect is a run's noise floor
 FLOOR: Variant = ("reencode", "strong")
-_HANDS = ("landmarks", "world", "presence", "box", "sharpness", "change", "found")
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +69,7 @@ def observe_variant(path: Path, variant: Variant, hands: HandTracks, cache: Cach
         session.push(image, float(time))
         comparison.push(image, float(time))
     tracks, stats = session.finish(key), comparison.finish()
-    arrays: dict[str, Any] = {field: getattr(tracks, field) for field in _HANDS}
-    for kind in ("mse", "l1", "ssim"):
-        arrays |= {f"{kind}.{region}": values for region, values in getattr(stats, kind).items()}
+    arrays = {field: getattr(tracks, field) for field in HAND_ARRAYS} | arrays_of(stats)
     cache.put(VERSION, key, arrays)
     return arrays
 
@@ -103,10 +100,7 @@ def noise_floor(
 
 
 def _unpacked(hands: HandTracks, arrays: Mapping[str, Any]) -> tuple[HandTracks, PixelStats]:
-    tracks = replace(hands, **{field: arrays[field] for field in _HANDS})
-    regions = ("frame", "hand", "rest")
-    mse, l1, ssim = ({r: arrays[f"{kind}.{r}"] for r in regions} for kind in ("mse", "l1", "ssim"))
-    return tracks, PixelStats(mse, l1, ssim)
+    return replace(hands, **{field: arrays[field] for field in HAND_ARRAYS}), stats_of(arrays)
 
 
 def losses(hands: HandTracks, observed: Mapping[Variant, Mapping[str, Any]], metrics: Sequence[Metric]) -> Losses:
@@ -140,7 +134,7 @@ def _values(evidence: Evidence, metrics: Sequence[Metric]) -> list[float]:
 
 def _evidence(tracks: HandTracks, pair: HandPair, stats: PixelStats, window: slice) -> Evidence:
     cut = _cut_pair(pair, window)
-    part = {field: getattr(tracks, field)[window] for field in (*_HANDS, "times")}
+    part = {field: getattr(tracks, field)[window] for field in (*HAND_ARRAYS, "times")}
     return Evidence(replace(tracks, **part), cut, cut, pixels=at(stats, np.arange(window.start, window.stop)))
 
 

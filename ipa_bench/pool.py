@@ -6,7 +6,6 @@ import multiprocessing as mp
 import os
 import signal
 import threading
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -97,7 +96,6 @@ def _context() -> Any:
 def _begin(start: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()
-    warnings.filterwarnings("ignore", category=RuntimeWarning, module="multiprocessing")
     try:
         if start:
             start(*arguments)

@@ -14,8 +14,8 @@ import numpy as np
 from ipa_bench.errors import Unscorable
 from ipa_bench.metrics import METRICS, find_in, hand, motion
 from ipa_bench.metrics.align import HandPair, pair_hands, period
-from ipa_bench.metrics.base import Evidence, Measured, Metric, unknown
-from ipa_bench.metrics.hand import FINGERS, NO_HAND, joint_errors
+from ipa_bench.metrics.base import Evidence, Measured, Metric, driving_hands, unknown
+from ipa_bench.metrics.hand import FINGERS, joint_errors
 from ipa_bench.observers.look import Looker, at
 from ipa_bench.types import Bool, Case, Float64, HandTracks, MetricInfo, PixelStats, Video
 
@@ -40,11 +40,9 @@ def place(evidence: Evidence) -> Measured:
     e is the mean of the hand's mean joint error and its worst finger's, in hand sizes, after smoothing both hands'
     joints over five frames: what shakes is the business of ``motion``.
     """
-    pair = evidence.driving
-    if pair is None:
-        return unknown(evidence.no_driving)
-    if not pair.wanted.any():
-        return unknown(NO_HAND)
+    pair = driving_hands(evidence)
+    if isinstance(pair, Measured):
+        return pair
     both = pair.found & pair.wanted
     ours, theirs = (smooth(points, both) for points in (pair.generated, pair.reference))
     errors = joint_errors(ours, theirs, pair.found, pair.size)
@@ -85,9 +83,9 @@ def moving(evidence: Evidence) -> Measured:
 
     No value where the driving hand is still; where it moves, a term without a value counts as 0.
     """
-    pair = evidence.driving
-    if pair is None:
-        return unknown(evidence.no_driving)
+    pair = driving_hands(evidence)
+    if isinstance(pair, Measured):
+        return pair
     if motion.is_still(pair):
         return unknown(f"the driving hand is still: {motion.STILL_RULE}")
     terms = (
@@ -164,7 +162,7 @@ ALL: tuple[Metric, ...] = (
     QUALITY,
     _composite("hand_quality.place", "as hand.keypoint_error", place),
     _composite("hand_quality.sharpness", "as hand.sharpness", sharp),
-    _composite("hand_quality.motion", "as hand.speed and hand.jitter", moving),
+    _composite("hand_quality.motion", "as hand.lag, hand.stall, hand.speed and hand.jitter", moving),
     *METRICS,
     _composite("hand_quality_free", "poses, finger counts, and whether a hand is due", hand_quality_free, True),
 )

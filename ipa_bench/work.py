@@ -87,14 +87,14 @@ def score_files(
     needs = {"free"} if case is None else {"free", "driving"} if cross_identity else {"free", "driving", "ground_truth"}
     names = [m.info.id for m in ALL if m.info.needs in needs]
     progress("score", 0, len(clips))
-    scored = pool.imap(
-        score_file, [(clip, case) for clip in clips if clip in new], processes, start, (names, threads, observer)
-    )
-    start(names, threads if case else 1, observer)
+    arguments = (names, threads, observer)
+    start(*arguments)
+    # One process is this one, which has started already.
+    begin = start if processes > 1 else None
+    scored = pool.imap(score_file, [(clip, case) for clip in clips if clip in new], processes, begin, arguments)
     try:
         if case is not None and new:  # or every worker would look at it
-            with suppress(Unscorable):
-                hands(case.driving)
+            observe(case.driving)
         for count, clip in enumerate(clips, 1):
             yield next(scored) if clip in new else score_file((clip, case))
             progress("score", count, len(clips))

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from ipa_bench.metrics.align import HandPair
 from ipa_bench.types import Float64, HandTracks, MetricInfo, PixelStats
 
+NO_HAND = "the driving video shows no hand"
+
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
@@ -52,6 +54,13 @@ class Metric:
 def unknown(reason: str) -> Measured:
     """No value, and why."""
     return Measured(None, reason)
+
+
+def driving_hands(evidence: Evidence) -> HandPair | Measured:
+    """The hands beside the driving video's, or the reason why there is nothing to compare."""
+    if evidence.driving is None:
+        return unknown(evidence.no_driving)
+    return evidence.driving if evidence.driving.wanted.any() else unknown(NO_HAND)
 
 
 def over_frames(values: NDArray[np.float64], valid: NDArray[np.bool_], reason: str) -> Measured:

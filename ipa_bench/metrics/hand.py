@@ -11,9 +11,8 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from ipa_bench.metrics.align import HandPair
-from ipa_bench.metrics.base import Evidence, Measured, over_frames, unknown
+from ipa_bench.metrics.base import NO_HAND, Evidence, Measured, driving_hands, over_frames, unknown
 
-NO_HAND = "the driving video shows no hand"
 #: joints of thumb, index, middle, ring and little finger, from the palm to the tip
 FINGERS = np.arange(1, 21).reshape(5, 4)
 #: (parent, child) of the 20 bones of MediaPipe's hand
@@ -60,41 +59,41 @@ def _errors(pair: HandPair) -> Float[ndarray, "T 2 21"]:
 
 def recall(evidence: Evidence) -> Measured:
     """Share of the driving video's hands that the generated video shows too, in [0, 1]."""
-    pair = evidence.driving
-    if pair is None:
-        return unknown(evidence.no_driving)
+    pair = driving_hands(evidence)
+    if isinstance(pair, Measured):
+        return pair
     return over_frames(pair.found.astype(np.float64), pair.wanted, NO_HAND)
 
 
 def confidence(evidence: Evidence) -> Measured:
     """Mean presence of the driving video's hands in the generated video, misses as 0, in [0, 1]."""
-    pair = evidence.driving
-    if pair is None:
-        return unknown(evidence.no_driving)
+    pair = driving_hands(evidence)
+    if isinstance(pair, Measured):
+        return pair
     return over_frames(pair.presence, pair.wanted, NO_HAND)
 
 
 def keypoint_error(evidence: Evidence) -> Measured:
     """Mean joint error in hand sizes, a miss as 1, in [0, 1]."""
-    pair = evidence.driving
-    if pair is None:
-        return unknown(evidence.no_driving)
+    pair = driving_hands(evidence)
+    if isinstance(pair, Measured):
+        return pair
     return over_frames(_errors(pair).mean(axis=-1), pair.wanted, NO_HAND)
 
 
 def pck(evidence: Evidence, alpha: float) -> Measured:
     """Share of joints within ``alpha`` hand sizes of their place, misses as 0, in [0, 1] (Yang and Ramanan 2013)."""
-    pair = evidence.driving
-    if pair is None:
-        return unknown(evidence.no_driving)
+    pair = driving_hands(evidence)
+    if isinstance(pair, Measured):
+        return pair
     return over_frames((_errors(pair) <= alpha).mean(axis=-1), pair.wanted, NO_HAND)
 
 
 def worst_finger(evidence: Evidence) -> Measured:
     """Mean over frames of the error of the worst finger (its four joints' mean), in hand sizes, a miss as 1."""
-    pair = evidence.driving
-    if pair is None:
-        return unknown(evidence.no_driving)
+    pair = driving_hands(evidence)
+    if isinstance(pair, Measured):
+        return pair
     return over_frames(_errors(pair)[..., FINGERS].mean(axis=-1).max(axis=-1), pair.wanted, NO_HAND)
 
 

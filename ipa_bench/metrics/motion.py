@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from ipa_bench.metrics.align import HandPair, period
-from ipa_bench.metrics.base import Evidence, Measured, over_frames, unknown
-from ipa_bench.metrics.hand import MIN_FRAMES, NO_HAND
+from ipa_bench.metrics.base import NO_HAND, Evidence, Measured, driving_hands, over_frames, unknown
+from ipa_bench.metrics.hand import MIN_FRAMES
 
 #: a driving hand slower than this (hand sizes per second) moves no more than the estimator's own noise
 STILL = 0.25
@@ -55,11 +55,9 @@ def log_ratio(evidence: Evidence, order: int, floor: float) -> Measured:
     fits and starts is not the same as moving. Both run over the same frames, those in which both videos show the hand.
     ``floor`` is added to both.
     """
-    pair = evidence.driving
-    if pair is None:
-        return unknown(evidence.no_driving)
-    if not pair.wanted.any():
-        return unknown(NO_HAND)
+    pair = driving_hands(evidence)
+    if isinstance(pair, Measured):
+        return pair
     both = pair.found & pair.wanted
     if both.sum(axis=0).max() < MIN_FRAMES:
         return unknown(f"no hand is seen in both videos in {MIN_FRAMES} frames or more")
@@ -81,11 +79,9 @@ def stall(evidence: Evidence) -> Measured:
     where its change is less than a third of the driving hand's, and the driving hand as moving where its own is at
     least half its mean and 0.01 of its contrast.
     """
-    pair = evidence.driving
-    if pair is None:
-        return unknown(evidence.no_driving)
-    if not pair.wanted.any():
-        return unknown(NO_HAND)
+    pair = driving_hands(evidence)
+    if isinstance(pair, Measured):
+        return pair
     both = pair.found & pair.wanted
     # The first frame of a video has no change, so neither has its partner.
     both[0] = False
@@ -101,11 +97,9 @@ def lag(evidence: Evidence) -> Measured:
     Shifts of up to 0.4 s are tried, in frames. A shift's mean joint error is compared with that of no shift over the
     same driving frames; it is believed where it is lower by an eighth and by 0.005 hand sizes.
     """
-    pair = evidence.driving
-    if pair is None:
-        return unknown(evidence.no_driving)
-    if not pair.wanted.any():
-        return unknown(NO_HAND)
+    pair = driving_hands(evidence)
+    if isinstance(pair, Measured):
+        return pair
     if is_still(pair):
         return unknown(f"the driving hand is still: {STILL_RULE}")
     step = period(pair.times)
@@ -146,12 +140,6 @@ def speed(evidence: Evidence) -> Measured:
 def jitter(evidence: Evidence) -> Measured:
     """|ln ratio| of the typical jerk (third derivative, as in TransPose and GVHMR) to the driving hand's."""
     return log_ratio(evidence, 3, JERK_FLOOR)
-
-
-def mean_speed(pair: HandPair) -> float:
-    """Typical joint speed of the reference's hands, in hand sizes a second; 0 where there is nothing to difference."""
-    mean = _mean(pair.reference, pair.wanted, pair, 1)
-    return 0.0 if mean is None else mean
 
 
 def is_still(pair: HandPair) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,8 +20,9 @@ from ipa_bench.types import Float64, HandTracks, PixelStats, UInt8, Video
 
 #: comparisons, which depend on the decoder too
 _PIXELS_KIND = f"{pixels.OBSERVER_ID}-{video.DECODER}"
-_PIXELS = ("frame", "hand", "rest")
-_HANDS = ("landmarks", "world", "presence", "box", "sharpness", "change", "found")
+_REGIONS = ("frame", "hand", "rest")
+#: the arrays of a HandTracks that were observed
+HAND_ARRAYS = ("landmarks", "world", "presence", "box", "sharpness", "change", "found")
 
 
 class Looker:
@@ -67,12 +68,12 @@ class Looker:
         key = _pair_key(known, wanted)
         entry = self._cache.get(_PIXELS_KIND, key)
         if entry is not None:
-            return known, _stats(entry)
+            return known, stats_of(entry)
         session = PixelSession(wanted, _images(truth))
         for image, time in _frames(source):
             session.push(image, time)
         stats = session.finish()
-        self._cache.put(_PIXELS_KIND, key, _arrays(stats))
+        self._cache.put(_PIXELS_KIND, key, arrays_of(stats))
         return known, stats
 
     def _watch(
@@ -86,11 +87,11 @@ class Looker:
             if comparison:
                 comparison.push(image, time)
         tracks = hands.finish(self._content(source))
-        arrays = {name: getattr(tracks, name) for name in (*_HANDS, "times")} | {"size": np.array(tracks.size)}
+        arrays = {name: getattr(tracks, name) for name in (*HAND_ARRAYS, "times")} | {"size": np.array(tracks.size)}
         self._cache.put(self._kind(source), tracks.sha256, arrays)
         stats = comparison.finish() if comparison else None
         if stats and truth:
-            self._cache.put(_PIXELS_KIND, _pair_key(tracks, truth[1]), _arrays(stats))
+            self._cache.put(_PIXELS_KIND, _pair_key(tracks, truth[1]), arrays_of(stats))
         return tracks, stats
 
     def _known(self, source: Path | Video) -> HandTracks | None:
@@ -138,12 +139,14 @@ def _pair_key(generated: HandTracks, truth: HandTracks) -> str:
     return digest(generated.sha256, truth.sha256, truth.observer, times)
 
 
-def _arrays(stats: PixelStats) -> dict[str, object]:
-    return {f"{kind}.{region}": getattr(stats, kind)[region] for kind in ("mse", "l1", "ssim") for region in _PIXELS}
+def arrays_of(stats: PixelStats) -> dict[str, Float64]:
+    """A comparison as arrays by name, for the cache."""
+    return {f"{kind}.{region}": getattr(stats, kind)[region] for kind in ("mse", "l1", "ssim") for region in _REGIONS}
 
 
-def _stats(entry: dict[str, Float64]) -> PixelStats:
-    mse, l1, ssim = ({r: entry[f"{kind}.{r}"] for r in _PIXELS} for kind in ("mse", "l1", "ssim"))
+def stats_of(entry: Mapping[str, Float64]) -> PixelStats:
+    """The comparison that :func:`arrays_of` was given."""
+    mse, l1, ssim = ({r: entry[f"{kind}.{r}"] for r in _REGIONS} for kind in ("mse", "l1", "ssim"))
     return PixelStats(mse, l1, ssim, pixels.OBSERVER_ID)
 
 
