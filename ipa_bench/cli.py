@@ -28,13 +28,16 @@ Clips = Annotated[list[Path], typer.Argument(metavar="CLIP...", help="Video file
 
 @app.command(
     epilog="Examples:\n\n"
+    "  ipa-bench run                             the built-in suite: a tiny Wan-VACE animates rendered people\n\n"
     "  ipa-bench run clips/ outA/ outB/          two systems' videos of the same driving clips\n\n"
     "  ipa-bench run clips/ A=out1/ B=out2/      the same, named\n\n"
     "  ipa-bench run suite.toml --limit 4        a trial of a suite\n\n"
     "  ipa-bench run clips/                      no system yet: the clips themselves, damaged in known ways"
 )
 def run(
-    what: Annotated[Path, typer.Argument(metavar="SUITE|CLIPS", help="A suite file (TOML), or driving clips.")],
+    what: Annotated[
+        Path | None, typer.Argument(metavar="[SUITE|CLIPS]", help="A suite file (TOML), or driving clips.")
+    ] = None,
     models: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME=]FOLDER...", help="A folder of videos for each system.")
     ] = None,
@@ -46,7 +49,10 @@ def run(
     ] = False,
     jobs: Jobs = 0,
 ) -> None:
-    """Score every video of every system, compare them, and write a page to look at. Runs again where it stopped."""
+    """Make and score every video of every system, compare them, and write a page. Goes on where it stopped.
+
+    Without arguments: the built-in suite.
+    """
     pool.prepare()
     from ipa_bench import console, harness
 
@@ -61,6 +67,54 @@ def run(
     with console.progress("the same command goes on where this stopped") as progress:
         store = harness.run(suite, folder, jobs=jobs, progress=progress)
     if not console.print_report(harness.view(store), folder, jobs=jobs):
+        raise typer.Exit(1)
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "  ipa-bench generate suite.toml --out runs/mine\n\n"
+    "  accelerate launch --num_processes 4 -m ipa_bench generate suite.toml --out runs/mine"
+)
+def generate(
+    what: Annotated[Path | None, typer.Argument(metavar="[SUITE]", help="A suite file (the built-in one).")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder (runs/NAME).")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first N cases.")] = None,
+) -> None:
+    """Only make the clips of a suite's generative models; `run` with the same folder finds them.
+
+    Each of the processes that `accelerate launch` starts makes its share, on a device of its own.
+    """
+    from ipa_bench import console
+    from ipa_bench.generate import generate_share
+
+    suite = console.suite_of(what, [], cross_identity=False)
+    suite = suite if limit is None else suite.limit(limit)
+    with console.progress("the same command goes on where this stopped") as progress:
+        outcome = generate_share(suite, out or Path("runs") / suite.name, progress=progress)
+    console.say(f"{outcome.made} clips made, {outcome.kept} were there, {outcome.failed} could not be made")
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "  ipa-bench pose clip.mp4 --out pose.mp4\n\n"
+    "  ipa-bench pose clip.mp4 --out pose.mp4 --size 128x128 --fps 12 --frames 17\n\n"
+    "  ipa-bench pose clips/ --out poses/ --size 832x480 --fps 16 --frames 81"
+)
+def pose(
+    clips: Clips,
+    out: Annotated[Path, typer.Option("--out", "-o", help="An .mp4 for one clip, or a folder.")] = Path("poses"),
+    size: Annotated[
+        str | None, typer.Option(metavar="WIDTHxHEIGHT", help="The centre of the clip, at this size (the clip's own).")
+    ] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames per second (the clip's own).")] = None,
+    frames: Annotated[int | None, typer.Option(min=1, help="Only the first N frames of the pose video.")] = None,
+    jobs: Jobs = 0,
+) -> None:
+    """Draw the body and hands of a clip as a pose map, the driving signal of pose-conditioned models."""
+    pool.prepare()
+    from ipa_bench import console_pose
+
+    if not console_pose.pose_clips(clips, out, size, fps, frames, jobs):
         raise typer.Exit(1)
 
 

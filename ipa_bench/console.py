@@ -35,6 +35,8 @@ OUT = Console(highlight=False, emoji=False)
 ERR = Console(stderr=True, highlight=False, emoji=False)
 #: what finding hands needs
 HAND_MODELS = ("palm_detection_full", "hand_landmark_full", "pose_detection", "pose_landmark_full")
+#: the suite of people that the project renders
+BUILT_IN = Path(__file__).parent / "embedded" / "suite" / "suite.toml"
 #: systems that stand in where the user has none: name -> (damage, strength)
 STAND_INS = {
     "re-encoded": ("reencode", "medium"),
@@ -73,8 +75,9 @@ def progress(hint: str) -> Iterator[OnProgress]:
             raise
 
 
-def suite_of(what: Path, models: Sequence[str], *, cross_identity: bool) -> Suite:
-    """The suite that the arguments of ``run`` mean. Raises UserError."""
+def suite_of(what: Path | None, models: Sequence[str], *, cross_identity: bool) -> Suite:
+    """The suite that the arguments of ``run`` mean; without any, the built-in one. Raises UserError."""
+    what = what or BUILT_IN
     from ipa_bench.suite import DamageSpec, Suite, load_suite, suite_from_folders
 
     if what.suffix.lower() == ".toml":

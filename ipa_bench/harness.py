@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,20 +18,22 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ipa_bench import __version__, damage, ladder, pool, video, work
+from ipa_bench import __version__, damage, generate, ladder, pool, video, work
 from ipa_bench.cache import Cache
 from ipa_bench.errors import Unscorable
 from ipa_bench.metrics.base import Evidence, Metric
 from ipa_bench.models import Model
+from ipa_bench.models.clips import MadeModel
 from ipa_bench.models.damage import DamageModel
 from ipa_bench.models.folder import FolderMatch, FolderModel
+from ipa_bench.models.reencode import ReencodeModel
 from ipa_bench.observers import pixels
 from ipa_bench.observers.hands import OBSERVER_ID
 from ipa_bench.pool import Progress
 from ipa_bench.report.view import ReportView
 from ipa_bench.scorer import ALL, Scorer, Scores, find
 from ipa_bench.store import CaseEntry, Details, ModelEntry, RunHeader, RunStore, Unit, UnitRecord
-from ipa_bench.suite import DamageSpec, FolderSpec, Suite
+from ipa_bench.suite import DamageSpec, FolderSpec, ModelSpec, ReencodeSpec, Suite
 from ipa_bench.types import Case, Float32, HandTracks, Score, Video
 
 #: what a harmless re-encode does to the metrics is measured on at most this many cases
@@ -58,11 +60,15 @@ class Job:
 def run(suite: Suite, folder: Path, *, jobs: int = 0, progress: Progress = lambda *_: None) -> RunStore:
     """Score every video of ``suite`` that ``folder`` does not hold yet, on ``jobs`` processes (0: every core).
 
-    Raises UserError before anything expensive where the folder cannot be used or belongs to another suite.
+    Clips of generative models are made first, in this process: scoring sees files. Raises UserError before anything
+    expensive where the folder cannot be used or belongs to another suite.
     """
     metrics = metrics_of(suite)
-    store = RunStore.open(folder, header(suite, metrics))
-    models = [build(spec, folder) for spec in suite.models]
+    plans = generate.plans(suite, folder)
+    store = RunStore.open(folder, header(suite, metrics, plans))
+    models = [plans[spec.name].model if spec.name in plans else build(spec, folder) for spec in suite.models]
+    if plans:
+        generate.generate(suite, folder, progress=progress, known=plans)
     wanted = [Job(case, seed, model) for case in suite.cases for model in models for seed in suite.seeds]
     wanted += [Job(suite.cases[i], 0, None) for i in _floor_cases(len(suite.cases))]
     todo = _unfinished(wanted, store, metrics)
@@ -111,12 +117,12 @@ def _unfinished(jobs: Sequence[Job], store: RunStore, metrics: Sequence[Metric])
         record = records.get(job.unit)
         if record is None or job.unit not in done:
             return False
-        if not isinstance(job.model, FolderModel):
+        if not isinstance(job.model, FolderModel | MadeModel):
             return job.model is None or record.sha256 is not None
         try:
             return record.sha256 == video.file_sha256(job.model.generate(job.case, job.seed))
-        except Unscorable:
-            return False  # gone: the new record says so
+        except Unscorable as error:  # gone: a new record says so, unless one does already
+            return record.sha256 is None and all(score.reason == error.reason for score in record.scores)
 
     return [job for job in jobs if not is_done(job)]
 
@@ -212,12 +218,29 @@ def metrics_of(suite: Suite) -> tuple[Metric, ...]:
     return tuple(m for m in ALL if m.info.id in wanted)
 
 
-def build(spec: FolderSpec | DamageSpec, folder: Path) -> Model:
-    """The model that a suite's entry describes; what it makes goes into the run folder."""
+def build(spec: ModelSpec, folder: Path) -> Model:
+    """The model that a suite's entry describes; what it makes goes into the run folder.
+
+    Generative models are not built here: see :func:`ipa_bench.generate.plans`.
+    """
     if isinstance(spec, FolderSpec):
         return FolderModel(spec.name, spec.path)
-    damage.find(spec.damage)
-    return DamageModel(spec.name, spec.damage, spec.strength, folder / "videos" / spec.name, work.hands)
+    videos = folder / "videos" / spec.name
+    if isinstance(spec, ReencodeSpec):
+        return ReencodeModel(spec.name, spec.crf, videos)
+    if isinstance(spec, DamageSpec):
+        damage.find(spec.damage)
+        return DamageModel(spec.name, spec.damage, spec.strength, videos, work.hands)
+    raise TypeError(f"{spec.kind} clips are made by ipa_bench.generate")
+
+
+def _source(spec: ModelSpec, plans: Mapping[str, generate.Plan]) -> str:
+    """Where a model's videos come from, in one line; another source is another model."""
+    if isinstance(spec, FolderSpec):
+        return str(spec.path.absolute())
+    if isinstance(spec, ReencodeSpec):
+        return f"ground truth at CRF {spec.crf}"
+    return f"{spec.damage}:{spec.strength}" if isinstance(spec, DamageSpec) else plans[spec.name].source
 
 
 def matches(suite: Suite) -> dict[str, FolderMatch]:
@@ -229,8 +252,8 @@ def matches(suite: Suite) -> dict[str, FolderMatch]:
     }
 
 
-def header(suite: Suite, metrics: Iterable[Metric]) -> RunHeader:
-    """Everything that makes a run repeatable."""
+def header(suite: Suite, metrics: Iterable[Metric], plans: Mapping[str, generate.Plan]) -> RunHeader:
+    """Everything that makes a run repeatable. ``plans`` of its generative models."""
     return RunHeader(
         name=suite.name,
         suite_hash=suite.hash(),
@@ -241,16 +264,8 @@ def header(suite: Suite, metrics: Iterable[Metric]) -> RunHeader:
             CaseEntry(c.id, c.identity, c.split, str(c.driving.absolute()), _absolute(c.ground_truth), c.tags)
             for c in suite.cases
         ),
-        models=tuple(
-            ModelEntry(
-                m.name,
-                m.kind,
-                str(m.path.absolute()) if isinstance(m, FolderSpec) else f"{m.damage}:{m.strength}",
-                m.trained_on,
-            )
-            for m in suite.models
-        ),
-        environment=environment(),
+        models=tuple(ModelEntry(m.name, m.kind, _source(m, plans), m.trained_on) for m in suite.models),
+        environment=environment(generate.PACKAGES if plans else ()),
         tool_version=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -260,10 +275,10 @@ def _absolute(path: Path | None) -> str | None:
     return None if path is None else str(path.absolute())
 
 
-def environment() -> dict[str, str]:
-    """Versions that may change a number."""
+def environment(packages: Iterable[str] = ()) -> dict[str, str]:
+    """Versions that may change a number; ``packages`` beyond those of scoring."""
     found = {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()}
-    for name in ("numpy", "av", "ai-edge-litert", "pillow", "scipy"):
+    for name in ("numpy", "av", "ai-edge-litert", "pillow", "scipy", *packages):
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     return found | {"hands": OBSERVER_ID, "pixels": pixels.OBSERVER_ID, "models": "mediapipe 0.10.21"}

@@ -9,89 +9,59 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
+from pydantic import Field, Strict
 
 from ipa_bench.errors import UserError
+from ipa_bench.suite_specs import (
+    EMBEDDED,
+    HUB_NAME,
+    Array,
+    Count,
+    DamageSpec,
+    FolderSpec,
+    ModelSpec,
+    Name,
+    ReencodeSpec,
+    Size,
+    Table,
+    Text,
+    WanVaceSpec,
+    plain_name,
+)
 from ipa_bench.toml import Loc, Toml, read_toml
 from ipa_bench.types import Case, Split
 from ipa_bench.video import VIDEO_SUFFIXES
+
+__all__ = [
+    "DamageSpec",
+    "FolderSpec",
+    "ModelSpec",
+    "ReencodeSpec",
+    "Suite",
+    "WanVaceSpec",
+    "load_suite",
+    "suite_from_folders",
+]
 
 DEFAULT_PRIMARY = "hand_quality"
 #: In a file name, what stands before it is the identity: ``alice__wave.mp4``.
 IDENTITY_MARK = "__"
 
 
-def _plain_name(name: str) -> str:
-    """Names become parts of file names, of URLs and of table cells."""
-    if not name or name != name.strip() or name in (".", "..") or re.search(r"[/\\\x00-\x1f\x7f\ud800-\udfff]", name):
-        raise ValueError("a name is not empty and has no slash, control character or space around it")
-    return unicodedata.normalize("NFC", name)
-
-
-def _no_repeats(items: tuple[Any, ...]) -> tuple[Any, ...]:
-    twice = [item for item in dict.fromkeys(items) if items.count(item) > 1]
-    if twice:
-        raise ValueError(f"{twice[0]} is listed twice")
-    return items
-
-
-T = TypeVar("T")
-Text = Annotated[str, Strict()]
-Name = Annotated[Text, AfterValidator(_plain_name)]
-Count = Annotated[int, Strict(), Field(ge=1)]
-# TOML has arrays only; a list that holds the right things is a tuple of them.
-Array = Annotated[
-    tuple[T, ...],
-    BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value),
-    Strict(),
-    AfterValidator(_no_repeats),
-]
-Size = Annotated[
-    tuple[Count, Count], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value), Strict()
-]
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FolderSpec(_Table):
-    """Videos that some system has already made, in a folder."""
-
-    name: Name
-    kind: Literal["folder"]
-    path: Path
-    trained_on: Array[Text] = ()
-
-
-class DamageSpec(_Table):
-    """The driving clips, damaged in a known way: a model that a good metric must rank below an undamaged one."""
-
-    name: Name
-    kind: Literal["damage"]
-    damage: Text
-    strength: Literal["mild", "medium", "strong"] = "medium"
-    trained_on: Array[Text] = ()
-
-
-ModelSpec = Annotated[FolderSpec | DamageSpec, Field(discriminator="kind")]
-
-
-class _SuiteTable(_Table):
+class _SuiteTable(Table):
     name: Name | None = None
     primary: Text = DEFAULT_PRIMARY
     seeds: Annotated[Array[Annotated[int, Strict(), Field(ge=0)]], Field(min_length=1)] = (0,)
     metrics: Array[Text] = ()
 
 
-class _About(_Table):
+class _About(Table):
     """What can be said of one case and of a folder of cases."""
 
     driving: Text
@@ -108,17 +78,18 @@ class _CaseTable(_About):
     id: Name | None = None
     identity: Name | None = None
     reference: Text | None = None
+    pose: Text | None = None
 
 
 class _CasesTable(_About):
     pass
 
 
-class _File(_Table):
+class _File(Table):
     suite: _SuiteTable = _SuiteTable()
     case: tuple[_CaseTable, ...] = ()
     cases: _CasesTable | None = None
-    model: tuple[ModelSpec, ...] = ()
+    model: tuple[Annotated[ModelSpec, Field(discriminator="kind")], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,7 +98,7 @@ class Suite:
 
     name: str
     cases: tuple[Case, ...]
-    models: tuple[FolderSpec | DamageSpec, ...]
+    models: tuple[ModelSpec, ...]
     seeds: tuple[int, ...] = (0,)
     #: metric id, version optional
     primary: str = DEFAULT_PRIMARY
@@ -155,7 +126,7 @@ class Suite:
 
 def _described(case: Case) -> dict[str, object]:
     """A case as JSON, with the hash of each file in place of its path."""
-    return {
+    described: dict[str, object] = {
         "id": case.id,
         "driving": _file_hash(case.driving),
         "ground_truth": _file_hash(case.ground_truth),
@@ -168,6 +139,9 @@ def _described(case: Case) -> dict[str, object]:
         "size": case.size,
         "tags": sorted(case.tags),
     }
+    if case.pose is not None:  # only where there is one: suites without keep their hash
+        described["pose"] = _file_hash(case.pose)
+    return described
 
 
 def _file_hash(path: Path | None) -> str | None:
@@ -191,17 +165,13 @@ def load_suite(path: Path) -> Suite:
         cases[case.id] = (case, loc)
     if not cases:
         toml.fail((), "there is no case", 'add [[case]] with driving = "clip.mp4", or [cases] with driving = "folder"')
-    models: dict[str, FolderSpec | DamageSpec] = {}
+    models: dict[str, ModelSpec] = {}
     for index, spec in enumerate(file.model):
         if spec.name in models:
             toml.fail(("model", index, "name"), f'there are two models named "{spec.name}"', "name them apart")
-        if isinstance(spec, FolderSpec):
-            folder = _there(toml, ("model", index, "path"), str(spec.path), folder=True)
-            models[spec.name] = spec.model_copy(update={"path": folder})
-        else:
-            models[spec.name] = spec
+        models[spec.name] = _placed(toml, ("model", index), spec)
     return Suite(
-        name=file.suite.name or _plain_name(path.stem),
+        name=file.suite.name or plain_name(path.stem),
         cases=tuple(case for case, _ in cases.values()),
         models=tuple(models.values()),
         seeds=file.suite.seeds,
@@ -210,13 +180,31 @@ def load_suite(path: Path) -> Suite:
     )
 
 
+def _placed(toml: Toml[_File], loc: Loc, spec: ModelSpec) -> ModelSpec:
+    """The model with its paths as they are from here."""
+    if isinstance(spec, FolderSpec):
+        return spec.model_copy(update={"path": _there(toml, (*loc, "path"), str(spec.path), folder=True)})
+    if not isinstance(spec, WanVaceSpec):
+        return spec
+    update: dict[str, object] = {}
+    if spec.lora is not None:
+        as_folder = (toml.path.parent / spec.lora).is_dir()
+        update["lora"] = _there(toml, (*loc, "lora"), str(spec.lora), folder=as_folder)
+    if spec.model != EMBEDDED and ((toml.path.parent / spec.model).is_dir() or not HUB_NAME.fullmatch(spec.model)):
+        folder = _there(toml, (*loc, "model"), spec.model, folder=True)
+        update["model"] = str(folder)
+        if spec.revision is not None:
+            toml.fail((*loc, "revision"), f"{spec.model} is a folder and has no revisions", "leave revision out")
+    return spec.model_copy(update=update)
+
+
 def _cases(toml: Toml[_File]) -> Iterator[tuple[Case, Loc]]:
     """The cases of a suite file, those of the folder last, each with where it stands."""
     for index, table in enumerate(toml.value.case):
         loc: Loc = ("case", index)
         clip = _clip(toml, (*loc, "driving"), table.driving)
         try:
-            id_ = table.id or _plain_name(clip.stem)
+            id_ = table.id or plain_name(clip.stem)
         except ValueError as error:
             toml.fail((*loc, "driving"), f"the file name cannot be the id: {error}", "add id = ...")
         truth = clip if table.ground_truth == "driving" else None
@@ -224,6 +212,8 @@ def _cases(toml: Toml[_File]) -> Iterator[tuple[Case, Loc]]:
             truth = _clip(toml, (*loc, "ground_truth"), table.ground_truth)
         image = table.reference and _there(toml, (*loc, "reference"), table.reference)
         case = Case(id_, clip, truth, image or None, table.identity or _identity_in(id_))
+        if table.pose:
+            case = replace(case, pose=_clip(toml, (*loc, "pose"), table.pose))
         yield _with_about(case, table), loc
     if (folder := toml.value.cases) is not None:
         yield from _folder_cases(toml, folder)
@@ -312,7 +302,7 @@ def suite_from_folders(
         if not folder.is_dir():
             raise UserError(f"model {name}: {folder} is not a folder", "give the folder that holds its videos")
         try:
-            specs[name] = FolderSpec(name=_plain_name(name), kind="folder", path=folder)
+            specs[name] = FolderSpec(name=plain_name(name), kind="folder", path=folder)
         except ValueError as error:
             raise UserError(f"{name!r} cannot name a model: {error}", "name it: name=folder") from None
     title = sources[0].resolve().stem if len(sources) == 1 else "clips"
@@ -322,7 +312,7 @@ def suite_from_folders(
 def _case_of(clip: Path) -> Case:
     """A case named after its clip; the identity is what stands before ``__``, else the case itself."""
     try:
-        id_ = _plain_name(clip.stem)
+        id_ = plain_name(clip.stem)
     except ValueError as error:
         raise UserError(f"{clip} cannot name a case: {error}", "rename the file") from None
     return Case(id=id_, driving=clip, identity=_identity_in(id_))

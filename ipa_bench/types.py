@@ -52,6 +52,8 @@ class Case:
     #: (width, height)
     size: tuple[int, int] | None = None
     tags: tuple[str, ...] = ()
+    #: Pose map video: what the model sees. Drawn from ``driving`` where absent.
+    pose: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,145 @@
+"""The world's cases as files: driving clips, the poses an estimator would give, reference images, a suite file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast, get_args
+
+import numpy as np
+from PIL import Image
+
+from ipa_bench import pool, pose, video
+from ipa_bench.embedded import estimator, world
+from ipa_bench.embedded.gesture import TEST_MOTION, TEST_POSTURES
+from ipa_bench.errors import UserError
+from ipa_bench.types import Split
+
+#: H.264 quality of driving clips and pose maps
+CRF = 12
+SPLITS = get_args(Split)
+
+
+def write(folder: Path, split: Split, identities: int, takes: int, models: str) -> Path:
+    """Render ``identities`` x ``takes`` cases into ``folder`` and write ``suite.toml``, which ends with ``models``.
+
+    Raises :class:`UserError` where the folder cannot be written.
+    """
+    try:
+        for kind in ("driving", "pose", "reference"):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror}", "choose a writable folder") from None
+    keys = [(folder, split, identity, take) for identity in range(identities) for take in range(takes)]
+    tables = []
+    for index, table in enumerate(pool.imap(_write_case, keys, min(pool.cores(), len(keys))), 1):
+        tables.append(table)
+        print(f"\r{index}/{len(keys)} cases", end="\n" if index == len(keys) else "", file=sys.stderr, flush=True)
+    suite = folder / "suite.toml"
+    suite.write_text("\n".join([_HEAD.format(name=folder.absolute().name), *tables, models]))
+    return suite
+
+
+_HEAD = """\
+# People that this project renders: see ipa_bench/embedded. Written by python -m ipa_bench.embedded.
+# The model sees a pose map with a pose estimator's failings; metrics compare with the driving clip.
+[suite]
+name = "{name}"
+"""
+
+
+def _write_case(key: tuple[Path, Split, int, int]) -> str:
+    """Files of one case, and its table in the suite file."""
+    folder, split, identity, take = key
+    clip = world.clip(split, identity, take)
+    name = f"{split}{identity:03d}__take{take}"
+    drawn = pose.draw(estimator.estimated_pose(clip, split, identity, take))
+    video.encode(clip.frames, folder / "driving" / f"{name}.mp4", clip.fps, crf=CRF)
+    video.encode(drawn, folder / "pose" / f"{name}.mp4", clip.fps, crf=CRF)
+    Image.fromarray(world.reference(split, identity, take)).save(folder / "reference" / f"{name}.png", optimize=True)
+    tags = sorted({tag for motion in clip.rig.motions for tag in (motion.posture, motion.motion)})
+    if {TEST_MOTION, *TEST_POSTURES} & set(tags):
+        tags.append("unseen")
+    lines = (
+        "[[case]]",
+        f'id = "{name}"',
+        f'driving = "driving/{name}.mp4"',
+        'ground_truth = "driving"',
+        f'pose = "pose/{name}.mp4"',
+        f'reference = "reference/{name}.png"',
+        f'identity = "{split}{identity:03d}"',
+        f'split = "{split}"',
+        f'prompt = "{world.prompt(clip.person)}"',
+        f"frames = {world.FRAMES}",
+        f"fps = {world.FPS:.1f}",
+        f"size = [{world.SIZE}, {world.SIZE}]",
+        f"tags = [{', '.join(f'{tag!r}' for tag in tags)}]".replace("'", '"'),
+        "",
+    )
+    return "\n".join(lines)
+
+
+def contact_sheet(split: Split, identities: int, columns: int = 6) -> Iterator[np.ndarray]:
+    """Rows of pictures, one for each identity: reference, then pose map and frame at ``columns`` moments."""
+    for identity in range(identities):
+        clip = world.clip(split, identity, 0)
+        drawn = pose.draw(estimator.estimated_pose(clip, split, identity, 0))
+        moments = np.linspace(0, len(clip.frames) - 1, columns).round().astype(int)
+        parts = [world.reference(split, identity, 0)]
+        parts += [picture for t in moments for picture in (drawn[t], clip.frames[t])]
+        yield np.concatenate(parts, 1)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """``python -m ipa_bench.embedded``: render a suite."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ipa_bench.embedded",
+        description="Render cases of the built-in world and write their suite file.",
+        epilog="example: python -m ipa_bench.embedded benchmarks/embedded-full --identities 96 --takes 2",
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument(
+        "--split", choices=SPLITS, default="test", help="people of other splits are others (%(default)s)"
+    )
+    parser.add_argument("--identities", type=int, default=24, help="people (%(default)s)")
+    parser.add_argument("--takes", type=int, default=1, help="clips of each (%(default)s)")
+    parser.add_argument("--sheet", type=Path, metavar="PNG", help="also draw a contact sheet of the first 8 people")
+    options = parser.parse_args(arguments)
+    if min(options.identities, options.takes) < 1:
+        parser.error("--identities and --takes are at least 1")
+    pool.prepare()
+    try:
+        suite = write(options.folder, cast(Split, options.split), options.identities, options.takes, MODELS)
+    except UserError as error:
+        print(f"error: {error.problem}\n  fix: {error.fix}", file=sys.stderr)
+        return 2
+    if options.sheet:
+        rows = contact_sheet(cast(Split, options.split), min(8, options.identities))
+        Image.fromarray(np.concatenate(list(rows))).save(options.sheet, optimize=True)
+    print(suite)
+    return 0
+
+
+#: what the built-in suites compare
+MODELS = """\
+[[model]]
+name = "ground truth, re-encoded"
+kind = "reencode"
+crf = 18
+
+[[model]]
+name = "tiny, 16 steps"
+kind = "wan_vace"
+model = "embedded"
+dtype = "fp32"
+steps = 16
+
+[[model]]
+name = "tiny, 6 steps"
+kind = "wan_vace"
+model = "embedded"
+dtype = "fp32"
+steps = 6
+"""

@@ -1,0 +1,89 @@
+"""What a pose estimator would make of a clip: exact joints, and the same with an estimator's failings.
+
+Real estimators jitter, drop fingers and lose hands, for frames or for a whole clip. A model that is driven by such poses
+must invent hands, well or badly; driven by exact ones, its samples of a case hardly differ (measured: 2 % of the mean
+hand error), and there would be nothing to align. Metrics never see these poses: they compare with the driving video.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ipa_bench.embedded.gesture import drift
+from ipa_bench.embedded.world import SIZE, Clip
+from ipa_bench.pose import BODY_JOINTS, Pose
+from ipa_bench.types import Bool, Float32, Float64, Split
+
+#: chance that a hand is lost in the whole clip, and that fingers of it are
+LOST = 0.35
+FINGERLESS = 0.25
+#: chance that a hand that is not lost is lost for some frames
+GAP = 0.5
+
+
+def exact_pose(clip: Clip) -> Pose:
+    """The clip's own joints as a :class:`~ipa_bench.pose.Pose`; hips and legs lie below the frame."""
+    rig, person = clip.rig, clip.person
+    count = len(clip.frames)
+    body = np.zeros((count, len(BODY_JOINTS), 2), np.float32)
+    found = np.zeros((count, len(BODY_JOINTS)), bool)
+    width, height = person.head
+    cos, sin = np.cos(rig.tilt), np.sin(rig.tilt)
+
+    def on_head(x: float, y: float) -> Float64:
+        return rig.head + np.stack([x * cos - y * sin, x * sin + y * cos], -1)
+
+    joints: dict[str, Float64] = {"nose": on_head(0, 3.2), "neck": rig.chest}
+    for slot, side in enumerate(("left", "right")):
+        sign = 1 if side == "left" else -1
+        joints |= {
+            f"{side}_eye": on_head(sign * width * 0.42, -1.5),
+            f"{side}_ear": on_head(sign * width * 0.98, height * 0.06),
+            f"{side}_shoulder": rig.shoulder[:, slot, :2],
+            f"{side}_elbow": rig.elbow[:, slot, :2],
+            f"{side}_wrist": rig.wrist[:, slot, :2],
+        }
+    for name, points in joints.items():
+        body[:, BODY_JOINTS.index(name)] = points
+        found[:, BODY_JOINTS.index(name)] = True
+    hands = np.asarray(rig.hands[..., :2], np.float32)
+    return Pose(body, found, hands, np.ones((count, 2, 21), bool), (SIZE, SIZE))
+
+
+def estimated_pose(clip: Clip, split: Split, identity: int, take: int) -> Pose:
+    """The clip's joints as an estimator with failings gives them; the same for the same three arguments."""
+    rng = np.random.default_rng([3, ("train", "val", "test").index(split), identity, take])
+    exact = exact_pose(clip)
+    times = np.arange(len(clip.frames)) / clip.fps
+    palm = clip.person.palm
+    body = exact.body + rng.normal(0, 0.35, exact.body.shape).astype(np.float32)
+    hands = np.stack([_jittered(rng, exact.hands[:, slot], times, palm) for slot in range(2)], 1)
+    found = np.stack([_seen(rng, len(times)) for _ in range(2)], 1)
+    return Pose(body, exact.body_found, hands, found, exact.size)
+
+
+def _jittered(rng: np.random.Generator, hand: Float32, times: Float64, palm: float) -> Float32:
+    """Joints ``[T, 21, 2]`` off by white noise and by a slow drift of each finger, together some % of the palm."""
+    strength = palm * float(np.clip(rng.lognormal(np.log(0.035), 0.5), 0.01, 0.12))
+    white = rng.normal(0, strength, hand.shape)
+    slow = np.zeros(hand.shape)
+    for finger in range(5):
+        joints = slice(1 + 4 * finger, 5 + 4 * finger)
+        away = np.stack([drift(rng, times, 1.5 * strength), drift(rng, times, 1.5 * strength)], -1)
+        slow[:, joints] = away[:, None] * np.linspace(0.3, 1, 4)[:, None]
+    return np.asarray(hand + white + slow, np.float32)
+
+
+def _seen(rng: np.random.Generator, count: int) -> Bool:
+    """Which joints of one hand the estimator finds, bool ``[T, 21]``."""
+    found = np.ones((count, 21), bool)
+    fate = rng.random()
+    if fate < LOST:
+        found[:] = False
+    elif fate < LOST + FINGERLESS:
+        for finger in rng.choice(5, int(rng.integers(1, 4)), replace=False):
+            found[:, 1 + 4 * finger : 5 + 4 * finger] = False
+    if rng.random() < GAP:
+        first = int(rng.integers(0, count))
+        found[first : first + int(rng.integers(2, 7))] = False
+    return found

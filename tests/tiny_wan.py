@@ -1,0 +1,74 @@
+"""A WanVACE pipeline with random weights that is small enough for tests: 4x space, 2x time, 30 k parameters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+
+def tokenizer() -> Any:
+    """Bytes as tokens, and the two specials that the text encoder needs."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: index for index, token in enumerate(["<pad>", "</s>", *alphabet])}
+    made = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    made.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>", eos_token="</s>", model_max_length=512)
+
+
+def text_encoder(width: int = 16) -> Any:
+    """One layer of UMT5."""
+    from transformers import UMT5Config, UMT5EncoderModel
+
+    config = UMT5Config(
+        vocab_size=258, d_model=width, d_kv=8, d_ff=32, num_layers=1, num_heads=2, pad_token_id=0, eos_token_id=1
+    )
+    return UMT5EncoderModel(config)
+
+
+def pipeline(seed: int = 0) -> Any:
+    """A WanVACEPipeline whose output is noise and follows its inputs. Spatial factor 4 x patch 2, temporal factor 2."""
+    import torch
+    from diffusers import (
+        AutoencoderKLWan,
+        FlowMatchEulerDiscreteScheduler,
+        WanVACEPipeline,
+        WanVACETransformer3DModel,
+    )
+
+    torch.manual_seed(seed)
+    vae = AutoencoderKLWan(
+        base_dim=8, z_dim=4, dim_mult=[1, 2, 4], num_res_blocks=1, attn_scales=[], temperal_downsample=[False, True],
+        latents_mean=[0.1, -0.2, 0.0, 0.3], latents_std=[1.0, 0.5, 2.0, 1.5], scale_factor_temporal=2,
+        scale_factor_spatial=4,
+    )  # fmt: skip
+    transformer = WanVACETransformer3DModel(
+        num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, text_dim=16, freq_dim=16,
+        ffn_dim=64, num_layers=2, vace_layers=[0], vace_in_channels=2 * 4 + 4 * 4, rope_max_seq_len=64,
+    )  # fmt: skip
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    return WanVACEPipeline(tokenizer(), text_encoder(), vae, scheduler, transformer)
+
+
+def save(folder: Path, seed: int = 0) -> Path:
+    """The pipeline as a diffusers folder."""
+    pipeline(seed).save_pretrained(folder)
+    return folder
+
+
+def save_lora(folder: Path, seed: int = 1) -> Path:
+    """A LoRA of the pipeline's attention, with weights that change the output."""
+    import torch
+    from diffusers import WanVACEPipeline
+    from peft import LoraConfig, get_peft_model_state_dict
+
+    pipe = pipeline()
+    pipe.transformer.add_adapter(LoraConfig(r=2, lora_alpha=2, target_modules=["to_q", "to_v"]))
+    torch.manual_seed(seed)
+    state = {name: torch.randn_like(value) for name, value in get_peft_model_state_dict(pipe.transformer).items()}
+    WanVACEPipeline.save_lora_weights(folder, transformer_lora_layers=state)
+    return folder
