@@ -13,12 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ipa_bench import video
+from ipa_bench.embedded import world
 from ipa_bench.types import UInt8
 from trainers.world_data import WorldData
 
 Float16 = NDArray[np.float16]
 #: clips that the latents' mean and spread are measured on
 STATISTICS = 64
+#: clips encoded together
+AT_ONCE = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +43,16 @@ class LatentData:
 
 def pixels(frames: UInt8) -> Tensor:
     """uint8 ``[B, T, H, W, 3]`` as the autoencoder takes them: float32 ``[B, 3, T, H, W]`` in [−1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+    return torch.from_numpy(np.array(frames)).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+
+
+def coded(frames: UInt8) -> UInt8:
+    """A clip ``[T, H, W, 3]`` as it comes out of a video file.
+
+    Pose maps reach the model from files as well as straight from the drawing, and 4:2:0 takes colour from thin lines:
+    every other pose map that is trained on is a coded one.
+    """
+    return np.stack([frame.image for frame in video.read_bytes(video.encode_bytes(frames, world.FPS, crf=12))])
 
 
 @torch.inference_mode()
@@ -88,9 +101,13 @@ def _encode_all(vae: Any, data: WorldData, folder: Path, progress: Callable[[str
         name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float16, (len(data), *shape))
         for name, shape in shapes.items()
     }
-    for index in range(len(data)):
+    for first in range(0, len(data), AT_ONCE):
+        index = slice(first, min(first + AT_ONCE, len(data)))
         for name, source in sources.items():
-            arrays[name][index] = encoded(vae, pixels(source[index : index + 1]))[0].numpy()
-        progress("latents", index + 1, len(data))
+            frames = source[index]
+            if name == "poses":
+                frames = np.stack([coded(clip) if i % 2 else clip for i, clip in enumerate(frames, first)])
+            arrays[name][index] = encoded(vae, pixels(frames)).numpy()
+        progress("latents", index.stop, len(data))
     for array in arrays.values():
         array.flush()

@@ -1,8 +1,9 @@
 """What a pose estimator would make of a clip: exact joints, and the same with an estimator's failings.
 
-Real estimators jitter, drop fingers and lose hands, for frames or for a whole clip. A model that is driven by such poses
-must invent hands, well or badly; driven by exact ones, its samples of a case hardly differ (measured: 2 % of the mean
-hand error), and there would be nothing to align. Metrics never see these poses: they compare with the driving video.
+Real estimators jitter, drop fingers and lose hands, for frames or for a whole clip. A model that is driven by such
+poses must invent hands, well or badly; driven by exact ones, its samples of a case hardly differ (measured: 2 % of the
+mean hand error), and there would be nothing to align. Metrics never see these poses: they compare with the driving
+video.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A hand's joints from its posture: forward kinematics in MediaPipe's order.
 
-Local frame, in palm units (wrist to the middle finger's knuckle is 1.05): x to the right, y toward the fingers, z
-toward the viewer. The palm faces the viewer, the thumb is on the left (a left hand held up); other hands are mirrored. The
-proportions are those that MediaPipe's models accept.
+Local frame, in palm units (wrist to the middle finger's knuckle is 1.05): x to the right, y toward the fingers and z
+toward the viewer. The palm faces the viewer, the thumb is on the left (a left hand held up); other hands are
+mirrored. The proportions are those that MediaPipe's models accept.
 """
 
 from __future__ import annotations

@@ -149,7 +149,7 @@ def wall(scene: Scene) -> Float32:
 
 
 def frame(rig: Rig, t: int, person: Person, scene: Scene, background: Float32) -> tuple[UInt8, Float32]:
-    """Picture ``t``: uint8 ``[SIZE, SIZE, 3]`` RGB, and each hand's share of every pixel, float32 ``[2, SIZE, SIZE]``."""
+    """Picture ``t``: uint8 ``[SIZE, SIZE, 3]`` RGB, and each hand's share of a pixel, float32 ``[2, SIZE, SIZE]``."""
     canvas = Canvas(background, scene)
     head, tilt = rig.head[t], float(rig.tilt[t])
     _hair_behind(canvas, head, tilt, person)

@@ -1,0 +1,62 @@
+"""The world's cases as files, and the suite that comes along."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ipa_bench import console, pose, video
+from ipa_bench.embedded import cases, estimator, gesture, world
+from ipa_bench.suite import WanVaceSpec, load_suite
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_written_suite_can_be_loaded_and_shows_the_world(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "people"
+    assert cases.main([str(folder), "--split", "val", "--identities", "2", "--takes", "2"]) == 0
+    suite = load_suite(folder / "suite.toml")
+    assert suite.name == "people"
+    assert [case.id for case in suite.cases] == ["val000__take0", "val000__take1", "val001__take0", "val001__take1"]
+    assert {case.identity for case in suite.cases} == {"val000", "val001"}
+    case = suite.cases[3]
+    assert case.split == "val"
+    assert (case.frames, case.fps, case.size) == (world.FRAMES, world.FPS, (world.SIZE, world.SIZE))
+    clip = world.clip("val", 1, 1)
+    frames = np.stack([frame.image for frame in video.read_frames(case.driving)])
+    assert 10 * np.log10(255**2 / np.mean((frames.astype(float) - clip.frames) ** 2)) > 36
+    assert case.pose is not None
+    drawn = np.stack([frame.image for frame in video.read_frames(case.pose)])
+    wanted = pose.draw(estimator.estimated_pose(clip, "val", 1, 1))
+    assert np.abs(drawn.astype(int) - wanted).mean() < 4
+    assert case.reference is not None
+    np.testing.assert_array_equal(np.asarray(Image.open(case.reference)), world.reference("val", 1, 1))
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert cases.main([str(tmp_path / "file" / "suite"), "--identities", "1"]) == 2
+    assert "cannot write" in capsys.readouterr().err
+
+
+def test_the_built_in_suite_has_24_people_of_the_test_split_and_their_own_gestures() -> None:
+    suite = load_suite(console.BUILT_IN)
+    assert suite.name == "embedded"
+    assert (ROOT / "benchmarks" / "embedded" / "suite.toml").samefile(console.BUILT_IN)
+    assert len({case.identity for case in suite.cases}) >= 24
+    assert {case.split for case in suite.cases} == {"test"}
+    tags = {tag for case in suite.cases for tag in case.tags}
+    assert "unseen" in tags
+    assert tags & set(gesture.TEST_POSTURES)
+    sampled = [model for model in suite.models if isinstance(model, WanVaceSpec)]
+    assert len({model.steps for model in sampled}) == 2
+
+
+def test_the_built_in_clips_are_the_worlds() -> None:
+    case = load_suite(console.BUILT_IN).cases[5]
+    clip = world.clip("test", 5, 0)
+    frames = np.stack([frame.image for frame in video.read_frames(case.driving)])
+    assert 10 * np.log10(255**2 / np.mean((frames.astype(float) - clip.frames) ** 2)) > 36

@@ -1,0 +1,137 @@
+"""The tiny checkpoint, and `ipa-bench run` without arguments as a real process."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ipa_bench import video
+from ipa_bench.embedded import world
+from ipa_bench.models.checkpoint import EMBEDDED_FOLDER
+from ipa_bench.store import RunStore
+
+
+def test_the_checkpoint_is_small_and_without_pickles() -> None:
+    files = [file for file in EMBEDDED_FOLDER.rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) <= 20e6
+    assert {file.suffix for file in files} <= {".json", ".safetensors"}
+
+
+def test_the_pipeline_opens_it_as_it_is() -> None:
+    from diffusers import AutoencoderKLWan, WanVACEPipeline, WanVACETransformer3DModel
+
+    pipe: Any = WanVACEPipeline.from_pretrained(EMBEDDED_FOLDER)  # type: ignore[no-untyped-call]
+    assert type(pipe.vae) is AutoencoderKLWan
+    assert type(pipe.transformer) is WanVACETransformer3DModel
+    assert (pipe.vae_scale_factor_spatial, pipe.vae_scale_factor_temporal) == (8, 2)
+
+
+def test_the_autoencoder_keeps_pictures() -> None:
+    from diffusers import AutoencoderKLWan
+
+    vae: Any = AutoencoderKLWan.from_pretrained(EMBEDDED_FOLDER, subfolder="vae", torch_dtype=torch.float32)
+    for identity in (0, 1):
+        clip = world.clip("test", identity, 0)
+        pixels = torch.from_numpy(clip.frames).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+        with torch.inference_mode():
+            made = vae.decode(vae.encode(pixels).latent_dist.mode()).sample.clamp(-1, 1)
+        assert 10 * torch.log10(4 / (made - pixels).square().mean()) > 28
+
+
+def environment(cache: Path) -> dict[str, str]:
+    return os.environ | {"IPA_BENCH_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
+
+
+def command(out: Path, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "ipa_bench", "run", "--out", str(out), *arguments]
+
+
+def scores(run: Path) -> dict[tuple[str, int, str, str], tuple[float | None, str | None]]:
+    return {(*score.unit, score.metric): (score.value, score.reason) for score in RunStore.load(run).scores()}
+
+
+@pytest.fixture(scope="module")
+def finished(cache_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the first case."""
+    out = tmp_path_factory.mktemp("runs") / "embedded"
+    done = subprocess.run(command(out, "--limit", "1"), env=environment(cache_folder), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "ground truth, re-encoded" in done.stdout
+    return out
+
+
+def test_without_arguments_it_generates_scores_and_reports(finished: Path) -> None:
+    assert (finished / "report.html").exists()
+    clips = sorted((finished / "videos").rglob("*.mp4"))
+    made = [clip for clip in clips if clip.parent.name.startswith("tiny")]
+    assert len(made) == 2
+    frames = np.stack([frame.image for frame in video.read_frames(made[0])])
+    assert frames.shape == (17, 128, 128, 3)
+    truth = world.clip("test", 0, 0).frames
+    assert 10 * np.log10(255**2 / np.mean((frames.astype(float) - truth) ** 2)) > 14
+    quality = {key[2]: value for key, (value, _) in scores(finished).items() if key[3] == "frame.psnr@1"}
+    assert quality["ground truth, re-encoded"] > max(v for name, v in quality.items() if name.startswith("tiny"))
+
+
+def test_again_it_makes_nothing_and_says_the_same(finished: Path, cache_folder: Path) -> None:
+    clips = {clip: clip.stat().st_mtime_ns for clip in (finished / "videos").rglob("*.mp4")}
+    before = scores(finished)
+    done = subprocess.run(
+        command(finished, "--limit", "1"), env=environment(cache_folder), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert {clip: clip.stat().st_mtime_ns for clip in (finished / "videos").rglob("*.mp4")} == clips
+    assert scores(finished) == before
+
+
+def kill_and_resume(out: Path, cache: Path, arguments: tuple[str, ...], after: float) -> None:
+    """Start a run, kill it after some seconds."""
+    process = subprocess.Popen(
+        command(out, *arguments), env=environment(cache), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + after
+    while time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_killed_and_resumed_it_gives_the_same_numbers(finished: Path, cache_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "embedded"
+    kill_and_resume(out, cache_folder, ("--limit", "1"), random.uniform(2, 12))
+    done = subprocess.run(command(out, "--limit", "1"), env=environment(cache_folder), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert scores(out) == scores(finished)
+
+
+@pytest.mark.slow
+def test_killed_at_ten_moments_it_gives_the_same_numbers(cache_folder: Path, tmp_path: Path) -> None:
+    limit = ("--limit", "6")
+    whole = tmp_path / "whole"
+    begin = time.monotonic()
+    subprocess.run(command(whole, *limit), env=environment(cache_folder), check=True, capture_output=True)
+    seconds = time.monotonic() - begin
+    # What the first run observed must not help the second one along.
+    cold = tmp_path / "cache"
+    cold.mkdir()
+    for file in cache_folder.iterdir():
+        if file.is_file():
+            shutil.copy(file, cold)
+    out = tmp_path / "killed"
+    for _ in range(10):
+        kill_and_resume(out, cold, limit, random.uniform(0.1, 0.5) * seconds)
+    subprocess.run(command(out, *limit), env=environment(cold), check=True, capture_output=True)
+    assert scores(out) == scores(whole)
