@@ -59,6 +59,8 @@ class _SuiteTable(Table):
     primary: Text = DEFAULT_PRIMARY
     seeds: Annotated[Array[Annotated[int, Strict(), Field(ge=0)]], Field(min_length=1)] = (0,)
     metrics: Array[Text] = ()
+    #: the command that makes the clips, for suites that are too large to hand on
+    made_by: Text = ""
 
 
 class _About(Table):
@@ -268,7 +270,10 @@ def _there(toml: Toml[_File], loc: Loc, text: str, *, folder: bool = False) -> P
     if not (path.is_dir() if folder else path.is_file()):
         what = "a folder" if folder else "a file"
         state = f"is not {what}" if path.exists() else "is not there"
-        toml.fail(loc, f"{text} {state}", f"name {what}; a relative path starts at {toml.path.parent}")
+        fix = f"name {what}; a relative path starts at {toml.path.parent}"
+        if made_by := toml.value.suite.made_by:
+            fix = f"make the clips: {made_by}"
+        toml.fail(loc, f"{text} {state}", fix)
     return path
 
 

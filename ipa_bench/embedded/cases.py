@@ -33,12 +33,13 @@ def write(folder: Path, split: Split, identities: int, takes: int, models: str) 
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}", "choose a writable folder") from None
     keys = [(folder, split, identity, take) for identity in range(identities) for take in range(takes)]
+    made_by = f"python -m ipa_bench.embedded {folder.as_posix()} --split {split} --identities {identities} --takes {takes}"
     tables = []
     for index, table in enumerate(pool.imap(_write_case, keys, min(pool.cores(), len(keys))), 1):
         tables.append(table)
         print(f"\r{index}/{len(keys)} cases", end="\n" if index == len(keys) else "", file=sys.stderr, flush=True)
     suite = folder / "suite.toml"
-    suite.write_text("\n".join([_HEAD.format(name=folder.absolute().name), *tables, models]))
+    suite.write_text("\n".join([_HEAD.format(name=folder.absolute().name, made_by=made_by), *tables, models]))
     return suite
 
 
@@ -47,6 +48,7 @@ _HEAD = """\
 # The model sees a pose map with a pose estimator's failings; metrics compare with the driving clip.
 [suite]
 name = "{name}"
+made_by = "{made_by}"
 """
 
 

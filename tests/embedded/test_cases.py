@@ -10,6 +10,7 @@ from PIL import Image
 
 from ipa_bench import console, pose, video
 from ipa_bench.embedded import cases, estimator, gesture, world
+from ipa_bench.errors import UserError
 from ipa_bench.suite import WanVaceSpec, load_suite
 
 ROOT = Path(__file__).parents[2]
@@ -60,3 +61,18 @@ def test_the_built_in_clips_are_the_worlds() -> None:
     clip = world.clip("test", 5, 0)
     frames = np.stack([frame.image for frame in video.read_frames(case.driving)])
     assert 10 * np.log10(255**2 / np.mean((frames.astype(float) - clip.frames) ** 2)) > 36
+
+
+def test_clips_that_are_not_there_are_made_by_a_command_that_is_named() -> None:
+    full = (ROOT / "benchmarks" / "embedded-full" / "suite.toml").read_text()
+    made_by = "python -m ipa_bench.embedded benchmarks/embedded-full --split test --identities 96 --takes 2"
+    assert f'made_by = "{made_by}"' in full
+    assert full.count("[[case]]") == 192
+
+
+def test_a_missing_clip_says_how_it_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cases.main([str(tmp_path / "few"), "--identities", "1"]) == 0
+    (tmp_path / "few" / "pose" / "test000__take0.mp4").unlink()
+    with pytest.raises(UserError, match="is not there") as error:
+        load_suite(tmp_path / "few" / "suite.toml")
+    assert "make the clips: python -m ipa_bench.embedded" in error.value.fix
