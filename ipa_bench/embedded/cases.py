@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast, get_args
 
@@ -20,10 +20,15 @@ from ipa_bench.types import Split
 #: H.264 quality of driving clips and pose maps
 CRF = 12
 SPLITS = get_args(Split)
+#: sampler steps of the two models of the built-in suites
+STEPS = (16, 6)
 
 
-def write(folder: Path, split: Split, identities: int, takes: int, models: str) -> Path:
-    """Render ``identities`` x ``takes`` cases into ``folder`` and write ``suite.toml``, which ends with ``models``.
+def write(folder: Path, split: Split, identities: int, takes: int, seeds: int, steps: Sequence[int]) -> Path:
+    """Render ``identities`` x ``takes`` cases into ``folder`` and write ``suite.toml``.
+
+    Its models are the ground truth, re-encoded, and the tiny checkpoint sampled in each of ``steps``, with ``seeds``
+    seeds.
 
     Raises :class:`UserError` where the folder cannot be written.
     """
@@ -33,13 +38,16 @@ def write(folder: Path, split: Split, identities: int, takes: int, models: str) 
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}", "choose a writable folder") from None
     keys = [(folder, split, identity, take) for identity in range(identities) for take in range(takes)]
-    made_by = f"python -m ipa_bench.embedded {folder.as_posix()} --split {split} --identities {identities} --takes {takes}"
+    made_by = (
+        f"python -m ipa_bench.embedded {folder.as_posix()} --split {split} --identities {identities} --takes {takes}"
+    )
+    head = _HEAD.format(name=folder.absolute().name, made_by=made_by, seeds=list(range(seeds)))
     tables = []
     for index, table in enumerate(pool.imap(_write_case, keys, min(pool.cores(), len(keys))), 1):
         tables.append(table)
         print(f"\r{index}/{len(keys)} cases", end="\n" if index == len(keys) else "", file=sys.stderr, flush=True)
     suite = folder / "suite.toml"
-    suite.write_text("\n".join([_HEAD.format(name=folder.absolute().name, made_by=made_by), *tables, models]))
+    suite.write_text("\n".join([head, *tables, _TRUTH, *(_TINY.format(steps=count) for count in steps)]))
     return suite
 
 
@@ -49,6 +57,23 @@ _HEAD = """\
 [suite]
 name = "{name}"
 made_by = "{made_by}"
+seeds = {seeds}
+"""
+
+_TRUTH = """\
+[[model]]
+name = "ground truth, re-encoded"
+kind = "reencode"
+crf = 18
+"""
+
+_TINY = """\
+[[model]]
+name = "tiny, {steps} steps"
+kind = "wan_vace"
+model = "embedded"
+dtype = "fp32"
+steps = {steps}
 """
 
 
@@ -107,13 +132,19 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--identities", type=int, default=24, help="people (%(default)s)")
     parser.add_argument("--takes", type=int, default=1, help="clips of each (%(default)s)")
+    parser.add_argument("--seeds", type=int, default=1, help="samples of each case (%(default)s)")
+    parser.add_argument(
+        "--steps", type=int, nargs="+", default=STEPS, help="sampler steps; a model for each (%(default)s)"
+    )
     parser.add_argument("--sheet", type=Path, metavar="PNG", help="also draw a contact sheet of the first 8 people")
     options = parser.parse_args(arguments)
-    if min(options.identities, options.takes) < 1:
-        parser.error("--identities and --takes are at least 1")
+    if min(options.identities, options.takes, options.seeds, *options.steps) < 1:
+        parser.error("--identities, --takes, --seeds and --steps are at least 1")
     pool.prepare()
     try:
-        suite = write(options.folder, cast(Split, options.split), options.identities, options.takes, MODELS)
+        suite = write(
+            options.folder, cast(Split, options.split), options.identities, options.takes, options.seeds, options.steps
+        )
     except UserError as error:
         print(f"error: {error.problem}\n  fix: {error.fix}", file=sys.stderr)
         return 2
@@ -122,26 +153,3 @@ def main(arguments: list[str] | None = None) -> int:
         Image.fromarray(np.concatenate(list(rows))).save(options.sheet, optimize=True)
     print(suite)
     return 0
-
-
-#: what the built-in suites compare
-MODELS = """\
-[[model]]
-name = "ground truth, re-encoded"
-kind = "reencode"
-crf = 18
-
-[[model]]
-name = "tiny, 16 steps"
-kind = "wan_vace"
-model = "embedded"
-dtype = "fp32"
-steps = 16
-
-[[model]]
-name = "tiny, 6 steps"
-kind = "wan_vace"
-model = "embedded"
-dtype = "fp32"
-steps = 6
-"""

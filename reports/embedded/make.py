@@ -73,7 +73,7 @@ def world_and_vae() -> dict[str, Any]:
     """The observer on rendered frames against exact joints, and on reconstructions of them."""
     from diffusers import AutoencoderKLWan
 
-    vae: Any = AutoencoderKLWan.from_pretrained(EMBEDDED_FOLDER, subfolder="vae", torch_dtype=torch.float32)
+    vae: Any = AutoencoderKLWan.from_pretrained(EMBEDDED_FOLDER, subfolder="vae", dtype=torch.float32)
     observer = HandObserver(threads=2)
     seen: dict[str, list[Any]] = defaultdict(list)
     rows = []
@@ -124,7 +124,7 @@ def base(folder: Path) -> dict[str, Any]:
             by_case = list(scores[model, metric].values())
             figures[metric] = float(np.mean([np.mean(values) for values in by_case]))
             if len(store.header.seeds) > 1:
-                spread = [np.std(values, ddof=1) / np.mean(values) for values in by_case if len(values) > 1]
+                spread = [np.std(values, ddof=1) / np.mean(values) for values in by_case if np.mean(values) > 0]
                 figures[f"{metric}, within-case CV, median"] = float(np.median(spread))
         result[model] = figures
     _sheet(store)

@@ -40,7 +40,7 @@ def test_the_pipeline_opens_it_as_it_is() -> None:
 def test_the_autoencoder_keeps_pictures() -> None:
     from diffusers import AutoencoderKLWan
 
-    vae: Any = AutoencoderKLWan.from_pretrained(EMBEDDED_FOLDER, subfolder="vae", torch_dtype=torch.float32)
+    vae: Any = AutoencoderKLWan.from_pretrained(EMBEDDED_FOLDER, subfolder="vae", dtype=torch.float32)
     for identity in (0, 1):
         clip = world.clip("test", identity, 0)
         pixels = torch.from_numpy(clip.frames).permute(3, 0, 1, 2)[None].float() / 127.5 - 1

@@ -76,7 +76,7 @@ def log(out: Path, stage: str) -> list[dict[str, Any]]:
 def test_it_ends_in_a_folder_that_the_pipeline_opens(trained: Path) -> None:
     from diffusers import WanVACEPipeline
 
-    pipe: Any = WanVACEPipeline.from_pretrained(trained / "checkpoint", torch_dtype=torch.float32)  # type: ignore[no-untyped-call]
+    pipe: Any = WanVACEPipeline.from_pretrained(trained / "checkpoint", dtype=torch.float32)  # type: ignore[no-untyped-call]
     assert (pipe.vae_scale_factor_spatial, pipe.vae_scale_factor_temporal) == (tiny.SPACE, tiny.TIME)
     pipe.set_progress_bar_config(disable=True)
     clip = world.clip("test", 0, 0)
@@ -91,7 +91,7 @@ def test_it_ends_in_a_folder_that_the_pipeline_opens(trained: Path) -> None:
 def test_the_control_is_the_pipelines(trained: Path) -> None:
     from diffusers import WanVACEPipeline
 
-    pipe: Any = WanVACEPipeline.from_pretrained(trained / "checkpoint", torch_dtype=torch.float32)  # type: ignore[no-untyped-call]
+    pipe: Any = WanVACEPipeline.from_pretrained(trained / "checkpoint", dtype=torch.float32)  # type: ignore[no-untyped-call]
     clip, reference = world.clip("test", 1, 0), world.reference("test", 1, 0)
     expected = conditioning.control_latents(pipe, clip.frames, reference)
 
@@ -108,7 +108,7 @@ def test_the_control_is_the_pipelines(trained: Path) -> None:
 def test_prompts_are_encoded_as_the_pipeline_does(trained: Path) -> None:
     from diffusers import WanVACEPipeline
 
-    pipe: Any = WanVACEPipeline.from_pretrained(trained / "checkpoint", torch_dtype=torch.float32)  # type: ignore[no-untyped-call]
+    pipe: Any = WanVACEPipeline.from_pretrained(trained / "checkpoint", dtype=torch.float32)  # type: ignore[no-untyped-call]
     texts = ("a person with long hair, plain shirt", "someone")
     ours = pretrain.encode_prompts(pipe.tokenizer, pipe.text_encoder, texts)
     torch.testing.assert_close(ours, conditioning.Prompts(pipe).encode(texts), atol=1e-5, rtol=0)
