@@ -45,6 +45,8 @@ class Plan:
     lr: float
     lr_rest: float
     ema: float
+    #: orthogonalise large matrices in bf16: several times faster
+    half: bool = False
 
 
 def schedule(done: float, step: int) -> float:
@@ -58,7 +60,8 @@ def _optimisers(plan: Plan, parameters: Mapping[str, nn.Parameter]) -> Optimiser
     """Muon for matrices and kernels, AdamW for the rest: gains, biases, tables."""
     matrices = [p for p in parameters.values() if is_matrix(p)]
     rest = [p for p in parameters.values() if not is_matrix(p)]
-    return Muon(matrices, plan.lr), torch.optim.AdamW(rest, lr=plan.lr_rest, betas=(0.9, 0.99), weight_decay=0.0)
+    adam = torch.optim.AdamW(rest, lr=plan.lr_rest, betas=(0.9, 0.99), weight_decay=0.0)
+    return Muon(matrices, plan.lr, half=plan.half), adam
 
 
 def generator(seed: int, stage: str, step: int) -> np.random.Generator:

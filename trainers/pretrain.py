@@ -84,7 +84,7 @@ def train_transformer(
     torch.manual_seed(config.seed)
     transformer = tiny.build_transformer(config.transformer, config.vae.z_dim)
     c = config.transformer
-    plan = Plan("transformer", config.seed, c.steps, c.lr, c.lr_rest, c.ema)
+    plan = Plan("transformer", config.seed, c.steps, c.lr, c.lr_rest, c.ema, half=True)
     loss = partial(flow_stage.flow_loss, transformer, data, c.batch, c.drop_prompt)
     return transformer.eval(), train(plan, transformer, loss, out, stop_after=stop_after, tell=bars.step)
 
