@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -296,7 +297,10 @@ def test_interrupted_it_says_so_and_goes_on(footage, tmp_path, cache_folder):
         shutil.copy(model, cache)
     command = [sys.executable, "-m", "ipa_bench", "run", str(footage.clips), str(footage.fine), "-o", "out"]
     environment = {**os.environ, "IPA_BENCH_CACHE": str(cache)}
+    # A shell starts background jobs with Ctrl-C ignored, and children inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
     deadline = time.monotonic() + 60
     while not list((cache / "observations").rglob("*.npz")) and time.monotonic() < deadline:
         time.sleep(0.05)
