@@ -140,7 +140,7 @@ def _loaded(wanted: Sequence[Plan], folder: Path, device: torch.device | None) -
     loaded: tuple[object, ...] | None = None
     for plan in wanted:
         spec = plan.spec
-        weights = (locate(spec), spec.lora, spec.dtype, spec.vae_tiling, spec.offload)
+        weights = (spec.model, spec.revision, spec.lora, spec.dtype, spec.vae_tiling, spec.offload)
         if weights != loaded:
             pipe = None  # freed before the next is loaded
         model = WanVaceModel(

@@ -63,9 +63,9 @@ def prompt(person: Person) -> str:
 def clip(split: Split, identity: int, take: int, frames: int = FRAMES, fps: float = FPS) -> Clip:
     """Render one clip. Only clips of the test split show the postures and motions kept for it."""
     rng = _generator(split, identity, 1, take)
-    scene = look.scene(rng)
-    times = np.arange(frames) / fps
-    return _render(person_of(split, identity), scene, rig(rng, person_of(split, identity), times, split == "test"), fps)
+    scene, person = look.scene(rng), person_of(split, identity)
+    pose = rig(rng, person, np.arange(frames) / fps, split == "test")
+    return _render(person, scene, pose, fps)
 
 
 def reference(split: Split, identity: int, take: int) -> UInt8:
