@@ -271,12 +271,10 @@ def select_videos(
     out: Path | None,
 ) -> None:
     """Choose, print how many of what, and write the choice."""
-    from dataclasses import asdict
-
     from ipa_bench import select as choose
     from ipa_bench.harness import FLOOR_MODEL
     from ipa_bench.scorer import PART_IDS
-    from ipa_bench.store import RunStore, write_atomic
+    from ipa_bench.store import RunStore
 
     store = RunStore.load(folder)
     cases = {case.id: case for case in store.header.cases}
@@ -288,8 +286,7 @@ def select_videos(
         infos = [m.info for m in ALL if m.info.id in store.header.metrics]
         found = choose.pairs(records, cases=cases, metric=info, metrics=infos, margin=margin)
         path = out or folder / "pairs.json"
-        content = {"pairs": [asdict(p) for p in found.preferences], "strict": [asdict(p) for p in found.strict]}
-        write_atomic(path, json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False).encode())
+        choose.write_pairs(found, path)
         OUT.print(found.message, markup=False)
     else:
         if top_k is None and threshold is None and per_identity is None:

@@ -135,7 +135,7 @@ def _loaded(wanted: Sequence[Plan], folder: Path, device: torch.device | None) -
     """The models one after the other; neighbours that differ in how they are sampled share the weights."""
     from ipa_bench.models.wan_vace import WanVaceModel
 
-    poses = _Poses(folder / "poses")
+    poses = Poses(folder / "poses")
     pipe: Any = None
     loaded: tuple[object, ...] | None = None
     for plan in wanted:
@@ -150,7 +150,7 @@ def _loaded(wanted: Sequence[Plan], folder: Path, device: torch.device | None) -
         pipe, loaded = model.pipe, weights
 
 
-class _Poses:
+class Poses:
     """Pose videos of cases that have none, drawn from their driving clips once and kept in the run folder."""
 
     def __init__(self, folder: Path) -> None:

@@ -93,6 +93,7 @@ class Pairs:
 
 
 SELECTIONS = TypeAdapter(Selection)
+PAIRS = TypeAdapter(Pairs)
 
 
 def select(
@@ -223,6 +224,23 @@ class _Order:
 def write_selection(selection: Selection, path: Path) -> None:
     """Write ``selection.json`` whole or not at all. Raises :class:`UserError` when it cannot be written."""
     write_atomic(path, json.dumps(asdict(selection), allow_nan=False, ensure_ascii=False, indent=1).encode() + b"\n")
+
+
+def write_pairs(found: Pairs, path: Path) -> None:
+    """Write ``pairs.json`` whole or not at all. Raises :class:`UserError` when it cannot be written."""
+    write_atomic(path, json.dumps(asdict(found), allow_nan=False, ensure_ascii=False, indent=1).encode() + b"\n")
+
+
+def read_pairs(path: Path) -> Pairs:
+    """Read what :func:`write_pairs` wrote. Raises :class:`UserError` when it is not there or damaged."""
+    try:
+        return PAIRS.validate_json(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}", "write them with ipa-bench select --pairs") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise UserError(f"{path} holds no pairs: {where}: {first['msg']}", "ipa-bench select --pairs") from None
 
 
 def read_selection(path: Path) -> Selection:

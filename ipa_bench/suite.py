@@ -81,6 +81,7 @@ class _CaseTable(_About):
     identity: Name | None = None
     reference: Text | None = None
     pose: Text | None = None
+    mask: Text | None = None
 
 
 class _CasesTable(_About):
@@ -141,8 +142,9 @@ def _described(case: Case) -> dict[str, object]:
         "size": case.size,
         "tags": sorted(case.tags),
     }
-    if case.pose is not None:  # only where there is one: suites without keep their hash
-        described["pose"] = _file_hash(case.pose)
+    for name, path in (("pose", case.pose), ("mask", case.mask)):
+        if path is not None:  # only where there is one: suites without keep their hash
+            described[name] = _file_hash(path)
     return described
 
 
@@ -216,6 +218,8 @@ def _cases(toml: Toml[_File]) -> Iterator[tuple[Case, Loc]]:
         case = Case(id_, clip, truth, image or None, table.identity or _identity_in(id_))
         if table.pose:
             case = replace(case, pose=_clip(toml, (*loc, "pose"), table.pose))
+        if table.mask:
+            case = replace(case, mask=_clip(toml, (*loc, "mask"), table.mask))
         yield _with_about(case, table), loc
     if (folder := toml.value.cases) is not None:
         yield from _folder_cases(toml, folder)

@@ -115,8 +115,12 @@ class WanVaceSpec(Table):
     #: of the scheduler's noise levels, in place of the checkpoint's own
     shift: _Positive | None = None
     negative_prompt: Text = ""
-    #: of transformer and text encoder; the VAE is fp32 always
+    #: of transformer and text encoder; the VAE holds fp32 always
     dtype: Literal["bf16", "fp32"] = "bf16"
+    #: that the VAE decodes in; bf16 is several times faster, and not quite the same
+    decode_dtype: Literal["bf16", "fp32"] = "fp32"
+    #: store the latents that a clip was decoded from beside it, to train on without a way through pixels
+    keep_latents: Annotated[bool, Strict()] = False
     #: clips made at once on a GPU
     batch: Count = 1
     #: decode and encode in overlapping tiles: less memory, faint seams

@@ -54,6 +54,8 @@ class Case:
     tags: tuple[str, ...] = ()
     #: Pose map video: what the model sees. Drawn from ``driving`` where absent.
     pose: Path | None = None
+    #: Grey video that is white where the hands of ``driving`` are, where somebody knows it exactly.
+    mask: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -1,172 +1,229 @@
-"""A training loop that can be killed at any moment: steps are functions of their number, state is saved atomically.
+"""The loop of post-training: the same for every method, exact after any interruption, on any number of processes.
 
-Everything random in a step is drawn from a generator seeded by (seed, stage, step), so that a resumed run is the run
-that was not interrupted.
+A step is a function of its number: which clips it takes, their noise and their t depend on no process, no micro-batch
+and no history, so that a resumed run is the run that was not interrupted, and a run divided over processes or
+accumulated differently is the same run to rounding. Gradients are averaged over processes once an update, of the
+trained weights only: with a LoRA that is little, and the reference needs no wrapper around the model.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
+import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ipa_bench.errors import UserError
-from trainers.muon import Muon, is_matrix
+from trainers import state as states
+from trainers.methods import Draw
+from trainers.policy import Policy
+from trainers.state import State
+from trainers.train_config import TrainTable
 
-#: optimiser updates between two saved states
-SAVE_EVERY = 200
-#: largest norm of the gradient
-CLIP = 1.0
-WARMUP = 50
-#: share of the steps before the learning rate falls
-PLATEAU = 0.3
-Optimisers = tuple[Muon, torch.optim.AdamW]
+STATE, LOG = "state.pt", "log.jsonl"
 
-#: (step, its random generator) -> (loss to differentiate, metrics to log)
-Loss = Callable[[int, np.random.Generator], tuple[Tensor, dict[str, float]]]
+#: (indices of clips or pairs, their draws) -> (loss, metrics)
+StepLoss = Callable[[Sequence[int], Sequence[Draw]], tuple[Tensor, dict[str, Tensor]]]
+Metrics = Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What :func:`train` does: ``steps`` updates, an average of weights with decay ``ema``."""
+class Items:
+    """What a run goes through: keys of clips (of pairs, for DPO) in the order of the selection."""
 
-    stage: str
+    keys: tuple[str, ...]
     seed: int
-    steps: int
-    #: learning rates of Muon (matrices) and of AdamW (the rest)
-    lr: float
-    lr_rest: float
-    ema: float
-    #: orthogonalise large matrices in bf16: several times faster
-    half: bool = False
+    #: draws that repeat; 0: a new one each time
+    draws: int
+
+    def at(self, place: int) -> tuple[int, Draw]:
+        """The item at a place in the endless stream: every item once, in a new order each round."""
+        turn, position = divmod(place, len(self.keys))
+        order = np.random.default_rng([self.seed, turn]).permutation(len(self.keys))
+        index = int(order[position])
+        return index, Draw(self.keys[index], turn % self.draws if self.draws else turn)
 
 
-def schedule(done: float, step: int) -> float:
-    """Share of the learning rate at ``done`` in [0, 1]: linear warm-up, a plateau, then a cosine down to 2 %."""
-    warm = min(1.0, (step + 1) / WARMUP)
-    fall = max(0.0, (done - PLATEAU) / (1 - PLATEAU))
-    return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * fall)))
+def schedule(config: TrainTable, step: int) -> float:
+    """Share of the learning rate at a step: linear warm-up, then constant or a cosine down to 0."""
+    warm = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
+    if config.schedule == "constant":
+        return warm
+    done = max(0.0, (step - config.warmup) / max(1, config.steps - config.warmup))
+    return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
-def _optimisers(plan: Plan, parameters: Mapping[str, nn.Parameter]) -> Optimisers:
-    """Muon for matrices and kernels, AdamW for the rest: gains, biases, tables."""
-    matrices = [p for p in parameters.values() if is_matrix(p)]
-    rest = [p for p in parameters.values() if not is_matrix(p)]
-    adam = torch.optim.AdamW(rest, lr=plan.lr_rest, betas=(0.9, 0.99), weight_decay=0.0)
-    return Muon(matrices, plan.lr, half=plan.half), adam
+class Loop:
+    """A run of training, from its saved state to the end or to the next interruption."""
 
+    def __init__(
+        self, config: TrainTable, policy: Policy, items: Items, folder: Path, run: str, accelerator: Any
+    ) -> None:
+        """``run`` names configuration and data: a state of another run is refused. Raises :class:`UserError` so."""
+        self._config, self._policy, self._items, self._folder, self._run = config, policy, items, folder, run
+        self._accelerator = accelerator
+        self._parameters = policy.parameters
+        self._optimizer = torch.optim.AdamW(
+            self._parameters.values(), lr=config.lr, betas=(0.9, 0.999), weight_decay=config.weight_decay
+        )
+        self.average = {n: p.detach().clone() for n, p in self._parameters.items()} if config.ema else {}
+        self.step = self._resume()
+        self._stop = False
+        per_process = config.batch // accelerator.num_processes
+        if per_process * accelerator.num_processes != config.batch or per_process % config.micro_batch:
+            raise UserError(
+                f"a batch of {config.batch} cannot be divided over {accelerator.num_processes} processes in "
+                f"micro-batches of {config.micro_batch}",
+                "make train.batch a multiple of processes x train.micro_batch",
+            )
+        self._share = per_process
 
-def generator(seed: int, stage: str, step: int) -> np.random.Generator:
-    """The random generator of one step."""
-    return np.random.default_rng([seed, step, *stage.encode()])
+    def run(
+        self,
+        loss: StepLoss,
+        *,
+        stop_after: int | None = None,
+        tell: Callable[[int, int, Metrics], None] = lambda *_: None,
+        look: Callable[[int], None] = lambda _: None,
+        look_every: int = 0,
+    ) -> bool:
+        """Take the steps that are left; True when all are done.
 
+        ``look`` is called with the number of steps done before the first, every ``look_every`` and after the last.
+        Ctrl-C ends after the step that is under way, with its state saved, and raises KeyboardInterrupt.
+        Raises :class:`UserError` on a loss or gradient that is not finite, before the step.
+        """
+        last = self._config.steps if stop_after is None else min(self._config.steps, stop_after)
+        begin = time.monotonic()
+        log = self._folder / LOG
+        main = self._accelerator.is_main_process
+        if main:
+            states.trim(log, self.step)
+        with self._interruptible():
+            look(self.step)
+            while self.step < last and not self._stop:
+                metrics = self._update(loss)
+                self.step += 1
+                line = {"step": self.step - 1, "seconds": round(time.monotonic() - begin, 3), **metrics}
+                if main:
+                    with log.open("a") as lines:
+                        lines.write(json.dumps(line) + "\n")
+                self._accelerator.log(dict(metrics), step=self.step)
+                if self.step % self._config.save_every == 0 or self.step == last or self._stop:
+                    self._save()
+                tell(self.step, self._config.steps, metrics)
+                if self.step == last or (look_every and self.step % look_every == 0):
+                    look(self.step)
+        if self._stop:
+            raise KeyboardInterrupt
+        return self.step == self._config.steps
 
-def train(
-    plan: Plan,
-    model: nn.Module,
-    loss: Loss,
-    folder: Path,
-    *,
-    stop_after: int | None = None,
-    tell: Callable[[str, int, int, Mapping[str, float]], None] = lambda *_: None,
-) -> bool:
-    """Train ``model`` in place and leave it with its averaged weights; True when all steps are done.
-
-    Goes on from ``folder/<stage>.pt`` where there is one and logs every step to ``folder/<stage>.jsonl``.
-    ``stop_after`` ends early at that step, resumable. Raises UserError where a loss is not finite, before the step.
-    """
-    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    optimisers = _optimisers(plan, parameters)
-    average = {name: p.detach().clone() for name, p in parameters.items()}
-    file, log = folder / f"{plan.stage}.pt", folder / f"{plan.stage}.jsonl"
-    first = _resume(file, parameters, average, optimisers)
-    _trim(log, first)
-    last = min(plan.steps, stop_after) if stop_after is not None else plan.steps
-    begin = time.monotonic()
-    with log.open("a") as lines:
-        for step in range(first, last):
-            for optimiser, lr in zip(optimisers, (plan.lr, plan.lr_rest), strict=True):
-                for group in optimiser.param_groups:
-                    group["lr"] = lr * schedule(step / plan.steps, step)
-            value, metrics = loss(step, generator(plan.seed, plan.stage, step))
-            if not torch.isfinite(value):
-                raise UserError(
-                    f"{plan.stage}: the loss of step {step} is {value.item()}",
-                    f"lower lr; the state of step {step // SAVE_EVERY * SAVE_EVERY} is kept in {file}",
-                )
-            model.zero_grad(set_to_none=True)
-            torch.autograd.backward(value)
-            norm = nn.utils.clip_grad_norm_(parameters.values(), CLIP)
-            for optimiser in optimisers:
-                optimiser.step()
-            _follow(average, parameters, min(plan.ema, (1 + step) / (10 + step)))
-            metrics = {"loss": value.item(), "norm": norm.item(), **metrics}
-            seconds = round(time.monotonic() - begin, 2)
-            lines.write(json.dumps({"step": step, "seconds": seconds, **metrics}) + "\n")
-            if (step + 1) % SAVE_EVERY == 0 or step + 1 == last:
-                lines.flush()
-                _save(file, step + 1, parameters, average, optimisers)
-            tell(plan.stage, step + 1, plan.steps, metrics)
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(average[name])
-    return last == plan.steps
-
-
-def _follow(average: dict[str, Tensor], parameters: Mapping[str, Tensor], decay: float) -> None:
-    with torch.no_grad():
-        torch._foreach_lerp_(list(average.values()), [p.detach() for p in parameters.values()], 1 - decay)
-
-
-def _save(
-    file: Path, step: int, parameters: Mapping[str, Tensor], average: Mapping[str, Tensor], optimisers: Optimisers
-) -> None:
-    state = {
-        "step": step,
-        "model": {name: p.detach() for name, p in parameters.items()},
-        "average": dict(average),
-        "optimisers": [optimiser.state_dict() for optimiser in optimisers],
-    }
-    part = file.with_suffix(".part")
-    torch.save(state, part)
-    with part.open("rb") as handle:
-        os.fsync(handle.fileno())
-    part.replace(file)
-
-
-def _resume(file: Path, parameters: Mapping[str, Tensor], average: Mapping[str, Tensor], optimisers: Optimisers) -> int:
-    """Load the saved state into the given tensors and give the step it was saved at; 0 where there is none."""
-    if not file.exists():
-        return 0
-    state = torch.load(file, weights_only=True)
-    if {n: p.shape for n, p in state["model"].items()} != {n: p.shape for n, p in parameters.items()}:
-        raise UserError(f"{file} belongs to a model of another shape", "give another --out, or remove that file")
-    with torch.no_grad():
-        for name in parameters:
-            parameters[name].copy_(state["model"][name])
-            average[name].copy_(state["average"][name])
-    for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
-        optimiser.load_state_dict(saved)
-    return int(state["step"])
-
-
-def _trim(log: Path, steps: int) -> None:
-    """Drop lines of steps that are not in the saved state: they are taken again."""
-    if not log.exists():
-        return
-    kept = []
-    for line in log.read_text().splitlines(keepends=True):
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The policy with its averaged weights, where there is an average."""
+        mine = {name: p.data for name, p in self._parameters.items()}
+        for name, value in self.average.items():
+            self._parameters[name].data = value
         try:
-            if json.loads(line)["step"] < steps:
-                kept.append(line)
-        except ValueError:  # cut off by a kill
-            continue
-    log.write_text("".join(kept))
+            yield
+        finally:
+            for name, parameter in self._parameters.items():
+                parameter.data = mine[name]
+
+    def _update(self, loss: StepLoss) -> dict[str, float]:
+        config, accelerator = self._config, self._accelerator
+        first = self.step * config.batch + accelerator.process_index * self._share
+        places = range(first, first + self._share)
+        parts = [places[i : i + config.micro_batch] for i in range(0, self._share, config.micro_batch)]
+        for group in self._optimizer.param_groups:
+            group["lr"] = config.lr * schedule(config, self.step)
+        self._optimizer.zero_grad(set_to_none=True)
+        total: dict[str, float] = {}
+        for part in parts:
+            torch.manual_seed(hash((config.seed, part[0])))  # dropout
+            chosen = [self._items.at(place) for place in part]
+            with accelerator.autocast():
+                value, metrics = loss([index for index, _ in chosen], [draw for _, draw in chosen])
+            torch.autograd.backward(value / len(parts))
+            for name, metric in {"loss": value.detach(), **metrics}.items():
+                total[name] = total.get(name, 0.0) + metric.item() / len(parts)
+        total = self._over_processes(total)
+        norm = float(nn.utils.clip_grad_norm_(self._parameters.values(), config.clip))
+        for name, number in (("loss", total["loss"]), ("gradient", norm)):
+            if not math.isfinite(number):
+                raise UserError(
+                    f"the {name} of step {self.step} is {number}",
+                    f"lower train.lr; the last saved state is kept in {self._folder / STATE}",
+                )
+        self._optimizer.step()
+        if self.average:
+            decay = min(config.ema, (1 + self.step) / (10 + self.step))
+            with torch.no_grad():
+                mine = [p.detach() for p in self._parameters.values()]
+                torch._foreach_lerp_(list(self.average.values()), mine, 1 - decay)
+        return {**total, "norm": norm, "lr": self._optimizer.param_groups[0]["lr"]}
+
+    def _over_processes(self, metrics: dict[str, float]) -> dict[str, float]:
+        """Average gradients and metrics over all processes."""
+        count = self._accelerator.num_processes
+        if count == 1:
+            return metrics
+        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self._parameters.values()]
+        # The wish to stop travels with the gradients, so that all processes stop at the same step.
+        numbers = torch.tensor([*metrics.values(), float(self._stop)], device=gradients[0].device)
+        flat = torch.cat([g.reshape(-1) for g in gradients] + [numbers])
+        torch.distributed.all_reduce(flat)
+        flat /= count
+        place = 0
+        for parameter, gradient in zip(self._parameters.values(), gradients, strict=True):
+            parameter.grad = flat[place : place + gradient.numel()].reshape(gradient.shape).clone()
+            place += gradient.numel()
+        *averaged, stop = flat[place:].tolist()
+        self._stop = stop > 0
+        return dict(zip(metrics, averaged, strict=True))
+
+    def _resume(self) -> int:
+        saved = states.load(self._folder / STATE, self._run, self._parameters)
+        if saved is None:
+            return 0
+        with torch.no_grad():
+            for name, parameter in self._parameters.items():
+                parameter.copy_(saved.weights[name])
+            for name, value in self.average.items():
+                value.copy_(saved.average[name])
+        self._optimizer.load_state_dict(dict(saved.optimizer))
+        return saved.step
+
+    def _save(self) -> None:
+        if self._accelerator.is_main_process:
+            found = State(self.step, self._parameters, self.average, self._optimizer.state_dict(), self._run)
+            states.save(found, self._folder / STATE)
+        self._accelerator.wait_for_everyone()
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Ctrl-C asks for an end after the step; a second one ends at once."""
+
+        def ask(*_: object) -> None:
+            if self._stop:
+                raise KeyboardInterrupt
+            self._stop = True
+
+        try:
+            before = signal.signal(signal.SIGINT, ask)
+        except ValueError:  # not the main thread
+            yield
+            return
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)

@@ -25,7 +25,7 @@ from ipa_bench.errors import UserError
 from trainers import config as configs
 from trainers import flow_stage, latents, tiny, vae_stage
 from trainers.config import PretrainConfig
-from trainers.loop import Plan, train
+from trainers.pretrain_loop import Plan, train
 from trainers.world_data import WorldData, rendered
 
 

@@ -24,8 +24,10 @@ SPLITS = get_args(Split)
 STEPS = (16, 6)
 
 
-def write(folder: Path, split: Split, identities: int, takes: int, seeds: int, steps: Sequence[int]) -> Path:
-    """Render ``identities`` x ``takes`` cases into ``folder`` and write ``suite.toml``.
+def write(
+    folder: Path, split: Split, identities: int, takes: int, seeds: int, steps: Sequence[int], first: int = 0
+) -> Path:
+    """Render ``identities`` x ``takes`` cases into ``folder`` and write ``suite.toml``; identities from ``first`` on.
 
     Its models are the ground truth, re-encoded, and the tiny checkpoint sampled in each of ``steps``, with ``seeds``
     seeds.
@@ -33,14 +35,15 @@ def write(folder: Path, split: Split, identities: int, takes: int, seeds: int, s
     Raises :class:`UserError` where the folder cannot be written.
     """
     try:
-        for kind in ("driving", "pose", "reference"):
+        for kind in ("driving", "pose", "reference", *(("mask",) if split != "test" else ())):
             (folder / kind).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}", "choose a writable folder") from None
-    keys = [(folder, split, identity, take) for identity in range(identities) for take in range(takes)]
+    keys = [(folder, split, identity, take) for identity in range(first, first + identities) for take in range(takes)]
     made_by = (
         f"python -m ipa_bench.embedded {folder.as_posix()} --split {split} --identities {identities} --takes {takes}"
     )
+    made_by += f" --first {first}" if first else ""
     head = _HEAD.format(name=folder.absolute().name, made_by=made_by, seeds=list(range(seeds)))
     tables = []
     for index, table in enumerate(pool.imap(_write_case, keys, min(pool.cores(), len(keys))), 1):
@@ -85,6 +88,9 @@ def _write_case(key: tuple[Path, Split, int, int]) -> str:
     drawn = pose.draw(estimator.estimated_pose(clip, split, identity, take))
     video.encode(clip.frames, folder / "driving" / f"{name}.mp4", clip.fps, crf=CRF)
     video.encode(drawn, folder / "pose" / f"{name}.mp4", clip.fps, crf=CRF)
+    if split != "test":  # nobody trains on the test split
+        hands = (clip.masks.sum(1).clip(0, 1) * 255).round().astype(np.uint8)
+        video.encode(np.repeat(hands[..., None], 3, -1), folder / "mask" / f"{name}.mp4", clip.fps, crf=CRF)
     Image.fromarray(world.reference(split, identity, take)).save(folder / "reference" / f"{name}.png", optimize=True)
     tags = sorted({tag for motion in clip.rig.motions for tag in (motion.posture, motion.motion)})
     if {TEST_MOTION, *TEST_POSTURES} & set(tags):
@@ -96,6 +102,7 @@ def _write_case(key: tuple[Path, Split, int, int]) -> str:
         'ground_truth = "driving"',
         f'pose = "pose/{name}.mp4"',
         f'reference = "reference/{name}.png"',
+        *([f'mask = "mask/{name}.mp4"'] if split != "test" else []),
         f'identity = "{split}{identity:03d}"',
         f'split = "{split}"',
         f'prompt = "{world.prompt(clip.person)}"',
@@ -131,6 +138,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--split", choices=SPLITS, default="test", help="people of other splits are others (%(default)s)"
     )
     parser.add_argument("--identities", type=int, default=24, help="people (%(default)s)")
+    parser.add_argument(
+        "--first", type=int, default=0, help="the first of them; the tiny model was pretrained on 0 to 499 of train"
+    )
     parser.add_argument("--takes", type=int, default=1, help="clips of each (%(default)s)")
     parser.add_argument("--seeds", type=int, default=1, help="samples of each case (%(default)s)")
     parser.add_argument(
@@ -142,9 +152,9 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--identities, --takes, --seeds and --steps are at least 1")
     pool.prepare()
     try:
-        suite = write(
-            options.folder, cast(Split, options.split), options.identities, options.takes, options.seeds, options.steps
-        )
+        o = options
+        split = cast(Split, o.split)
+        suite = write(o.folder, split, o.identities, o.takes, o.seeds, o.steps, o.first)
     except UserError as error:
         print(f"error: {error.problem}\n  fix: {error.fix}", file=sys.stderr)
         return 2

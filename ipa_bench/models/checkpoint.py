@@ -75,6 +75,8 @@ def lora_file(spec: WanVaceSpec) -> Path | None:
 def recipe_of(spec: WanVaceSpec, checkpoint: Checkpoint) -> Recipe:
     """Everything in the settings of a model that its clips depend on. Memory options and batch size do not count."""
     lora = lora_file(spec)
+    # Named only where it is not what it always was: folders made before stay valid.
+    vae = {} if spec.decode_dtype == "fp32" else {"decode_dtype": spec.decode_dtype}
     return {
         "model": checkpoint.identity,
         "lora": None if lora is None else f"sha256:{file_sha256(lora)}",
@@ -84,6 +86,7 @@ def recipe_of(spec: WanVaceSpec, checkpoint: Checkpoint) -> Recipe:
         "shift": spec.shift,
         "dtype": spec.dtype,
         "vae_tiling": spec.vae_tiling,
+        **vae,
     }
 
 
@@ -93,6 +96,7 @@ def described(spec: WanVaceSpec, recipe: Recipe) -> str:
     options = [f"{key} {recipe[key]}" for key in ("steps", "guidance", "shift", "dtype") if recipe[key] is not None]
     options += [f"negative prompt {recipe['negative_prompt']!r}"] if recipe["negative_prompt"] else []
     options += ["VAE tiling"] if spec.vae_tiling else []
+    options += [f"decoded in {spec.decode_dtype}"] if spec.decode_dtype != "fp32" else []
     return f"{spec.model} ({_short(recipe['model'])}){lora}, {', '.join(options)}"
 
 

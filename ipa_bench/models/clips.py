@@ -8,6 +8,7 @@ import os
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ipa_bench.errors import Unscorable, UserError
 from ipa_bench.models.checkpoint import Recipe
@@ -68,6 +69,10 @@ class ClipFolder:
         """Where the clip of a case and seed belongs."""
         return self.folder / f"{case.id}_seed{seed}.mp4"
 
+    def latents(self, case: Case, seed: int) -> Path:
+        """Where the latents that a clip was decoded from belong, where they are kept."""
+        return self.clip(case, seed).with_suffix(".safetensors")
+
     def find(self, case: Case, seed: int) -> Path | None:
         """The finished clip, or None. Raises :class:`Unscorable` with the reason where none could be made."""
         try:
@@ -105,6 +110,15 @@ class ClipFolder:
             except (OSError, Unscorable):
                 self._hashes[path] = "unreadable"
         return self._hashes[path]
+
+
+def read_note(clip: Path) -> dict[str, Any]:
+    """What :meth:`ClipFolder.finish` noted of a clip; empty where nothing can be read."""
+    try:
+        note = json.loads(clip.with_suffix(".json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return note if isinstance(note, dict) else {}
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def decode_latents(pipe: Pipe, latents: torch.Tensor) -> UInt8:
     """
     latents = latents.to(pipe.vae.dtype)
     mean, scale = _statistics(pipe, latents)
-    pixels = pipe.vae.decode(latents / scale + mean, return_dict=False)[0]
+    pixels = pipe.vae.decode(latents / scale + mean, return_dict=False)[0].float()
     if not bool(torch.isfinite(pixels).all()):  # uint8 has no NaN: what is not a number would become black
         raise FloatingPointError("the model's output is not finite")
     video = pipe.video_processor.postprocess_video(pixels, output_type="np")[0]

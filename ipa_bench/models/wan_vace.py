@@ -17,18 +17,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler, WanVACEPipeline
+from safetensors.torch import save_file
 
 from ipa_bench import video
 from ipa_bench.errors import Unscorable, UserError
-from ipa_bench.models import conditioning
+from ipa_bench.models import conditioning, inputs
 from ipa_bench.models.checkpoint import Checkpoint, locate, lora_file, recipe_of
 from ipa_bench.models.clips import ClipFolder
 from ipa_bench.models.conditioning import Pipe
+from ipa_bench.models.inputs import Given
 from ipa_bench.suite_specs import WanVaceSpec
 from ipa_bench.types import Case, UInt8
+from ipa_bench.video import file_sha256
 
 #: H.264 quality that clips are stored at
 CRF = 10
@@ -49,17 +51,6 @@ class Made:
     reason: str | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class _Given:
-    """What the model is given for a case, whatever the seed."""
-
-    control: torch.Tensor
-    frames: int
-    fps: float
-    #: (width, height) of the clip, from the top left of what the model makes
-    size: tuple[int, int]
-
-
 def load(spec: WanVaceSpec, checkpoint: Checkpoint, device: torch.device | str | None = None) -> Pipe:
     """The pipeline of a checkpoint with its LoRA, on ``device`` (CUDA where there is any), ready to sample.
 
@@ -74,7 +65,7 @@ def load(spec: WanVaceSpec, checkpoint: Checkpoint, device: torch.device | str |
     try:
         pipe: Pipe = WanVACEPipeline.from_pretrained(  # type: ignore[no-untyped-call]
             checkpoint.folder,
-            dtype={"default": dtype, "vae": torch.float32},  # decoding in bf16 shows
+            dtype={"default": dtype, "vae": torch.float32},  # encoding in bf16 shows
             use_safetensors=True,
             local_files_only=True,
         )
@@ -213,7 +204,7 @@ class WanVaceModel:
         self._pose_of = pose_of
         self.pipe = pipe or load(spec, checkpoint, device)
         self._prompts = conditioning.Prompts(self.pipe)
-        self._given: dict[Case, _Given] = {}
+        self._given: dict[Case, Given] = {}
         self.device = torch.device(self.pipe._execution_device)
         scheduler_of(self.pipe, spec.shift)  # a shift that cannot be is said before the work
 
@@ -229,7 +220,7 @@ class WanVaceModel:
 
         Jobs of one case are best neighbours. Raises :class:`UserError` where memory is too small.
         """
-        batch: list[tuple[Case, int, _Given]] = []
+        batch: list[tuple[Case, int, Given]] = []
         # A CPU gains nothing from a batch and rounds otherwise in one.
         most = 1 if self.device.type == "cpu" else self.spec.batch
         for case, seed in jobs:
@@ -253,7 +244,7 @@ class WanVaceModel:
         self.clips.finish(case, seed, reason)
         return Made(case, seed, None, reason)
 
-    def _make(self, batch: Sequence[tuple[Case, int, _Given]]) -> Iterator[Made]:
+    def _make(self, batch: Sequence[tuple[Case, int, Given]]) -> Iterator[Made]:
         begin = time.monotonic()
         try:
             latents = self._sampled(batch)
@@ -266,8 +257,9 @@ class WanVaceModel:
                     continue
                 path = self.clips.clip(case, seed)
                 video.encode(frames[: given.frames, :height, :width], path, given.fps, crf=CRF)
+                about = self._keep(case, seed, latents[index], given) if self.spec.keep_latents else {}
                 seconds = round((time.monotonic() - begin) / len(batch), 3)
-                self.clips.finish(case, seed, seconds=seconds, made_with=self._environment())
+                self.clips.finish(case, seed, seconds=seconds, made_with=self._environment(), **about)
                 yield Made(case, seed, path)
         except torch.cuda.OutOfMemoryError as error:
             raise UserError(
@@ -276,7 +268,7 @@ class WanVaceModel:
                 'lower batch, or set vae_tiling = true, offload = "model" or smaller frames and size',
             ) from error
 
-    def _sampled(self, batch: Sequence[tuple[Case, int, _Given]]) -> torch.Tensor:
+    def _sampled(self, batch: Sequence[tuple[Case, int, Given]]) -> torch.Tensor:
         control = torch.cat([given.control for _, _, given in batch])
         channels = self.pipe.transformer.config.in_channels
         start = torch.cat([noise(case, seed, (1, channels, *control.shape[2:])) for case, seed, _ in batch])
@@ -288,46 +280,34 @@ class WanVaceModel:
         options = {"steps": self.spec.steps, "guidance": self.spec.guidance}
         return denoise(self.pipe, scheduler, start, control, prompt, negative, **options)  # type: ignore[arg-type]
 
-    def _decoded(self, latents: torch.Tensor, given: _Given) -> UInt8:
+    def _decoded(self, latents: torch.Tensor, given: Given) -> UInt8:
         """One clip alone: the VAE takes most memory, and rounds the same whatever the batch."""
         references = latents.shape[2] - self._latent_frames(given.frames)
-        with torch.inference_mode():
+        half = self.spec.decode_dtype == "bf16"
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             return conditioning.decode_latents(self.pipe, latents[:, :, references:])
+
+    def _keep(self, case: Case, seed: int, latents: torch.Tensor, given: Given) -> dict[str, str]:
+        """Store the latents ``[z_dim, T', h, w]`` of a clip in half precision, and give their hash."""
+        path = self.clips.latents(case, seed)
+        clip = latents[:, latents.shape[1] - self._latent_frames(given.frames) :]
+        part = path.with_suffix(".part")
+        save_file({"latents": clip.cpu().to(torch.float16).contiguous()}, part)
+        part.replace(path)
+        return {"latents": f"sha256:{file_sha256(path)}"}
 
     def _latent_frames(self, frames: int) -> int:
         return (conditioning.grid(self.pipe, frames, (1, 1))[0] - 1) // int(self.pipe.vae_scale_factor_temporal) + 1
 
-    def _given_for(self, case: Case) -> _Given:
-        """The control latents of a case. Raises Unscorable where its clips do not decode or are too short."""
+    def _given_for(self, case: Case) -> Given:
+        """The control latents of a case, kept for its other seeds. Raises Unscorable where there are none."""
         if case not in self._given:
-            frames, fps = self._pose(case)
-            reference = next(video.read_frames(case.reference or case.driving)).image
-            size = (frames.shape[2], frames.shape[1])
-            pose = conditioning.fill(frames, *conditioning.grid(self.pipe, len(frames), size))
-            with torch.inference_mode():
-                control = conditioning.control_latents(self.pipe, pose, reference).cpu()
+            pose = case.pose or (self._pose_of(case) if self._pose_of else None)
+            found = inputs.given(self.pipe, case, pose)
             while len(self._given) >= _KEPT:
                 self._given.pop(next(iter(self._given)))
-            self._given[case] = _Given(control, len(frames), fps, size)
+            self._given[case] = found
         return self._given[case]
-
-    def _pose(self, case: Case) -> tuple[UInt8, float]:
-        """The pose frames uint8 ``[T, H, W, 3]`` that a case asks for, and frames per second."""
-        path = case.pose or (self._pose_of(case) if self._pose_of else None)
-        if path is None:
-            raise Unscorable("the case has no pose video")
-        source = video.probe(path).fps
-        fps = case.fps or source
-        step = source / fps if abs(source / fps - 1) > 0.01 else 1.0
-        chosen: list[UInt8] = []
-        for index, frame in enumerate(video.read_frames(path, size=case.size, policy="crop")):
-            while round(len(chosen) * step) == index and len(chosen) != case.frames:
-                chosen.append(frame.image)
-            if len(chosen) == case.frames:
-                break
-        if case.frames and len(chosen) < case.frames:
-            raise Unscorable(f"{path.name}: has {len(chosen)} frames at {fps:g} per second, not {case.frames}")
-        return np.stack(chosen), fps
 
     def _environment(self) -> dict[str, str]:
         where = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ipa_bench.errors import UserError
-from trainers import loop
-from trainers.loop import Plan, train
+from trainers import pretrain_loop as loop
+from trainers.pretrain_loop import Plan, train
 from trainers.muon import Muon, is_matrix, orthogonalised
 
 PLAN = Plan("toy", seed=3, steps=12, lr=0.05, lr_rest=0.01, ema=0.9)

@@ -1,0 +1,214 @@
+"""What is trained, and what it is compared with: a WanVACE transformer with a LoRA (or all its weights).
+
+The reference is never a second copy in device memory: it is the same transformer with the LoRA switched off, with a
+frozen LoRA where training continues from one, or (for full fine-tuning) with the weights it began with, held in host
+memory and swapped in.
+"""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from ipa_bench.errors import UserError
+from ipa_bench.models.checkpoint import LORA_FILE
+from ipa_bench.models.conditioning import Pipe
+from trainers import flow
+from trainers.data import Batch
+from trainers.train_config import AdapterConfig
+
+#: the adapter that is trained, and the frozen one that training continued from
+ADAPTER, FROZEN = "policy", "reference"
+_LAYERS = {
+    "qkv": r"attn[12]\.(to_q|to_k|to_v)",
+    "attention": r"attn[12]\.(to_q|to_k|to_v|to_out\.0)",
+    "linear": r"(attn[12]\.(to_q|to_k|to_v|to_out\.0)|ffn\.net\.(0\.proj|2))",
+}
+_BLOCKS = {"all": "(blocks|vace_blocks)", "main": "blocks", "vace": "vace_blocks"}
+
+
+class Policy(ABC):
+    """A transformer whose parameters are trained, and its reference."""
+
+    #: how the reference is had, in one line: what a checkpoint was anchored to
+    reference_is: str
+
+    def __init__(self, pipe: Pipe) -> None:
+        self.pipe = pipe
+        self.transformer: Any = pipe.transformer
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """What is trained, by name, in a fixed order."""
+        return {name: p for name, p in self.transformer.named_parameters() if p.requires_grad}
+
+    @abstractmethod
+    def reference(self) -> Any:
+        """A context in which the transformer is the reference, without gradients."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> Path:
+        """Write what was trained so that diffusers loads it, and give the file or folder to load."""
+
+    def predict(self, batch: Batch, noised: Tensor, t: Tensor) -> Tensor:
+        """The velocity ``[B, z, T, h, w]`` in float32 at ``noised`` and ``t`` ``[B]``."""
+        dtype = self.transformer.dtype
+        with warnings.catch_warnings():
+            # Norms keep fp32 weights under autocast; torch says each time that this takes its slower path.
+            warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
+            out: Tensor = self.transformer(
+                hidden_states=noised.to(dtype),
+                timestep=t * flow.TIMESTEPS,
+                encoder_hidden_states=batch.prompt.to(dtype),
+                control_hidden_states=batch.control.to(dtype),
+                return_dict=False,
+            )[0]
+        return out.float()
+
+
+@final
+class LoraPolicy(Policy):
+    """A LoRA on the frozen transformer, as peft makes it through diffusers."""
+
+    def __init__(self, pipe: Pipe, config: AdapterConfig, start: Path | None, seed: int) -> None:
+        """``start``: a LoRA file that training continues from; its shape is then that of the new one.
+
+        The LoRA's matrices begin as a function of ``seed``. Raises :class:`UserError` where ``start`` does not fit.
+        """
+        super().__init__(pipe)
+        from peft import LoraConfig
+
+        transformer = self.transformer
+        transformer.requires_grad_(False)
+        torch.manual_seed(seed)
+        if start is None:
+            self.reference_is = "the base model: the LoRA switched off"
+            alpha = config.rank if config.alpha is None else config.alpha
+            settings = LoraConfig(
+                r=config.rank,
+                lora_alpha=alpha,  # type: ignore[arg-type]
+                lora_dropout=config.dropout,
+                init_lora_weights="gaussian",
+                target_modules=rf"{_BLOCKS[config.blocks]}\.\d+\.{_LAYERS[config.layers]}",
+            )
+            transformer.add_adapter(settings, adapter_name=ADAPTER)
+        else:
+            self.reference_is = f"the LoRA that training continued from, frozen: {start.name}"
+            for name in (FROZEN, ADAPTER):
+                _load(pipe, start, name)
+        self._frozen = start is not None
+        transformer.set_adapter(ADAPTER)
+        for name, parameter in transformer.named_parameters():
+            mine = f".{ADAPTER}." in name
+            parameter.requires_grad_(mine)
+            if mine:  # trained in fp32 whatever the frozen weights are
+                parameter.data = parameter.data.float()
+
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        """The LoRA off, or the frozen one on."""
+        transformer = self.transformer
+        if self._frozen:
+            transformer.set_adapter(FROZEN)
+        else:
+            transformer.disable_adapters()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            if not self._frozen:
+                transformer.enable_adapters()
+            transformer.set_adapter(ADAPTER)
+            for name, parameter in transformer.named_parameters():
+                if ".lora_" in name:  # switching adapters switches their gradients too
+                    parameter.requires_grad_(f".{ADAPTER}." in name)
+
+    def save(self, folder: Path) -> Path:
+        """``pytorch_lora_weights.safetensors``, for ``WanVACEPipeline.load_lora_weights``."""
+        from diffusers import WanVACEPipeline
+        from peft.utils import get_peft_model_state_dict
+
+        folder.mkdir(parents=True, exist_ok=True)
+        layers = get_peft_model_state_dict(self.transformer, adapter_name=ADAPTER)
+        settings = self.transformer.peft_config[ADAPTER].to_dict()
+        # Sets have no order: the same LoRA is the same file.
+        settings = {name: sorted(value) if isinstance(value, set) else value for name, value in settings.items()}
+        WanVACEPipeline.save_lora_weights(
+            str(folder),
+            transformer_lora_layers={name: tensor.detach().cpu().contiguous() for name, tensor in layers.items()},
+            transformer_lora_adapter_metadata=settings,
+        )
+        return folder / LORA_FILE
+
+
+@final
+class FullPolicy(Policy):
+    """Every weight is trained; the weights it began with are held in host memory."""
+
+    reference_is = "the base model: a copy of its weights in host memory, swapped in"
+
+    def __init__(self, pipe: Pipe) -> None:
+        super().__init__(pipe)
+        self.transformer.requires_grad_(True)
+        self._began = {name: p.detach().to("cpu", copy=True) for name, p in self.parameters.items()}
+
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        """The weights that training began with, in the place of the trained ones."""
+        mine = {name: p.data for name, p in self.parameters.items()}
+        try:
+            for name, parameter in self.parameters.items():
+                parameter.data = self._began[name].to(parameter.device)
+            with torch.no_grad():
+                yield
+        finally:
+            for name, parameter in self.parameters.items():
+                parameter.data = mine[name]
+
+    def save(self, folder: Path) -> Path:
+        """A whole diffusers folder."""
+        self.pipe.save_pretrained(folder, safe_serialization=True)
+        return folder
+
+
+def build(pipe: Pipe, config: AdapterConfig, start: Path | None, seed: int) -> Policy:
+    """The policy that a configuration asks for."""
+    return FullPolicy(pipe) if config.full else LoraPolicy(pipe, config, start, seed)
+
+
+def check_lora(file: Path) -> None:
+    """Raise :class:`UserError` where a file is no LoRA in safetensors."""
+    try:
+        with safe_open(file, "pt") as opened:
+            names = list(opened.keys())
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{file} cannot be read: {error}", "give the LoRA's .safetensors file") from None
+    if not any("lora_A" in name or "lora_down" in name for name in names):
+        raise UserError(f"{file} holds no LoRA", "give a file that ipa-bench train wrote")
+
+
+def _load(pipe: Pipe, file: Path, name: str) -> None:
+    check_lora(file)
+    fix = "give a LoRA that was trained on this model"
+    try:
+        pipe.load_lora_weights(
+            str(file.parent), weight_name=file.name, use_safetensors=True, local_files_only=True, adapter_name=name
+        )
+    except (OSError, ValueError, LookupError, RuntimeError) as error:
+        why = str(error).strip().partition("\n")[0]
+        raise UserError(f"{file} does not fit {type(pipe.transformer).__name__}: {why}", fix) from None
+    if name not in pipe.get_list_adapters().get("transformer", []):
+        raise UserError(f"{file} has nothing for the transformer", fix)
+
+
+def trainable_size(parameters: Mapping[str, nn.Parameter]) -> int:
+    """Number of trained values."""
+    return sum(p.numel() for p in parameters.values())

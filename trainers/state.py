@@ -1,0 +1,85 @@
+"""What a training run leaves on disk while it runs: a state to go on from, and a log of every step."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ipa_bench.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Everything that the next step depends on; all that is random is a function of the step's number."""
+
+    step: int
+    weights: Mapping[str, Tensor]
+    average: Mapping[str, Tensor]
+    optimizer: Mapping[str, Any]
+    #: of the configuration and the data: another run's state is refused
+    run: str
+
+
+def save(state: State, path: Path) -> None:
+    """Write a state whole or not at all. Raises :class:`UserError` where there is no room."""
+    part = path.with_suffix(".part")
+    content = {
+        "step": state.step,
+        "weights": {name: t.detach().cpu() for name, t in state.weights.items()},
+        "average": {name: t.cpu() for name, t in state.average.items()},
+        "optimizer": dict(state.optimizer),
+        "run": state.run,
+    }
+    try:
+        torch.save(content, part)
+        with part.open("rb") as handle:
+            os.fsync(handle.fileno())
+        part.replace(path)
+    except (OSError, RuntimeError) as error:  # torch.save makes a RuntimeError of a full disk
+        part.unlink(missing_ok=True)
+        raise UserError(
+            f"cannot write {path}: {str(error).partition(chr(10))[0]}",
+            "free some space and run again: it goes on from the last saved state",
+        ) from None
+
+
+def load(path: Path, run: str, shapes: Mapping[str, Tensor]) -> State | None:
+    """The saved state, or None where there is none.
+
+    Raises :class:`UserError` where it is damaged, or belongs to another configuration, other data or another model.
+    """
+    if not path.exists():
+        return None
+    try:
+        content = torch.load(path, weights_only=True, map_location="cpu")
+        state = State(**content)
+        fits = {n: t.shape for n, t in state.weights.items()} == {n: t.shape for n, t in shapes.items()}
+    except Exception as error:  # a damaged zip, a pickle of something else, missing keys: a dozen kinds
+        raise UserError(f"{path} is damaged ({type(error).__name__})", f"delete {path}: training begins anew") from None
+    if state.run != run or not fits:
+        raise UserError(
+            f"{path} belongs to another configuration, other data or another model",
+            "give another --out, or go back to that configuration",
+        )
+    return state
+
+
+def trim(log: Path, steps: int) -> None:
+    """Drop the log's lines of steps that are not in the saved state: they are taken again."""
+    if not log.exists():
+        return
+    kept = []
+    for line in log.read_text().splitlines(keepends=True):
+        try:
+            if json.loads(line)["step"] < steps:
+                kept.append(line)
+        except (ValueError, KeyError, TypeError):  # cut off by a kill
+            continue
+    log.write_text("".join(kept))
