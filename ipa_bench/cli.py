@@ -96,6 +96,68 @@ def generate(
 
 @app.command(
     epilog="Examples:\n\n"
+    "  ipa-bench train ipa config.toml --dry-run      what would be trained, and how much memory it takes\n\n"
+    "  ipa-bench train ipa config.toml --out runs/mine\n\n"
+    "  accelerate launch --num_processes 8 -m ipa_bench train ipa config.toml --out runs/mine"
+)
+def train(
+    method: Annotated[Literal["sft", "ipa", "dpo"], typer.Argument(help="The objective.")],
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A training configuration (TOML).")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the run (runs/CONFIG-METHOD).")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be trained.")] = False,
+) -> None:
+    """Post-train a Wan-VACE on selected clips of its own; writes a LoRA and its card. Goes on where it stopped."""
+    pool.prepare()
+    from ipa_bench import console, console_align
+
+    with console.progress("the same command goes on where this stopped") as progress:
+        console_align.train(method, config, out, dry_run, progress)
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "  ipa-bench align                                the tiny Wan-VACE on rendered people, with its defaults\n\n"
+    "  ipa-bench align suite.toml --config align.toml --out runs/mine\n\n"
+    "  ipa-bench align suite.toml --only select --only train      some of the stages\n\n"
+    "  ipa-bench align suite.toml --again select                  these and those after them anew"
+)
+def align(
+    suite: Annotated[
+        Path | None, typer.Argument(metavar="[SUITE]", help="Train and test cases and one wan_vace model: the base.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="How to align (TOML).")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of everything.")] = Path("runs/align"),
+    only: Annotated[
+        list[str] | None, typer.Option(help="A stage: generate, score, select, train or evaluate.", show_default=False)
+    ] = None,
+    again: Annotated[str | None, typer.Option(help="Forget what this stage and later ones have left.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
+    jobs: Jobs = 0,
+) -> None:
+    """Align a model with no labels: generate candidates, score, select, train, evaluate on other people.
+
+    Goes on where it stopped; the page compares base and aligned model. Without arguments: the built-in world.
+    """
+    pool.prepare()
+    from ipa_bench import align as aligning
+    from ipa_bench import console, console_align, harness
+
+    work = console_align.alignment_of(suite, config, out)
+    stages = aligning.stages(only or aligning.STAGES)
+    if dry_run:
+        console_align.describe_alignment(work, stages)
+        return
+    if again is not None:
+        (again,) = aligning.stages([again])
+        aligning.forget(work, again)
+    with console.progress("the same command goes on where this stopped") as progress:
+        store = aligning.align(work, only=stages, jobs=jobs, progress=progress, tell=console_align.telling(progress))
+    if store and not console.print_report(harness.view(store), store.folder, jobs=jobs):
+        raise typer.Exit(1)
+
+
+@app.command(
+    epilog="Examples:\n\n"
     "  ipa-bench pose clip.mp4 --out pose.mp4\n\n"
     "  ipa-bench pose clip.mp4 --out pose.mp4 --size 128x128 --fps 12 --frames 17\n\n"
     "  ipa-bench pose clips/ --out poses/ --size 832x480 --fps 16 --frames 81"

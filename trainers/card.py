@@ -100,8 +100,10 @@ def text(about: Mapping[str, Any]) -> str:
         "adapter": "full fine-tuning"
         if adapter["full"]
         else f"rank {adapter['rank']}, {adapter['layers']}, {adapter['blocks']} blocks",
-        "training": f"{train['steps']} updates of {train['batch']}, lr {train['lr']:g}, seed {train['seed']}, {train['precision']}",
-        "cost": f"{cost['train_seconds']:.0f} s on {cost['processes']} x {cost['device']}, peak {cost['peak_memory_gb']:.2f} GB",
+        "training": f"{train['steps']} updates of {train['batch']}, lr {train['lr']:g}, seed {train['seed']}, "
+        f"{train['precision']}",
+        "cost": f"{cost['train_seconds']:.0f} s on {cost['processes']} x {cost['device']}, "
+        f"peak {cost['peak_memory_gb']:.2f} GB",
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     return (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,6 +135,27 @@ def check_apart(data: Data, watched: Sequence[Case]) -> None:
         )
 
 
+def check_masks(config: DataConfig, cases: Iterable[Case]) -> None:
+    """Raise :class:`UserError` where masks are taken from the cases and a case has none."""
+    lacking = [case.id for case in cases if case.mask is None] if config.mask == "exact" else []
+    if lacking:
+        raise UserError(
+            f'mask = "exact", and case {lacking[0]} has no mask video', 'give the case one, or say mask = "driving"'
+        )
+
+
 def hashes(data: Data) -> str:
-    """One line that changes with any clip."""
-    return json.dumps([[clip.sha256 for clip in clips_] for clips_ in (data.good, data.bad)])
+    """One line that changes with anything that the model is shown of the clips and their cases."""
+    known: dict[Path, str] = {}
+
+    def of(file: Path | None) -> str | None:
+        if file is not None and file not in known:
+            known[file] = file_sha256(file)
+        return None if file is None else known[file]
+
+    def shown(clip: Clip) -> list[object]:
+        case = clip.case
+        files = (clip.latents, case.driving, case.pose, case.reference, case.mask)
+        return [clip.sha256, case.prompt, case.frames, case.fps, case.size, *map(of, files)]
+
+    return json.dumps([[shown(clip) for clip in clips_] for clips_ in (data.good, data.bad)])

@@ -89,7 +89,7 @@ class Encoder:
         pose video of a case that has none.
         """
         self._pipe, self._model, self._config = pipe, model, config
-        self._pose_of = pose_of
+        self.pose_of = pose_of
         self._cache = Cache(folder)
         self._hashes: dict[Path, str] = {}
         self._prompts = conditioning.Prompts(pipe)
@@ -108,19 +108,22 @@ class Encoder:
 
     def _encoded(self, clip: Clip) -> Encoded:
         case = clip.case
+        # Control and prompt come rounded to the transformer's dtype.
+        dtype = str(self._pipe.transformer.dtype)
         control_key = digest(
-            VERSION, "control", self._model, *self._asked(case), self._hash(case.reference or case.driving)
+            VERSION, "control", self._model, dtype, *self._asked(case), self._hash(case.reference or case.driving)
         )
         control = self._kept("control", control_key, lambda: self._control(case))
-        prompt_key = digest(VERSION, "prompt", self._model, case.prompt)
+        prompt_key = digest(VERSION, "prompt", self._model, dtype, case.prompt)
         prompt = self._kept("prompt", prompt_key, lambda: self._prompts.encode([case.prompt])[0])
         source = self._hash(clip.latents) if clip.latents else clip.sha256
         latents_key = digest(VERSION, "latents", self._model, source, *self._asked(case))
         latents = self._kept("latents", latents_key, lambda: self._latents(clip))
-        if latents.shape[1] > control.shape[1] or latents.shape[2:] != control.shape[2:]:
-            raise ValueError(
-                f"its latents {list(latents.shape[1:])} do not fit those of its pose video {list(control.shape[1:])}"
-            )
+        # One latent frame of the reference image stands in front of those of the pose video.
+        frames, *size = control.shape[1:]
+        fitting = (int(self._pipe.transformer.config.in_channels), frames - 1, *size)
+        if latents.shape != fitting:
+            raise ValueError(f"its latents {list(latents.shape)} do not fit those of its pose video {list(fitting)}")
         mask_key = digest(
             VERSION, "mask", self._mask_source(clip), self._config.shape, self._config.margin, latents_key
         )
@@ -129,7 +132,7 @@ class Encoder:
         return Encoded(whole, control, prompt, mask, digest(control_key, prompt_key, latents_key, mask_key))
 
     def _control(self, case: Case) -> Tensor:
-        pose = case.pose or (self._pose_of(case) if self._pose_of else None)
+        pose = case.pose or (self.pose_of(case) if self.pose_of else None)
         return inputs.given(self._pipe, case, pose).control[0]
 
     def _asked(self, case: Case) -> tuple[Any, ...]:
@@ -180,7 +183,7 @@ class Encoder:
         if case.mask is None:
             raise Unscorable(f'case {case.id} has no mask video: give the case one, or say mask = "driving"')
         frames, _ = inputs.frames_for(case, case.mask)
-        return frames[..., 0].astype(np.float32) / 255
+        return np.asarray(frames[..., 0] / 255, np.float32)
 
     def _seen(self, clip: Clip) -> Float32:
         """Masks around the hands that the observer sees, at the frames of the clip and in its size."""

@@ -76,8 +76,9 @@ class Loop:
             self._parameters.values(), lr=config.lr, betas=(0.9, 0.999), weight_decay=config.weight_decay
         )
         self.average = {n: p.detach().clone() for n, p in self._parameters.items()} if config.ema else {}
-        self.step = self._resume()
-        self._stop = False
+        self.step = self._saved = self._resume()
+        #: Ctrl-C was pressed here; every process is to end
+        self._asked = self._stop = False
         per_process = config.batch // accelerator.num_processes
         if per_process * accelerator.num_processes != config.batch or per_process % config.micro_batch:
             raise UserError(
@@ -108,8 +109,13 @@ class Loop:
         main = self._accelerator.is_main_process
         if main:
             states.trim(log, self.step)
+
+        def due(step: int) -> bool:
+            return step in (0, last) or bool(look_every and step % look_every == 0)
+
         with self._interruptible():
-            look(self.step)
+            if due(self.step):
+                look(self.step)
             while self.step < last and not self._stop:
                 metrics = self._update(loss)
                 self.step += 1
@@ -121,10 +127,12 @@ class Loop:
                 if self.step % self._config.save_every == 0 or self.step == last or self._stop:
                     self._save()
                 tell(self.step, self._config.steps, metrics)
-                if self.step == last or (look_every and self.step % look_every == 0):
+                if due(self.step) and not self._stop:
                     look(self.step)
-        if self._stop:
-            raise KeyboardInterrupt
+            if self._stop:
+                if self.step != self._saved:  # asked for after the step: while looking, for example
+                    self._save()
+                raise KeyboardInterrupt
         return self.step == self._config.steps
 
     @contextmanager
@@ -179,7 +187,7 @@ class Loop:
             return metrics
         gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self._parameters.values()]
         # The wish to stop travels with the gradients, so that all processes stop at the same step.
-        numbers = torch.tensor([*metrics.values(), float(self._stop)], device=gradients[0].device)
+        numbers = torch.tensor([*metrics.values(), float(self._asked)], device=gradients[0].device)
         flat = torch.cat([g.reshape(-1) for g in gradients] + [numbers])
         torch.distributed.all_reduce(flat)
         flat /= count
@@ -207,6 +215,7 @@ class Loop:
         if self._accelerator.is_main_process:
             found = State(self.step, self._parameters, self.average, self._optimizer.state_dict(), self._run)
             states.save(found, self._folder / STATE)
+        self._saved = self.step
         self._accelerator.wait_for_everyone()
 
     @contextmanager
@@ -214,9 +223,11 @@ class Loop:
         """Ctrl-C asks for an end after the step; a second one ends at once."""
 
         def ask(*_: object) -> None:
-            if self._stop:
+            if self._asked:
                 raise KeyboardInterrupt
-            self._stop = True
+            self._asked = True
+            # Several processes agree with the next gradients: one that left alone would leave the others waiting.
+            self._stop = self._accelerator.num_processes == 1
 
         try:
             before = signal.signal(signal.SIGINT, ask)

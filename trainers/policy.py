@@ -114,8 +114,10 @@ class LoraPolicy(Policy):
 
     @contextmanager
     def reference(self) -> Iterator[None]:
-        """The LoRA off, or the frozen one on."""
+        """The LoRA off, or the frozen one on without its dropout."""
         transformer = self.transformer
+        training = transformer.training
+        transformer.eval()
         if self._frozen:
             transformer.set_adapter(FROZEN)
         else:
@@ -124,6 +126,7 @@ class LoraPolicy(Policy):
             with torch.no_grad():
                 yield
         finally:
+            transformer.train(training)
             if not self._frozen:
                 transformer.enable_adapters()
             transformer.set_adapter(ADAPTER)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,13 +15,16 @@ class ReferenceErrors:
 
     def __init__(self, folder: Path) -> None:
         """Raises nothing for lines that a kill cut off: those are computed again."""
-        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
         self._known: dict[str, float] = {}
         for file in sorted(folder.glob("*.jsonl")):
             for line in file.read_bytes().splitlines():
                 with suppress(ValueError, TypeError, KeyError):
                     entry = json.loads(line)
-                    self._known[str(entry["name"])] = float(entry["error"])
+                    name, error = str(entry["name"]), float(entry["error"])
+                    if math.isfinite(error):
+                        self._known[name] = error
         # A file of its own for each process; a torn last line stays the last of its file.
         self._file = folder / f"{os.getpid()}-{os.urandom(4).hex()}.jsonl"
 
@@ -33,8 +37,11 @@ class ReferenceErrors:
         return self._known.get(name)
 
     def add(self, names: Sequence[str], errors: Sequence[float]) -> None:
-        """Keep errors; float32 values survive the way through JSON to the bit."""
-        new = [(name, error) for name, error in zip(names, errors, strict=True) if name not in self._known]
+        """Keep errors that are finite; float32 values survive the way through JSON to the bit.
+
+        What cannot be written is known to this process alone.
+        """
+        new = {n: e for n, e in zip(names, errors, strict=True) if n not in self._known and math.isfinite(e)}
         self._known.update(new)
-        with self._file.open("a") as file:
-            file.write("".join(json.dumps({"name": name, "error": error}) + "\n" for name, error in new))
+        with suppress(OSError), self._file.open("a") as file:
+            file.write("".join(json.dumps({"name": name, "error": error}) + "\n" for name, error in new.items()))

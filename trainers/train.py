@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +51,12 @@ class Job:
     #: the LoRA that training continues from
     start: Path | None
 
-    @property
+    @cached_property
     def key(self) -> str:
         """One line that changes with anything that the trained weights depend on."""
-        content = self.config.model_dump(
-            mode="json", exclude={"train": _FREE, "watch": True, "data": {"suite", "selection"}}
-        )
+        # Files count by what is in them, not by where they lie.
+        places = {"data": {"suite", "selection"}, "model": {"model", "revision", "lora"}}
+        content = self.config.model_dump(mode="json", exclude={"train": _FREE, "watch": True, **places})
         began = None if self.start is None else file_sha256(self.start)
         return digest(self.method, content, clips.hashes(self.data), self.checkpoint.identity, began)
 
@@ -70,6 +71,7 @@ def prepare(config: TrainConfig, method: Method, suite: Suite | None = None) -> 
     other = load_suite(Path(config.watch.suite)) if config.watch.suite else suite
     watched = tuple(case for case in other.cases if case.split == "val")[: config.watch.cases]
     clips.check_apart(data, watched)
+    clips.check_masks(config.data, [*(clip.case for clip in data.all), *watched])
     start = None
     if config.model.lora is not None:
         start = Path(config.model.lora)
@@ -87,7 +89,7 @@ def train(job: Job, out: Path, *, stop_after: int | None = None, tell: Tell = la
 
     Raises :class:`UserError` for data that do not encode, a state of another run, and a loss that is not finite.
     """
-    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
     from ipa_bench.models import wan_vace
 
@@ -96,14 +98,8 @@ def train(job: Job, out: Path, *, stop_after: int | None = None, tell: Tell = la
     finished = _finished(job, out)
     if finished is not None:
         return finished
-    accelerator: Any = Accelerator(
-        cpu=not torch.cuda.is_available(),
-        mixed_precision="bf16" if config.train.precision == "bf16" else "no",
-        log_with=list(config.train.trackers) or None,
-        project_dir=str(out),
-    )
     try:
-        _track(accelerator, job)
+        accelerator = _accelerator(job, out)
         pipe = wan_vace.load(job.spec, job.checkpoint, accelerator.device)
         poses = Poses(out / "poses")
         encoder = Encoder(pipe, job.checkpoint.identity, config.data, weights.cache_dir() / "encoded", poses.of)
@@ -133,7 +129,9 @@ def train(job: Job, out: Path, *, stop_after: int | None = None, tell: Tell = la
         accelerator.end_training()
         return _finished(job, out) or file
     finally:
-        accelerator.state.destroy_process_group()
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        AcceleratorState._reset_state(True)  # the next run of this process has a precision and a group of its own
 
 
 def _make(out: Path) -> None:
@@ -159,13 +157,27 @@ def _finished(job: Job, out: Path) -> Path | None:
     return file if file.is_file() and about.get("sha256") == file_sha256(file) else None
 
 
-def _track(accelerator: Any, job: Job) -> None:
+def _accelerator(job: Job, out: Path) -> Any:
+    """Devices, precision, processes and trackers. Raises :class:`UserError` for a tracker that is not there."""
+    from accelerate import Accelerator
+
+    wanted = list(job.config.train.trackers)
+    fix = "install it, or leave it out of train.trackers"
     try:
+        accelerator: Any = Accelerator(
+            cpu=not torch.cuda.is_available(),
+            mixed_precision="bf16" if job.config.train.precision == "bf16" else "no",
+            log_with=wanted or None,
+            project_dir=str(out),
+        )
+        # accelerate leaves out what is not installed, and says nothing
+        lacking = set(wanted) - {str(tracker) for tracker in accelerator.log_with}
+        if lacking:
+            raise UserError(f"train.trackers: {', '.join(sorted(lacking))} is not installed", fix)
         accelerator.init_trackers("ipa-bench", config={"method": job.method, "run": job.key})
     except (ImportError, ValueError) as error:
-        raise UserError(
-            f"a tracker cannot be started: {error}", "install it, or leave it out of train.trackers"
-        ) from None
+        raise UserError(f"train.trackers: {error}", fix) from None
+    return accelerator
 
 
 def _encode_all(job: Job, encoder: Encoder, accelerator: Any, tell: Tell) -> dict[Path, Encoded]:

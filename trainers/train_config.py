@@ -83,6 +83,12 @@ class LossConfig(_Table):
     t: TSampling = "uniform"
     shift: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
 
+    @model_validator(mode="after")
+    def _fits(self) -> LossConfig:
+        if self.hand_form == "authors" and self.hand_weight < 1:
+            raise ValueError('hand_weight has to be at least 1 with hand_form = "authors"')
+        return self
+
 
 class TrainTable(_Table):
     """How long and how fast. The result depends on ``batch``, not on how it is divided."""
@@ -110,6 +116,12 @@ class TrainTable(_Table):
     cache_reference: bool = True
     #: names that accelerate knows, beside the log in JSON lines: ``tensorboard``, ``wandb``
     trackers: Names = ()
+
+    @model_validator(mode="after")
+    def _fits(self) -> TrainTable:
+        if self.batch % self.micro_batch:
+            raise ValueError("batch has to be a multiple of micro_batch")
+        return self
 
 
 class WatchConfig(_Table):
@@ -140,12 +152,8 @@ class TrainConfig(_Table):
 
     @model_validator(mode="after")
     def _fits(self) -> TrainConfig:
-        if self.train.batch % self.train.micro_batch:
-            raise ValueError("train.batch is a multiple of train.micro_batch")
         if self.adapter.full and self.model.lora:
             raise ValueError("adapter.full trains every weight: model.lora cannot be continued")
-        if self.loss.hand_form == "authors" and self.loss.hand_weight < 1:
-            raise ValueError('loss.hand_weight is at least 1 with hand_form = "authors"')
         return self
 
     @property

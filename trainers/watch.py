@@ -13,6 +13,7 @@ from ipa_bench.compare import difference
 from ipa_bench.errors import Unscorable
 from ipa_bench.models.wan_vace import WanVaceModel
 from ipa_bench.observers.look import Looker
+from ipa_bench.observers.pose import OBSERVER_ID as DRAWN_BY
 from ipa_bench.scorer import PART_IDS, Scorer, find
 from ipa_bench.suite_specs import WanVaceSpec
 from ipa_bench.types import Case
@@ -113,7 +114,8 @@ class Watch:
             return {}
         self._scorer = self._scorer or Scorer(Looker(threads=max(1, torch.get_num_threads())), METRICS)
         folder = self._folder / "samples" / f"{step:06d}"
-        model = WanVaceModel(self._spec, folder, pipe=self._policy.pipe)
+        pose_of = self._encoder.pose_of
+        model = WanVaceModel(self._spec, folder, pose_of=pose_of, drawn_by=DRAWN_BY, pipe=self._policy.pipe)
         scores: dict[str, list[list[Any]]] = {metric.info.id: [] for metric in self._scorer.metrics}
         for made in model.generate_many([(case, seed) for case in self._cases for seed in self._config.seeds]):
             if made.path is None:
@@ -139,8 +141,8 @@ def alarm(
 ) -> list[str]:
     """What speaks for a reward that is gamed: metrics that chose rise, while others, or the rest of the frame, fall.
 
-    Scores as rows of (case, seed, value); a metric rises or falls where the 95 % interval of its paired difference, over
-    identities, excludes 0, and the sign of its direction is taken into account. Empty: no alarm.
+    Scores as rows of (case, seed, value); a metric rises or falls where the 95 % interval of its paired difference,
+    over identities, excludes 0, and the sign of its direction is taken into account. Empty: no alarm.
     """
     rising, falling = [], []
     for metric, rows in now.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast, get_args
 
@@ -15,6 +16,7 @@ from ipa_bench import pool, pose, video
 from ipa_bench.embedded import estimator, world
 from ipa_bench.embedded.gesture import TEST_MOTION, TEST_POSTURES
 from ipa_bench.errors import UserError
+from ipa_bench.store import write_atomic
 from ipa_bench.types import Split
 
 #: H.264 quality of driving clips and pose maps
@@ -24,33 +26,67 @@ SPLITS = get_args(Split)
 STEPS = (16, 6)
 
 
-def write(
-    folder: Path, split: Split, identities: int, takes: int, seeds: int, steps: Sequence[int], first: int = 0
-) -> Path:
-    """Render ``identities`` x ``takes`` cases into ``folder`` and write ``suite.toml``; identities from ``first`` on.
+@dataclass(frozen=True)
+class Part:
+    """``identities`` people of a split, from ``first`` on."""
+
+    split: Split
+    identities: int
+    first: int = 0
+
+
+#: The suite that ``ipa-bench align`` begins with: people that the tiny model has not seen, in small numbers.
+ALIGNMENT = (Part("train", 32, 500), Part("val", 6), Part("test", 24))
+
+
+def write(folder: Path, split: Split, identities: int, takes: int, seeds: int, steps: Sequence[int]) -> Path:
+    """Render ``identities`` x ``takes`` cases into ``folder`` and write ``suite.toml``.
 
     Its models are the ground truth, re-encoded, and the tiny checkpoint sampled in each of ``steps``, with ``seeds``
     seeds.
 
     Raises :class:`UserError` where the folder cannot be written.
     """
-    try:
-        for kind in ("driving", "pose", "reference", *(("mask",) if split != "test" else ())):
-            (folder / kind).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror}", "choose a writable folder") from None
-    keys = [(folder, split, identity, take) for identity in range(first, first + identities) for take in range(takes)]
     made_by = (
         f"python -m ipa_bench.embedded {folder.as_posix()} --split {split} --identities {identities} --takes {takes}"
     )
-    made_by += f" --first {first}" if first else ""
+    models = [_TRUTH, *(_TINY.format(name=f"tiny, {count} steps", steps=count) for count in steps)]
+    return write_parts(folder, [Part(split, identities)], takes, seeds, models, made_by)
+
+
+def write_alignment(folder: Path, parts: Sequence[Part] = ALIGNMENT, steps: int = 6) -> Path:
+    """A suite to align with: cases of every split, and the tiny checkpoint as the base. Raises as :func:`write`."""
+    counts = {part.split: part.identities for part in parts}
+    made_by = f"python -m ipa_bench.embedded {folder.as_posix()} --align {' '.join(map(str, counts.values()))}"
+    return write_parts(folder, parts, 1, 1, [_TRUTH, _TINY.format(name="base", steps=steps)], made_by)
+
+
+def write_parts(
+    folder: Path, parts: Sequence[Part], takes: int, seeds: int, models: Sequence[str], made_by: str
+) -> Path:
+    """Render the cases of ``parts`` and write ``suite.toml`` with ``models`` as TOML tables. Raises :class:`UserError`.
+
+    The suite file is written last: one that is there is whole.
+    """
+    masked = any(part.split != "test" for part in parts)
+    try:
+        for kind in ("driving", "pose", "reference", *(("mask",) if masked else ())):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror}", "choose a writable folder") from None
+    keys = [
+        (folder, part.split, identity, take)
+        for part in parts
+        for identity in range(part.first, part.first + part.identities)
+        for take in range(takes)
+    ]
     head = _HEAD.format(name=folder.absolute().name, made_by=made_by, seeds=list(range(seeds)))
     tables = []
     for index, table in enumerate(pool.imap(_write_case, keys, min(pool.cores(), len(keys))), 1):
         tables.append(table)
         print(f"\r{index}/{len(keys)} cases", end="\n" if index == len(keys) else "", file=sys.stderr, flush=True)
     suite = folder / "suite.toml"
-    suite.write_text("\n".join([head, *tables, _TRUTH, *(_TINY.format(steps=count) for count in steps)]))
+    write_atomic(suite, "\n".join([head, *tables, *models]).encode())
     return suite
 
 
@@ -72,7 +108,7 @@ crf = 18
 
 _TINY = """\
 [[model]]
-name = "tiny, {steps} steps"
+name = "{name}"
 kind = "wan_vace"
 model = "embedded"
 dtype = "fp32"
@@ -138,23 +174,27 @@ def main(arguments: list[str] | None = None) -> int:
         "--split", choices=SPLITS, default="test", help="people of other splits are others (%(default)s)"
     )
     parser.add_argument("--identities", type=int, default=24, help="people (%(default)s)")
-    parser.add_argument(
-        "--first", type=int, default=0, help="the first of them; the tiny model was pretrained on 0 to 499 of train"
-    )
     parser.add_argument("--takes", type=int, default=1, help="clips of each (%(default)s)")
     parser.add_argument("--seeds", type=int, default=1, help="samples of each case (%(default)s)")
     parser.add_argument(
         "--steps", type=int, nargs="+", default=STEPS, help="sampler steps; a model for each (%(default)s)"
     )
+    parser.add_argument(
+        "--align", type=int, nargs=3, metavar=("TRAIN", "VAL", "TEST"),
+        help="a suite for ipa-bench align instead: people of each split (the tiny model never saw them)",
+    )  # fmt: skip
     parser.add_argument("--sheet", type=Path, metavar="PNG", help="also draw a contact sheet of the first 8 people")
     options = parser.parse_args(arguments)
     if min(options.identities, options.takes, options.seeds, *options.steps) < 1:
         parser.error("--identities, --takes, --seeds and --steps are at least 1")
     pool.prepare()
     try:
-        o = options
-        split = cast(Split, o.split)
-        suite = write(o.folder, split, o.identities, o.takes, o.seeds, o.steps, o.first)
+        if options.align:
+            counts = zip(ALIGNMENT, options.align, strict=True)
+            suite = write_alignment(options.folder, [replace(part, identities=n) for part, n in counts if n])
+        else:
+            o = options
+            suite = write(o.folder, cast(Split, o.split), o.identities, o.takes, o.seeds, o.steps)
     except UserError as error:
         print(f"error: {error.problem}\n  fix: {error.fix}", file=sys.stderr)
         return 2
