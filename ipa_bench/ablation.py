@@ -94,7 +94,11 @@ class Ablation:
             raise UserError(f"{file}: there are two rows named {twice!r}", "name them apart")
         suite = file.parent / config.suite
         made = cls(config, aligning.alignment(load_suite(suite), suite, config.common, out))
+        folders: dict[Path, str] = {}
         for row in config.row:
+            before = folders.setdefault(made.folder(row), row.name)
+            if before != row.name:
+                raise UserError(f"{file}: rows {before!r} and {row.name!r} share a folder", "name them apart")
             made.training(row, 0)  # a wrong key is said before the work
         return made
 
@@ -131,7 +135,9 @@ class Ablation:
             records, cases=cases, metric=info.id, better=info.better, top_k=row.top_k, components=parts
         )
         if row.rule == "random":
-            chosen = replace(chosen, by=())
+            drawn = {record.unit: place for place, record in enumerate(records)}
+            rows = sorted(chosen.rows, key=lambda each: drawn[each.case, each.seed, each.model])
+            chosen = replace(chosen, by=(), rows=tuple(rows))
         select.write_selection(first(chosen, row.clips), folder / "selection.json")
 
 
@@ -229,7 +235,8 @@ def write(ablation: Ablation, store: RunStore, out: Path) -> Path:
     found = effects(ablation, store)
     text = (
         f"# {ablation.work.suite.name}: rows against the base\n\n"
-        "Differences are row − base, paired on cases and seeds; 95 % Student-t intervals over identities, bold where they exclude 0; then the range of the training seeds.\n\n"
+        "Differences are row − base, paired on cases and seeds; 95 % Student-t intervals over identities, bold where "
+        "they exclude 0; then the range of the training seeds.\n\n"
     )
     write_atomic(out / "ablation.md", (text + table(found)).encode())
     write_atomic(out / "ablation.json", json.dumps(as_json(found), indent=1, allow_nan=False).encode() + b"\n")

@@ -131,9 +131,11 @@ def align(
 
 def forget(work: Alignment, stage: str) -> None:
     """Remove what a stage and those after it have left, so that they are done again."""
-    later = STAGES[STAGES.index(stage) :]
+    first = STAGES[STAGES.index(stage) :]
     for number in range(1, work.config.rounds + 1):
         folder = work.round(number)
+        # A round begins with the LoRA of the one before it.
+        later = first if number == 1 or stage == "evaluate" else STAGES
         gone = {"generate": ["candidates"], "select": ["selection.json", "pairs.json"], "train": ["train"]}
         gone["score"] = [f"candidates/{name}" for name in ("scores", "details", "run.json")]
         for path in (folder / name for each in later for name in gone.get(each, ())):

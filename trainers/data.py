@@ -28,6 +28,8 @@ from trainers.train_config import DataConfig
 
 #: changes whenever an encoded tensor may change
 VERSION = 1
+#: clips are held in host memory up to this many bytes, the others read again each time
+HELD_BYTES = 2 * 10**9
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +46,11 @@ class Encoded:
     mask: Tensor
     #: sha256 of everything above depends on
     key: str
+
+    @property
+    def size(self) -> int:
+        """Bytes of the tensors."""
+        return sum(t.numel() * t.element_size() for t in (self.latents, self.control, self.prompt, self.mask))
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +99,8 @@ class Encoder:
         self.pose_of = pose_of
         self._cache = Cache(folder)
         self._hashes: dict[Path, str] = {}
+        self._held: dict[Clip, Encoded] = {}
+        self._room = HELD_BYTES
         self._prompts = conditioning.Prompts(pipe)
         self._looker: Looker | None = None
 
@@ -100,11 +109,17 @@ class Encoder:
 
         Raises :class:`UserError` naming the clip where it does not decode, does not fit its case, or is not finite.
         """
+        if clip in self._held:
+            return self._held[clip]
         try:
-            return self._encoded(clip)
+            encoded = self._encoded(clip)
         except (Unscorable, ValueError) as error:
             reason = error.reason if isinstance(error, Unscorable) else str(error)
             raise UserError(f"{clip.video}: {reason}", "take the clip out of the selection, or make it again") from None
+        if self._room >= encoded.size:
+            self._room -= encoded.size
+            self._held[clip] = encoded
+        return encoded
 
     def _encoded(self, clip: Clip) -> Encoded:
         case = clip.case

@@ -7,6 +7,7 @@ memory and swapped in.
 
 from __future__ import annotations
 
+import json
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -149,6 +150,7 @@ class LoraPolicy(Policy):
             transformer_lora_layers={name: tensor.detach().cpu().contiguous() for name, tensor in layers.items()},
             transformer_lora_adapter_metadata=settings,
         )
+        _order_header(folder / LORA_FILE)
         return folder / LORA_FILE
 
 
@@ -182,34 +184,52 @@ class FullPolicy(Policy):
         return folder
 
 
+def _order_header(file: Path) -> None:
+    """Write a safetensors file's metadata in sorted order: safetensors has a new order each time."""
+    content = file.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    file.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
+
+
 def build(pipe: Pipe, config: AdapterConfig, start: Path | None, seed: int) -> Policy:
     """The policy that a configuration asks for."""
     return FullPolicy(pipe) if config.full else LoraPolicy(pipe, config, start, seed)
 
 
-def check_lora(file: Path) -> None:
-    """Raise :class:`UserError` where a file is no LoRA in safetensors."""
+def check_lora(file: Path) -> int:
+    """Number of layers that a LoRA has. Raises :class:`UserError` where a file is no LoRA in safetensors."""
     try:
         with safe_open(file, "pt") as opened:
             names = list(opened.keys())
     except (OSError, SafetensorError) as error:
         raise UserError(f"{file} cannot be read: {error}", "give the LoRA's .safetensors file") from None
-    if not any("lora_A" in name or "lora_down" in name for name in names):
+    layers = sum("lora_A" in name or "lora_down" in name for name in names)
+    if not layers:
         raise UserError(f"{file} holds no LoRA", "give a file that ipa-bench train wrote")
+    return layers
 
 
 def _load(pipe: Pipe, file: Path, name: str) -> None:
-    check_lora(file)
+    layers = check_lora(file)
     fix = "give a LoRA that was trained on this model"
     try:
-        pipe.load_lora_weights(
-            str(file.parent), weight_name=file.name, use_safetensors=True, local_files_only=True, adapter_name=name
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # the reference: it is meant
+            pipe.load_lora_weights(
+                str(file.parent), weight_name=file.name, use_safetensors=True, local_files_only=True, adapter_name=name
+            )
     except (OSError, ValueError, LookupError, RuntimeError) as error:
         why = str(error).strip().partition("\n")[0]
         raise UserError(f"{file} does not fit {type(pipe.transformer).__name__}: {why}", fix) from None
     if name not in pipe.get_list_adapters().get("transformer", []):
         raise UserError(f"{file} has nothing for the transformer", fix)
+    found = sum(f".lora_A.{name}." in key for key, _ in pipe.transformer.named_parameters())
+    if found < layers:  # diffusers leaves out what it has no layer for
+        raise UserError(f"{file} is for {layers} layers, of which the model has {found}", fix)
 
 
 def trainable_size(parameters: Mapping[str, nn.Parameter]) -> int:

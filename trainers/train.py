@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from ipa_bench.types import Case
 from ipa_bench.video import file_sha256
 from trainers import card, clips, policy
 from trainers.clips import Data
-from trainers.data import Batch, Encoded, Encoder
+from trainers.data import Batch, Encoder
 from trainers.loop import STATE, Items, Loop
 from trainers.methods import Draw, Objective
 from trainers.policy import Policy
@@ -103,12 +104,12 @@ def train(job: Job, out: Path, *, stop_after: int | None = None, tell: Tell = la
         pipe = wan_vace.load(job.spec, job.checkpoint, accelerator.device)
         poses = Poses(out / "poses")
         encoder = Encoder(pipe, job.checkpoint.identity, config.data, weights.cache_dir() / "encoded", poses.of)
-        encoded = _encode_all(job, encoder, accelerator, tell)
+        keys = _encode_all(job, encoder, accelerator, tell)
         trained = policy.build(pipe, config.adapter, job.start, config.train.seed)
         if config.train.gradient_checkpointing:
             trained.transformer.enable_gradient_checkpointing()
         trained.transformer.train()
-        items = Items(tuple(_keys(job, encoded)), config.train.seed, config.train.draws)
+        items = Items(tuple(_keys(job, keys)), config.train.seed, config.train.draws)
         loop = Loop(config.train, trained, items, out, job.key, accelerator)
         watch = Watch(trained, encoder, job.watched, config.watch, job.spec, job.data.by, out)
         meter = card.Meter()
@@ -164,13 +165,15 @@ def _accelerator(job: Job, out: Path) -> Any:
     wanted = list(job.config.train.trackers)
     fix = "install it, or leave it out of train.trackers"
     try:
-        accelerator: Any = Accelerator(
-            cpu=not torch.cuda.is_available(),
-            mixed_precision="bf16" if job.config.train.precision == "bf16" else "no",
-            log_with=wanted or None,
-            project_dir=str(out),
-        )
-        # accelerate leaves out what is not installed, and says nothing
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="`log_with=")  # said below, of each tracker
+            accelerator: Any = Accelerator(
+                cpu=not torch.cuda.is_available(),
+                mixed_precision="bf16" if job.config.train.precision == "bf16" else "no",
+                log_with=wanted or None,
+                project_dir=str(out),
+            )
+        # accelerate leaves out what is not installed
         lacking = set(wanted) - {str(tracker) for tracker in accelerator.log_with}
         if lacking:
             raise UserError(f"train.trackers: {', '.join(sorted(lacking))} is not installed", fix)
@@ -180,7 +183,7 @@ def _accelerator(job: Job, out: Path) -> Any:
     return accelerator
 
 
-def _encode_all(job: Job, encoder: Encoder, accelerator: Any, tell: Tell) -> dict[Path, Encoded]:
+def _encode_all(job: Job, encoder: Encoder, accelerator: Any, tell: Tell) -> dict[Path, str]:
     """Encode what the cache lacks, each process its share, and check that all clips fit together."""
     every = job.data.all
     mine = every[accelerator.process_index :: accelerator.num_processes]
@@ -188,18 +191,21 @@ def _encode_all(job: Job, encoder: Encoder, accelerator: Any, tell: Tell) -> dic
         encoder.encode(clip)
         tell("encode", count, len(mine), {})
     accelerator.wait_for_everyone()
-    found = {clip.video: encoder.encode(clip) for clip in every}
-    shapes = {tuple(encoded.latents.shape): video for video, encoded in found.items()}
+    keys, shapes = {}, {}
+    for clip in every:
+        encoded = encoder.encode(clip)
+        keys[clip.video] = encoded.key
+        shapes[tuple(encoded.latents.shape)] = clip.video
     if len(shapes) > 1 and job.config.train.micro_batch > 1:
         several = ", ".join(f"{video.name} {list(shape)}" for shape, video in list(shapes.items())[:2])
         raise UserError(f"clips of different shapes: {several}", "train.micro_batch = 1, or select clips of one size")
-    return found
+    return keys
 
 
-def _keys(job: Job, encoded: Mapping[Path, Encoded]) -> list[str]:
+def _keys(job: Job, keys: Mapping[Path, str]) -> list[str]:
     """Names of what is trained on: of clips, or of pairs."""
-    good = [encoded[clip.video].key for clip in job.data.good]
-    bad = [encoded[clip.video].key for clip in job.data.bad]
+    good = [keys[clip.video] for clip in job.data.good]
+    bad = [keys[clip.video] for clip in job.data.bad]
     return [digest(a, b) for a, b in zip(good, bad, strict=True)] if bad else good
 
 
@@ -207,11 +213,12 @@ def _step_loss(job: Job, trained: Policy, encoder: Encoder, accelerator: Any) ->
     config = job.config
     known = None
     if config.train.cache_reference and job.method != "sft":
-        # What the reference's error depends on besides clip, noise and t.
+        # What the reference's error depends on besides clip, noise and t; in batches of another size it rounds otherwise.
         began = None if job.start is None else file_sha256(job.start)
         loss = config.loss.model_dump(include={"hand_weight", "hand_form", "t", "shift"}) | {"on": config.weighted}
-        kind = (job.checkpoint.identity, began, config.model.dtype, config.train.precision, loss, config.train.seed)
-        known = ReferenceErrors(weights.cache_dir() / "reference" / digest(*kind, accelerator.device.type)[:32])
+        run = config.train.model_dump(include={"precision", "seed", "micro_batch"}) | {"dtype": config.model.dtype}
+        kind = digest(job.checkpoint.identity, began, loss, run, accelerator.device.type)
+        known = ReferenceErrors(weights.cache_dir() / "reference" / kind[:32])
     objective = Objective(job.method, config.loss, config.weighted, config.train.seed, trained, known)
 
     def batch(chosen: Sequence[Any], index: Sequence[int]) -> Batch:

@@ -56,8 +56,9 @@ def write(folder: Path, split: Split, identities: int, takes: int, seeds: int, s
 
 def write_alignment(folder: Path, parts: Sequence[Part] = ALIGNMENT, steps: int = 6) -> Path:
     """A suite to align with: cases of every split, and the tiny checkpoint as the base. Raises as :func:`write`."""
-    counts = {part.split: part.identities for part in parts}
-    made_by = f"python -m ipa_bench.embedded {folder.as_posix()} --align {' '.join(map(str, counts.values()))}"
+    people = {part.split: part.identities for part in parts}
+    counts = " ".join(str(people.get(part.split, 0)) for part in ALIGNMENT)
+    made_by = f"python -m ipa_bench.embedded {folder.as_posix()} --align {counts}"
     return write_parts(folder, parts, 1, 1, [_TRUTH, _TINY.format(name="base", steps=steps)], made_by)
 
 
@@ -187,6 +188,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if min(options.identities, options.takes, options.seeds, *options.steps) < 1:
         parser.error("--identities, --takes, --seeds and --steps are at least 1")
+    if options.align and (min(options.align) < 0 or not any(options.align)):
+        parser.error("--align takes numbers of people, at least one of them above 0")
     pool.prepare()
     try:
         if options.align:

@@ -34,9 +34,9 @@ class Effect:
     seeds: tuple[float, ...]
 
     @property
-    def share(self) -> float:
-        """The difference as a share of the base's mean."""
-        return self.delta / self.base if self.base else float("nan")
+    def share(self) -> float | None:
+        """The difference as a share of the base's mean; None where that is 0."""
+        return self.delta / self.base if self.base else None
 
 
 def effect(info: MetricInfo, base: Values, rows: Sequence[Values], identity_of: Mapping[str, str]) -> Effect | None:
@@ -90,7 +90,8 @@ def table(effects: Mapping[str, Sequence[Effect]], names: Mapping[str, str] | No
 def _cell(found: Effect | None) -> str:
     if found is None:
         return "not scored"
-    share = f" ({found.share:+.1%})" if not found.metric.endswith(("psnr@1", "psnr")) else ""
+    decibels = found.metric.partition("@")[0].endswith("psnr")
+    share = "" if decibels or found.share is None else f" ({found.share:+.1%})"
     text = f"{found.delta:+.3f}{share}"
     if found.low is None or found.high is None:
         return text

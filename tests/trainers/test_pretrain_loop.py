@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ipa_bench.errors import UserError
 from trainers import pretrain_loop as loop
-from trainers.pretrain_loop import Plan, train
 from trainers.muon import Muon, is_matrix, orthogonalised
+from trainers.pretrain_loop import Plan, train
 
 PLAN = Plan("toy", seed=3, steps=12, lr=0.05, lr_rest=0.01, ema=0.9)
 

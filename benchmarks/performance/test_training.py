@@ -1,0 +1,102 @@
+"""What the reference of alignment costs: memory against a second copy of the model, time where its errors are known.
+
+    pytest benchmarks/performance/test_training.py --benchmark-only
+
+The model is the tiny one that the package carries; ratios are in ``extra_info``: absolute times belong to the machine.
+"""
+
+import copy
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from ipa_bench.models import conditioning
+from ipa_bench.models.checkpoint import locate
+from ipa_bench.models.wan_vace import load
+from ipa_bench.suite_specs import WanVaceSpec
+from trainers.data import Batch
+from trainers.methods import Draw, Objective
+from trainers.policy import LoraPolicy
+from trainers.reference_errors import ReferenceErrors
+from trainers.train_config import AdapterConfig, LossConfig
+
+
+@pytest.fixture
+def pipe():
+    spec = WanVaceSpec(name="tiny", kind="wan_vace", model="embedded", dtype="fp32")
+    return load(spec, locate(spec), "cpu")
+
+
+def size(*modules):
+    """Bytes of all parameters, each storage once."""
+    found = {p.untyped_storage().data_ptr(): p.untyped_storage().nbytes() for m in modules for p in m.parameters()}
+    return sum(found.values())
+
+
+def batch(pipe, count=2):
+    """Noise in the shape of a clip of the built-in world."""
+    frames = np.random.default_rng(0).integers(0, 255, (17, 128, 128, 3), dtype=np.uint8)
+    control = conditioning.control_latents(pipe, frames, frames[0])
+    latents = conditioning.flow_input(control, conditioning.encode_video(pipe, frames))
+    prompt = conditioning.Prompts(pipe).encode(["a person"])
+    mask = torch.zeros(count, latents.shape[2] - 1, *latents.shape[3:])
+    repeated = [t.repeat(count, *[1] * (t.ndim - 1)) for t in (latents, control, prompt)]
+    return Batch(*repeated, mask, tuple(map(str, range(count))))
+
+
+def test_memory_of_the_reference(benchmark, pipe):
+    """The LoRA switched off against a frozen copy of the transformer."""
+    base = size(pipe.transformer)
+    begin = time.perf_counter()
+    second = copy.deepcopy(pipe.transformer)
+    copying = time.perf_counter() - begin
+    trained = LoraPolicy(pipe, AdapterConfig(rank=16), None, 0)
+
+    def switched():
+        with trained.reference():
+            return size(trained.transformer)
+
+    ours = benchmark(switched)
+    theirs = size(trained.transformer, second)
+    benchmark.extra_info.update(
+        base_bytes=base, switched_off_bytes=ours, deep_copy_bytes=theirs, share=ours / theirs, copy_seconds=copying
+    )
+    assert theirs == ours + base
+    assert ours < 0.75 * theirs
+
+
+def test_a_step_with_a_known_reference(benchmark, pipe, tmp_path):
+    """Forward, reference and backward of an IPA step, the reference computed and remembered, in turn."""
+    trained = LoraPolicy(pipe, AdapterConfig(rank=16), None, 0)
+    given, draws = batch(pipe), [Draw("a", 0), Draw("b", 0)]
+    times = {"computed": [], "known": []}
+    known = ReferenceErrors(tmp_path)
+    objectives = {
+        name: Objective("ipa", LossConfig(), True, 0, trained, errors)
+        for name, errors in (("computed", None), ("known", known))
+    }
+    losses = {}
+
+    def both():
+        for name, objective in objectives.items():
+            begin = time.perf_counter()
+            loss, _ = objective.loss(given, None, draws)
+            loss.backward()
+            times[name].append(time.perf_counter() - begin)
+            losses[name] = loss.item()
+
+    both()  # the first step fills the memory
+    for found in times.values():
+        found.clear()
+    benchmark.pedantic(both, rounds=5, iterations=1)
+    ratio = float(np.median(np.array(times["known"]) / np.array(times["computed"])))
+    benchmark.extra_info.update(
+        computed_seconds=float(np.median(times["computed"])),
+        known_seconds=float(np.median(times["known"])),
+        known_over_computed=ratio,
+    )
+    assert len(known) == 2
+    assert losses["known"] == losses["computed"]
+    assert ratio < 0.95

@@ -1,0 +1,346 @@
+"""Material to train on that is small enough for tests, and real processes that train. All weights are random.
+
+``python -m tests.trainers.tiny_runs`` imports everything once and then forks a process for each order on its standard
+input, so that a test that kills or interrupts a run does not pay for an import of diffusers each time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from ipa_bench import video
+from ipa_bench.errors import UserError
+from ipa_bench.select import Pairs, Rule, SelectedVideo, Selection, write_pairs, write_selection
+from ipa_bench.types import Preference
+from ipa_bench.video import file_sha256
+from tests import tiny_wan
+from tests.clips import noise
+from trainers import train as training
+from trainers import train_config
+from trainers.methods import Objective
+from trainers.train_config import Method, TrainConfig
+
+FRAMES, SIDE = 5, 16
+PEOPLE = ("anna", "bert", "cleo")
+CHOSEN_BY = ("hand_quality@1",)
+
+SUITE = """
+[[case]]
+id = "{name}"
+driving = "driving_{name}.mp4"
+ground_truth = "driving"
+pose = "pose_{name}.mp4"
+mask = "mask_{name}.mp4"
+identity = "{name}"
+split = "{split}"
+prompt = "this is {name}"
+frames = 5
+fps = 10.0
+size = [16, 16]
+"""
+
+CONFIG = """
+[data]
+suite = "suite.toml"
+selection = "{selection}"
+mask = "exact"
+[model]
+model = "model"
+dtype = "fp32"
+[adapter]
+rank = 4
+[train]
+steps = 6
+batch = 2
+lr = 0.01
+warmup = 0
+precision = "fp32"
+save_every = 2
+[watch]
+cases = 0
+"""
+
+#: table -> key -> value
+Changes = Mapping[str, Mapping[str, Any]]
+NOTHING: Changes = MappingProxyType({})
+
+
+def write(folder: Path) -> Path:
+    """A model and a LoRA of it; a suite of three people to train on, one to watch and one to test; two clips of each.
+
+    The first of them are selected, and the two of each person are a pair.
+    """
+    tiny_wan.save(folder / "model")
+    tiny_wan.save_lora(folder / "lora")
+    tables = []
+    (folder / "clips").mkdir()
+    people = [(name, "train") for name in PEOPLE] + [("vera", "val"), ("tess", "test")]
+    for index, (name, split) in enumerate(people):
+        for shift, kind in enumerate(("driving", "pose", "mask")):
+            frames = noise(FRAMES, SIDE, SIDE, seed=10 * index + shift)
+            video.encode(frames, folder / f"{kind}_{name}.mp4", 10, crf=10)
+        for seed in range(2):
+            made = noise(FRAMES, SIDE, SIDE, seed=10 * index + 5 + seed)
+            video.encode(made, clip_of(folder, name, seed), 10, crf=10)
+        tables.append(SUITE.format(name=name, split=split))
+    (folder / "suite.toml").write_text("\n".join(tables))
+    select(folder, PEOPLE)
+    pair(folder)
+    return folder
+
+
+def clip_of(folder: Path, name: str, seed: int) -> Path:
+    """The clip of a person that a model is said to have made."""
+    return folder / "clips" / f"{name}_seed{seed}.mp4"
+
+
+def select(folder: Path, names: tuple[str, ...], file: str = "selection.json", **replaced: Any) -> Path:
+    """Select the first clip of each of these people; ``replaced`` are values of each row that differ."""
+    rows = []
+    for name in names:
+        clip = clip_of(folder, name, 0)
+        given = {"case": name, "video": str(clip), "sha256": file_sha256(clip), **replaced}
+        rows.append(SelectedVideo(seed=0, model="tiny", scores={CHOSEN_BY[0]: 0.9}, **given))
+    rule = Rule(CHOSEN_BY[0], "higher", top_k=1)
+    write_selection(Selection(rule, CHOSEN_BY, tuple(rows), 2 * len(rows), 0), folder / file)
+    return folder / file
+
+
+def pair(folder: Path) -> None:
+    """Pair both clips of everybody, strictly."""
+    found = tuple(
+        Preference(name, str(clip_of(folder, name, 0)), str(clip_of(folder, name, 1)), {CHOSEN_BY[0]: 0.9}, CHOSEN_BY)
+        for name in PEOPLE
+    )
+    write_pairs(Pairs(found, found, len(PEOPLE)), folder / "pairs.json")
+
+
+def config(folder: Path, method: Method, changes: Changes = NOTHING) -> TrainConfig:
+    """The configuration for a method, with some values changed."""
+    path = folder / f"{method}.toml"
+    path.write_text(CONFIG.format(selection="pairs.json" if method == "dpo" else "selection.json"))
+    return train_config.changed(train_config.load(path), changes)
+
+
+def job(folder: Path, method: Method, changes: Changes = NOTHING) -> training.Job:
+    """A run, checked."""
+    return training.prepare(config(folder, method, changes), method)
+
+
+def log(out: Path) -> list[dict[str, Any]]:
+    """The log of a run without what differs between two equal runs."""
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+def state(out: Path) -> dict[str, Any]:
+    """The saved state of a run."""
+    content: dict[str, Any] = torch.load(out / "state.pt", weights_only=True)
+    return content
+
+
+def assert_same_state(one: Path, other: Path) -> None:
+    """Two runs have the same weights, averages and moments to the bit."""
+    a, b = state(one), state(other)
+    assert a["step"] == b["step"]
+    assert a["weights"].keys() == b["weights"].keys()
+    for kind in ("weights", "average"):
+        assert all(torch.equal(a[kind][name], b[kind][name]) for name in a[kind])
+    for key, values in a["optimizer"]["state"].items():
+        for name, value in values.items():
+            assert torch.equal(value, b["optimizer"]["state"][key][name]), name
+
+
+def assert_same_gradients(one: Path, other: Path) -> None:
+    """Two runs of one step saw the same gradients, to rounding: Adam's first moments are a tenth of them.
+
+    The weights themselves would not do: Adam makes a whole step of a gradient that is nothing but rounding.
+    """
+    a, b = (state(out)["optimizer"]["state"] for out in (one, other))
+    largest = max(moments["exp_avg"].abs().max().item() for moments in a.values())
+    assert largest > 1e-5
+    for key, moments in a.items():
+        torch.testing.assert_close(moments["exp_avg"], b[key]["exp_avg"], rtol=0, atol=1e-4 * largest)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# real processes
+
+
+@dataclass(frozen=True)
+class Order:
+    """A run in a process of its own."""
+
+    folder: str
+    out: str
+    method: Method
+    changes: dict[str, dict[str, Any]]
+    #: of the process
+    environment: dict[str, str]
+    #: after this step, or in the loss of this step, it makes a file ``paused`` in ``out`` and waits for its removal
+    pause_after: int | None = None
+    pause_in: int | None = None
+    #: runs one after another, into ``out``, ``out-1``, ...
+    runs: int = 1
+
+
+class Started:
+    """A process that trains."""
+
+    def __init__(self, server: Server, pid: int, out: Path) -> None:
+        self._server, self.pid, self._out = server, pid, out
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        os.kill(self.pid, number)
+
+    def until_paused(self) -> None:
+        """Wait for the pause that was asked for."""
+        self.until(lambda: (self._out / "paused").exists())
+
+    def until(self, done: Any) -> None:
+        """Wait until ``done()``, at most a minute."""
+        deadline = time.monotonic() + 60
+        while not done():
+            assert time.monotonic() < deadline, (self._out / "output.txt").read_text()
+            time.sleep(0.005)
+
+    def go_on(self) -> None:
+        """End the pause."""
+        (self._out / "paused").unlink()
+
+    def wait(self) -> int:
+        """The exit status; minus the signal that ended it."""
+        return int(self._server.ask({"wait": self.pid}))
+
+
+class Server:
+    """The process that forks those that train."""
+
+    def __init__(self) -> None:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.trainers.tiny_runs"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            text=True, cwd=Path(__file__).parents[2], env=environment,
+        )  # fmt: skip
+
+    def start(self, order: Order) -> Started:
+        """Begin a run."""
+        Path(order.out).mkdir(parents=True, exist_ok=True)
+        (Path(order.out) / "paused").unlink(missing_ok=True)
+        return Started(self, int(self.ask({"start": vars(order)})), Path(order.out))
+
+    def ask(self, request: object) -> str:
+        """One line there, one line back."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline()
+
+    def close(self) -> None:
+        """End it."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=60)
+        self._process.stdout.close()
+
+
+def _train(order: Order) -> int:
+    out = Path(order.out)
+    calls = 0
+
+    def pause() -> None:
+        (out / "paused").touch()
+        while (out / "paused").exists():
+            time.sleep(0.005)
+
+    def tell(stage: str, done: int, total: int, metrics: Mapping[str, float]) -> None:
+        if stage == "train" and done == order.pause_after:
+            pause()
+
+    plain = Objective.loss
+
+    def loss(self: Objective, *given: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls - 1 == order.pause_in:
+            pause()
+        return plain(self, *given)
+
+    Objective.loss = loss  # type: ignore[method-assign]
+    try:
+        for index in range(order.runs):
+            folder = out if index == 0 else out.with_name(f"{out.name}-{index}")
+            training.train(job(Path(order.folder), order.method, order.changes), folder, tell=tell)
+    except KeyboardInterrupt:
+        return 130
+    except UserError as error:
+        print(error)
+        return 2
+    return 0
+
+
+def _fork(order: Order) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        target = os.open(Path(order.out) / "output.txt", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+        os.dup2(target, 1)
+        os.dup2(target, 2)
+        os.environ.update(order.environment)
+        status = _train(order)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os._exit(status)
+
+
+def _status(pid: int, patience: float = 60) -> int:
+    """The exit status of a process that was forked; it is killed where it does not end."""
+    deadline = time.monotonic() + patience
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.005)
+
+
+def _serve() -> None:
+    import diffusers
+    import peft  # noqa: F401
+    from accelerate import Accelerator  # noqa: F401
+
+    from ipa_bench.models import wan_vace  # noqa: F401
+
+    assert diffusers.WanVACEPipeline
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "start" in request:
+            print(_fork(Order(**request["start"])), flush=True)
+        else:
+            print(_status(request["wait"]), flush=True)
+
+
+if __name__ == "__main__":
+    _serve()
