@@ -174,7 +174,7 @@ def choose(config: AlignConfig, store: RunStore, folder: Path) -> Path:
         metric=info.id,
         better=info.better,
         threshold=rule.threshold,
-        top_k=rule.top_k,
+        top_k=rule.top_k or None,
         per_identity=rule.per_identity,
         components=parts_of(info.id),
     )

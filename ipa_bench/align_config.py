@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, Strict
 
 from ipa_bench.suite_specs import Count, Table, Text
 from ipa_bench.toml import read_toml
@@ -37,7 +37,8 @@ class ChooseConfig(Table):
 
     metric: Text = "hand_quality"
     #: the best of each case: relative to the case, or the easy cases are what is selected
-    top_k: Count | None = 1
+    #: 0: all that pass the threshold
+    top_k: Annotated[int, Strict(), Field(ge=0)] = 1
     threshold: float | None = None
     per_identity: Count | None = None
     #: for DPO: how far apart good and bad are, and whether a pair must be one that no metric contradicts

@@ -148,7 +148,7 @@ def describe_alignment(work: Alignment, stages: Sequence[str]) -> None:
         "stages": ", ".join(stages),
         "candidates": f"{len(work.cases('train'))} train cases x {config.candidates.per_case} = {count}, "
         f"in {config.rounds} round{'s' if config.rounds > 1 else ''}",
-        "choose": f"{config.choose.metric}, the best {config.choose.top_k} of each case",
+        "choose": f"{config.choose.metric}, the best {config.choose.top_k or 'all'} of each case",
         "train": f"{config.method}, {config.train.steps} updates of {config.train.batch}",
         "evaluate": f"{len(work.cases('test'))} test cases x {config.evaluate.seeds} seeds x "
         f"{len(work.evaluation().models)} models = {test * len(work.evaluation().models)} clips",

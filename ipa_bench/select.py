@@ -343,4 +343,4 @@ def _rounded(value: float, better: Better) -> float:
 
 
 def _preference(case: str, good: UnitRecord, bad: UnitRecord, *, by: tuple[str, ...]) -> Preference:
-    return Preference(case, str(good.video), str(bad.video), _values(good), by)
+    return Preference(case, str(good.video), str(bad.video), _values(good), by, (good.sha256, bad.sha256))

@@ -223,3 +223,5 @@ class Preference:
     bad: str | None
     scores: Mapping[str, float]
     by: tuple[str, ...] = field(default=())
+    #: of the good and the bad file, where known
+    sha256: tuple[str | None, str | None] = (None, None)

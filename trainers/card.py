@@ -94,7 +94,9 @@ def text(about: Mapping[str, Any]) -> str:
         "clips": f"{data['clips']} self-generated, of {data['identities']} identities"
         + (f", chosen from {data['candidates']}" if data["candidates"] else "")
         + (f", {data['pairs']} pairs" if data["pairs"] else ""),
-        "chosen by": ", ".join(data["chosen_by"]) + " (no evidence for this model: use the other metrics)",
+        "chosen by": ", ".join(data["chosen_by"]) + " (no evidence for this model: use the other metrics)"
+        if data["chosen_by"]
+        else "no metric: as they came",
         "loss": f"beta {loss['beta']:g}, time weight {loss['time_weight']}, hands x{loss['hand_weight']:g} "
         f"({loss['hand_form']}, mask {config['data']['mask']})",
         "adapter": "full fine-tuning"

@@ -63,8 +63,8 @@ def clips(config: DataConfig, suite: Suite, method: Method) -> Data:
                 f"{path} has no {'strict ' if config.pairs == 'strict' else ''}pair",
                 'take pairs = "all", a smaller margin, or more candidates of each case',
             )
-        good = [_clip(cases, path, p.case, Path(p.good), None) for p in chosen]
-        bad = [_clip(cases, path, p.case, Path(p.bad), None) for p in chosen if p.bad]
+        good = [_clip(cases, path, p.case, Path(p.good), p.sha256[0]) for p in chosen]
+        bad = [_clip(cases, path, p.case, Path(p.bad), p.sha256[1]) for p in chosen if p.bad]
         if len(bad) != len(good):
             raise UserError(f"{path} has pairs without a bad clip", "write it anew: ipa-bench select --pairs")
         return Data(tuple(good), tuple(bad), tuple(dict.fromkeys(m for p in chosen for m in p.by)))

@@ -8,7 +8,6 @@ trained weights only: with a LoRA that is little, and the reference needs no wra
 
 from __future__ import annotations
 
-import json
 import math
 import signal
 import time
@@ -121,8 +120,7 @@ class Loop:
                 self.step += 1
                 line = {"step": self.step - 1, "seconds": round(time.monotonic() - begin, 3), **metrics}
                 if main:
-                    with log.open("a") as lines:
-                        lines.write(json.dumps(line) + "\n")
+                    states.append(log, line)
                 self._accelerator.log(dict(metrics), step=self.step)
                 if self.step % self._config.save_every == 0 or self.step == last or self._stop:
                     self._save()

@@ -106,6 +106,7 @@ class LoraPolicy(Policy):
             for name in (FROZEN, ADAPTER):
                 _load(pipe, start, name)
         self._frozen = start is not None
+        self._stored = torch.float16 if config.half else torch.float32
         transformer.set_adapter(ADAPTER)
         for name, parameter in transformer.named_parameters():
             mine = f".{ADAPTER}." in name
@@ -145,9 +146,10 @@ class LoraPolicy(Policy):
         settings = self.transformer.peft_config[ADAPTER].to_dict()
         # Sets have no order: the same LoRA is the same file.
         settings = {name: sorted(value) if isinstance(value, set) else value for name, value in settings.items()}
+        stored = {name: tensor.detach().to("cpu", self._stored).contiguous() for name, tensor in layers.items()}
         WanVACEPipeline.save_lora_weights(
             str(folder),
-            transformer_lora_layers={name: tensor.detach().cpu().contiguous() for name, tensor in layers.items()},
+            transformer_lora_layers=stored,
             transformer_lora_adapter_metadata=settings,
         )
         _order_header(folder / LORA_FILE)

@@ -71,6 +71,18 @@ def load(path: Path, run: str, shapes: Mapping[str, Tensor]) -> State | None:
     return state
 
 
+def append(log: Path, line: Mapping[str, Any]) -> None:
+    """Add a line to a log of JSON lines. Raises :class:`UserError` where there is no room."""
+    try:
+        with log.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+    except OSError as error:
+        raise UserError(
+            f"cannot write {log}: {error.strerror}",
+            "free some space and run again: it goes on from the last saved state",
+        ) from None
+
+
 def trim(log: Path, steps: int) -> None:
     """Drop the log's lines of steps that are not in the saved state: they are taken again."""
     if not log.exists():

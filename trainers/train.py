@@ -104,14 +104,16 @@ def train(job: Job, out: Path, *, stop_after: int | None = None, tell: Tell = la
         pipe = wan_vace.load(job.spec, job.checkpoint, accelerator.device)
         poses = Poses(out / "poses")
         encoder = Encoder(pipe, job.checkpoint.identity, config.data, weights.cache_dir() / "encoded", poses.of)
-        keys = _encode_all(job, encoder, accelerator, tell)
+        _encode_all(job, encoder, accelerator, tell)
         trained = policy.build(pipe, config.adapter, job.start, config.train.seed)
         if config.train.gradient_checkpointing:
             trained.transformer.enable_gradient_checkpointing()
         trained.transformer.train()
-        items = Items(tuple(_keys(job, keys)), config.train.seed, config.train.draws)
+        items = Items(tuple(_keys(job)), config.train.seed, config.train.draws)
         loop = Loop(config.train, trained, items, out, job.key, accelerator)
         watch = Watch(trained, encoder, job.watched, config.watch, job.spec, job.data.by, out)
+        if loop.step == 0 and accelerator.is_main_process:
+            watch.forget()  # of a run with another configuration that was killed before its first state
         meter = card.Meter()
         done = loop.run(
             _step_loss(job, trained, encoder, accelerator),
@@ -183,7 +185,7 @@ def _accelerator(job: Job, out: Path) -> Any:
     return accelerator
 
 
-def _encode_all(job: Job, encoder: Encoder, accelerator: Any, tell: Tell) -> dict[Path, str]:
+def _encode_all(job: Job, encoder: Encoder, accelerator: Any, tell: Tell) -> None:
     """Encode what the cache lacks, each process its share, and check that all clips fit together."""
     every = job.data.all
     mine = every[accelerator.process_index :: accelerator.num_processes]
@@ -191,21 +193,15 @@ def _encode_all(job: Job, encoder: Encoder, accelerator: Any, tell: Tell) -> dic
         encoder.encode(clip)
         tell("encode", count, len(mine), {})
     accelerator.wait_for_everyone()
-    keys, shapes = {}, {}
-    for clip in every:
-        encoded = encoder.encode(clip)
-        keys[clip.video] = encoded.key
-        shapes[tuple(encoded.latents.shape)] = clip.video
+    shapes = {tuple(encoder.encode(clip).latents.shape): clip.video for clip in every}
     if len(shapes) > 1 and job.config.train.micro_batch > 1:
         several = ", ".join(f"{video.name} {list(shape)}" for shape, video in list(shapes.items())[:2])
         raise UserError(f"clips of different shapes: {several}", "train.micro_batch = 1, or select clips of one size")
-    return keys
 
 
-def _keys(job: Job, keys: Mapping[Path, str]) -> list[str]:
-    """Names of what is trained on: of clips, or of pairs."""
-    good = [keys[clip.video] for clip in job.data.good]
-    bad = [keys[clip.video] for clip in job.data.bad]
+def _keys(job: Job) -> list[str]:
+    """Names of what is trained on, clips or pairs: runs that differ in mask or precision see the same noise."""
+    good, bad = ([digest(clip.case.id, clip.sha256) for clip in side] for side in (job.data.good, job.data.bad))
     return [digest(a, b) for a, b in zip(good, bad, strict=True)] if bad else good
 
 
@@ -213,7 +209,7 @@ def _step_loss(job: Job, trained: Policy, encoder: Encoder, accelerator: Any) ->
     config = job.config
     known = None
     if config.train.cache_reference and job.method != "sft":
-        # What the reference's error depends on besides clip, noise and t; in batches of another size it rounds otherwise.
+        # What the reference's error depends on besides clip, noise and t. Another batch size rounds otherwise.
         began = None if job.start is None else file_sha256(job.start)
         loss = config.loss.model_dump(include={"hand_weight", "hand_form", "t", "shift"}) | {"on": config.weighted}
         run = config.train.model_dump(include={"precision", "seed", "micro_batch"}) | {"dtype": config.model.dtype}

@@ -64,6 +64,8 @@ class AdapterConfig(_Table):
     #: the LoRA is scaled by alpha / rank; the rank where not given
     alpha: Annotated[float, Field(gt=0)] | None = None
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    #: store the LoRA in fp16: half the file
+    half: bool = False
     #: Q, K, V of every attention; its output too; every linear layer of a block
     layers: Literal["qkv", "attention", "linear"] = "qkv"
     #: of the transformer itself, of VACE's control branch, or both
@@ -154,6 +156,8 @@ class TrainConfig(_Table):
     def _fits(self) -> TrainConfig:
         if self.adapter.full and self.model.lora:
             raise ValueError("adapter.full trains every weight: model.lora cannot be continued")
+        if self.adapter.full and self.model.dtype == "bf16":
+            raise ValueError('adapter.full needs model.dtype = "fp32": small steps vanish in bf16')
         return self
 
     @property

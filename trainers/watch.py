@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ipa_bench.suite_specs import WanVaceSpec
 from ipa_bench.types import Case
 from ipa_bench.video import file_sha256
 from trainers import flow
+from trainers import state as states
 from trainers.clips import Clip
 from trainers.data import Batch, Encoder
 from trainers.methods import Draw, drawn
@@ -71,9 +73,13 @@ class Watch:
         finally:
             transformer.train(training)
         line["alarm"] = alarm(known.get(0, line)["scores"], line["scores"], self._by, self._identities())
-        with self._log.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        states.append(self._log, line)
         return line
+
+    def forget(self) -> None:
+        """Remove what was seen before."""
+        self._log.unlink(missing_ok=True)
+        shutil.rmtree(self._folder / "samples", ignore_errors=True)
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         if not self._log.exists():

@@ -103,6 +103,9 @@ def _add_lora(pipe: Any, spec: WanVaceSpec) -> None:
         raise UserError(f"model {spec.name}: {path} does not fit: {why}", fix) from error
     if "lora" not in pipe.get_list_adapters().get("transformer", []):
         raise UserError(f"model {spec.name}: {path} has nothing for the transformer", fix)
+    if spec.dtype == "fp32":  # as fast as without a LoRA; half precision would round its small values away
+        pipe.fuse_lora(components=["transformer"])
+        pipe.unload_lora_weights()
 
 
 def scheduler_of(pipe: Pipe, shift: float | None = None) -> Any:

@@ -1,4 +1,4 @@
-"""Does the score choose what is really better? hand_quality of self-generated clips against the renderer's exact joints.
+"""Does the score choose what is better? hand_quality of self-generated clips against the renderer's exact joints.
 
     python reports/alignment/selection.py runs/ablation/round1/candidates
 
