@@ -21,7 +21,7 @@ from ipa_bench.align_config import AlignConfig, ChooseConfig
 from ipa_bench.errors import UserError
 from ipa_bench.pool import Progress
 from ipa_bench.scorer import ALL, PART_IDS, find
-from ipa_bench.store import RunStore, UnitRecord
+from ipa_bench.store import HEADER_NAME, RunStore, UnitRecord
 from ipa_bench.suite import Suite, WanVaceSpec
 from ipa_bench.types import Case, Split
 from trainers import train as training
@@ -121,12 +121,21 @@ def align(
         if "score" in only:
             harness.run(work.candidates(number), folder / "candidates", jobs=jobs, progress=progress)
         if "select" in only:
+            _need(folder / "candidates" / HEADER_NAME, "score")
             choose(work.config, RunStore.load(folder / "candidates"), folder)
         if "train" in only:
+            _need(folder / ("pairs.json" if work.config.method == "dpo" else "selection.json"), "select")
             train(work, number, tell)
     if "evaluate" not in only:
         return None
+    for number in range(1, work.config.rounds + 1):
+        _need(work.round(number) / "train" / training.LORA_FOLDER, "train")
     return harness.run(work.evaluation(), work.out / "evaluation", jobs=jobs, progress=progress)
+
+
+def _need(path: Path, stage: str) -> None:
+    if not path.exists():
+        raise UserError(f"{path} is not there", f"run the stage that makes it too: --only {stage}")
 
 
 def forget(work: Alignment, stage: str) -> None:
