@@ -51,7 +51,7 @@ def write(folder: Path, split: Split, identities: int, takes: int, seeds: int, s
         f"python -m ipa_bench.embedded {folder.as_posix()} --split {split} --identities {identities} --takes {takes}"
     )
     models = [_TRUTH, *(_TINY.format(name=f"tiny, {count} steps", steps=count) for count in steps)]
-    return write_parts(folder, [Part(split, identities)], takes, seeds, models, made_by)
+    return write_parts(folder, [Part(split, identities)], takes, seeds, models, made_by, estimator.SEVERE)
 
 
 def write_alignment(folder: Path, parts: Sequence[Part] = ALIGNMENT, steps: int = 6) -> Path:
@@ -59,11 +59,18 @@ def write_alignment(folder: Path, parts: Sequence[Part] = ALIGNMENT, steps: int 
     people = {part.split: part.identities for part in parts}
     counts = " ".join(str(people.get(part.split, 0)) for part in ALIGNMENT)
     made_by = f"python -m ipa_bench.embedded {folder.as_posix()} --align {counts}"
-    return write_parts(folder, parts, 1, 1, [_TRUTH, _TINY.format(name="base", steps=steps)], made_by)
+    models = [_TRUTH, _TINY.format(name="base", steps=steps)]
+    return write_parts(folder, parts, 1, 1, models, made_by, estimator.USUAL)
 
 
 def write_parts(
-    folder: Path, parts: Sequence[Part], takes: int, seeds: int, models: Sequence[str], made_by: str
+    folder: Path,
+    parts: Sequence[Part],
+    takes: int,
+    seeds: int,
+    models: Sequence[str],
+    made_by: str,
+    failings: estimator.Failings,
 ) -> Path:
     """Render the cases of ``parts`` and write ``suite.toml`` with ``models`` as TOML tables. Raises :class:`UserError`.
 
@@ -76,7 +83,7 @@ def write_parts(
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}", "choose a writable folder") from None
     keys = [
-        (folder, part.split, identity, take)
+        (folder, part.split, identity, take, failings)
         for part in parts
         for identity in range(part.first, part.first + part.identities)
         for take in range(takes)
@@ -117,12 +124,12 @@ steps = {steps}
 """
 
 
-def _write_case(key: tuple[Path, Split, int, int]) -> str:
+def _write_case(key: tuple[Path, Split, int, int, estimator.Failings]) -> str:
     """Files of one case, and its table in the suite file."""
-    folder, split, identity, take = key
+    folder, split, identity, take, failings = key
     clip = world.clip(split, identity, take)
     name = f"{split}{identity:03d}__take{take}"
-    drawn = pose.draw(estimator.estimated_pose(clip, split, identity, take))
+    drawn = pose.draw(estimator.estimated_pose(clip, split, identity, take, failings))
     video.encode(clip.frames, folder / "driving" / f"{name}.mp4", clip.fps, crf=CRF)
     video.encode(drawn, folder / "pose" / f"{name}.mp4", clip.fps, crf=CRF)
     if split != "test":  # nobody trains on the test split

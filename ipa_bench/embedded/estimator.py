@@ -8,6 +8,8 @@ video.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from ipa_bench.embedded.gesture import drift
@@ -15,11 +17,23 @@ from ipa_bench.embedded.world import SIZE, Clip
 from ipa_bench.pose import BODY_JOINTS, Pose
 from ipa_bench.types import Bool, Float32, Float64, Split
 
-#: chance that a hand is lost in the whole clip, and that fingers of it are
-LOST = 0.35
-FINGERLESS = 0.25
-#: chance that a hand that is not lost is lost for some frames
-GAP = 0.5
+
+@dataclass(frozen=True)
+class Failings:
+    """How often an estimator fails."""
+
+    #: chance that a hand is lost in the whole clip, and that one to three fingers of it are
+    lost: float = 0.35
+    fingerless: float = 0.25
+    #: chance that a hand that is not lost is lost for some frames
+    gap: float = 0.5
+
+
+#: What the tiny model was pretrained with, and what the built-in test suite has: a third of the hands are never seen,
+#: and nothing that a model learns can tell their postures.
+SEVERE = Failings()
+#: What the suites to align with have: a hand is seen most of the time, so that most of its error can be learned away.
+USUAL = Failings(lost=0.08, fingerless=0.35, gap=0.7)
 
 
 def exact_pose(clip: Clip) -> Pose:
@@ -51,15 +65,15 @@ def exact_pose(clip: Clip) -> Pose:
     return Pose(body, found, hands, np.ones((count, 2, 21), bool), (SIZE, SIZE))
 
 
-def estimated_pose(clip: Clip, split: Split, identity: int, take: int) -> Pose:
-    """The clip's joints as an estimator with failings gives them; the same for the same three arguments."""
+def estimated_pose(clip: Clip, split: Split, identity: int, take: int, failings: Failings = SEVERE) -> Pose:
+    """The clip's joints as an estimator with failings gives them; the same for the same arguments."""
     rng = np.random.default_rng([3, ("train", "val", "test").index(split), identity, take])
     exact = exact_pose(clip)
     times = np.arange(len(clip.frames)) / clip.fps
     palm = clip.person.palm
     body = exact.body + rng.normal(0, 0.35, exact.body.shape).astype(np.float32)
     hands = np.stack([_jittered(rng, exact.hands[:, slot], times, palm) for slot in range(2)], 1)
-    found = np.stack([_seen(rng, len(times)) for _ in range(2)], 1)
+    found = np.stack([_seen(rng, len(times), failings) for _ in range(2)], 1)
     return Pose(body, exact.body_found, hands, found, exact.size)
 
 
@@ -75,16 +89,16 @@ def _jittered(rng: np.random.Generator, hand: Float32, times: Float64, palm: flo
     return np.asarray(hand + white + slow, np.float32)
 
 
-def _seen(rng: np.random.Generator, count: int) -> Bool:
+def _seen(rng: np.random.Generator, count: int, failings: Failings) -> Bool:
     """Which joints of one hand the estimator finds, bool ``[T, 21]``."""
     found = np.ones((count, 21), bool)
     fate = rng.random()
-    if fate < LOST:
+    if fate < failings.lost:
         found[:] = False
-    elif fate < LOST + FINGERLESS:
+    elif fate < failings.lost + failings.fingerless:
         for finger in rng.choice(5, int(rng.integers(1, 4)), replace=False):
             found[:, 1 + 4 * finger : 5 + 4 * finger] = False
-    if rng.random() < GAP:
+    if rng.random() < failings.gap:
         first = int(rng.integers(0, count))
         found[first : first + int(rng.integers(2, 7))] = False
     return found

@@ -41,13 +41,16 @@ def test_each_split_has_its_people_and_the_base_is_the_only_model_to_sample(suit
     )
 
 
-def test_cases_are_those_of_the_other_commands(folder: Path, tmp_path: Path) -> None:
+def test_cases_are_those_of_the_other_commands_but_for_the_pose_map(folder: Path, tmp_path: Path) -> None:
     for split in ("val", "test"):
         other = tmp_path / split
         assert cases.main([str(other), "--split", split, "--identities", "1"]) == 0
         mine = {p.relative_to(folder): p.read_bytes() for p in folder.rglob(f"{split}*")}
-        assert mine == {p.relative_to(other): p.read_bytes() for p in other.rglob(f"{split}*")}
+        theirs = {p.relative_to(other): p.read_bytes() for p in other.rglob(f"{split}*")}
         assert len(mine) == (3 if split == "test" else 4)
+        assert mine.keys() == theirs.keys()
+        differ = {path.parts[0] for path in mine if mine[path] != theirs[path]}
+        assert differ == {"pose"}  # an estimator that fails less often
     clip = world.clip("train", 500, 0)
     frames = np.stack([f.image for f in video.read_frames(folder / "driving" / "train500__take0.mp4")])
     assert 10 * np.log10(255**2 / np.mean((frames.astype(float) - clip.frames) ** 2)) > 31

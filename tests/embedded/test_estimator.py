@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from ipa_bench import pose
 from ipa_bench.embedded import estimator, world
@@ -30,19 +31,20 @@ def test_estimates_repeat_and_are_near_what_is_true() -> None:
     assert 0.005 < error.mean() < 0.3
 
 
-def test_hands_are_lost_fingers_dropped_and_frames_skipped_as_often_as_said() -> None:
+@pytest.mark.parametrize("failings", [estimator.SEVERE, estimator.USUAL])
+def test_hands_are_lost_fingers_dropped_and_frames_skipped_as_often_as_said(failings: estimator.Failings) -> None:
     clip = world.clip("train", 0, 0, frames=17)
     found = np.concatenate(
-        [estimator.estimated_pose(clip, "train", i, 0).hands_found.transpose(1, 0, 2) for i in range(300)]
+        [estimator.estimated_pose(clip, "train", i, 0, failings).hands_found.transpose(1, 0, 2) for i in range(300)]
     )  # [600 hands, T, 21]
     lost = ~found.any((1, 2))
-    assert abs(lost.mean() - estimator.LOST) < 0.07
+    assert abs(lost.mean() - failings.lost) < 0.07
     whole_frames = found.any(-1)
     fingers = found[:, :, 1:].reshape(len(found), 17, 5, 4).any(-1)
     fingerless = ~lost & (~fingers & whole_frames[..., None]).any((1, 2))
-    assert abs(fingerless.mean() - estimator.FINGERLESS) < 0.07
+    assert abs(fingerless.mean() - failings.fingerless) < 0.07
     gaps = ~lost & ~whole_frames.all(1)
-    assert abs(gaps.mean() - estimator.GAP * (1 - estimator.LOST)) < 0.07
+    assert abs(gaps.mean() - failings.gap * (1 - failings.lost)) < 0.07
 
 
 def test_a_lost_hand_is_not_drawn() -> None:
