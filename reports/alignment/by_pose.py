@@ -2,7 +2,6 @@
 
     python reports/alignment/by_pose.py runs/ablation/evaluation --failings usual
 
-Prints, for each model and for hands that the pose map shows whole, with fingers missing, not in this frame, or never in
 Prints, for each model and for hands that the pose map shows whole, with fingers missing, not in this frame, or never
 in the clip: hand-frames, recall, error of the hands found against the exact joints, and both together (a miss is 1).
 """
