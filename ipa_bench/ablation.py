@@ -25,10 +25,10 @@ from ipa_bench.align_config import AlignConfig
 from ipa_bench.errors import UserError
 from ipa_bench.pool import Progress
 from ipa_bench.report.ablation import SHOWN, Effect, as_json, effect, plot, table
-from ipa_bench.scorer import ALL, find
+from ipa_bench.scorer import find
 from ipa_bench.select import Selection
 from ipa_bench.store import RunStore, UnitRecord, write_atomic
-from ipa_bench.suite import load_suite
+from ipa_bench.suite import Suite, load_suite
 from ipa_bench.suite_specs import Array, Count, Name, Table, Text, WanVaceSpec
 from ipa_bench.toml import read_toml
 from trainers import train as training
@@ -63,6 +63,11 @@ class AblationConfig(Table):
     row: Annotated[tuple[Row, ...], Field(min_length=1)]
 
 
+def model_name(row: Row, seed: int) -> str:
+    """What a row trained with a seed is called in the evaluation."""
+    return f"{row.name}, seed {seed}"
+
+
 @dataclass(frozen=True)
 class Trained:
     """A row trained with one seed."""
@@ -74,7 +79,7 @@ class Trained:
     @property
     def name(self) -> str:
         """The model's name in the evaluation."""
-        return f"{self.row.name}, seed {self.seed}"
+        return model_name(self.row, self.seed)
 
 
 @dataclass(frozen=True)
@@ -124,9 +129,7 @@ class Ablation:
         folder = self.folder(row)
         folder.mkdir(parents=True, exist_ok=True)
         if row.method == "dpo":
-            infos = [m.info for m in ALL if m.info.id in store.header.metrics]
-            found = select.pairs(records, cases=cases, metric=info, metrics=infos, margin=rule.margin)
-            select.write_pairs(found, folder / "pairs.json")
+            aligning.choose_pairs(rule, store, records, folder)
             return
         if row.rule == "random":
             records = list(as_they_come(records, row.top_k))
@@ -183,7 +186,7 @@ def run(
             job = training.prepare(ablation.training(row, seed), row.method, work.suite)
 
             def of_row(
-                stage: str, done: int, total: int, metrics: Mapping[str, float], name: str = f"{row.name}, seed {seed}"
+                stage: str, done: int, total: int, metrics: Mapping[str, float], name: str = model_name(row, seed)
             ) -> None:
                 tell(f"{name}: {stage}", done, total, metrics)
 
@@ -194,7 +197,7 @@ def run(
     return harness.run(evaluation(ablation, trained), work.out / "evaluation", jobs=jobs, progress=progress)
 
 
-def evaluation(ablation: Ablation, trained: Sequence[Trained]) -> Any:
+def evaluation(ablation: Ablation, trained: Sequence[Trained]) -> Suite:
     """The suite of the test split with the base and every trained row as models."""
     work = ablation.work
     by = aligning.chosen_by(ablation.config.common.choose)
@@ -216,7 +219,7 @@ def effects(ablation: Ablation, store: RunStore) -> dict[str, list[Effect]]:
             values.setdefault((score.model, score.metric), {})[score.case, score.seed] = score.value
     found = {}
     for row in ablation.config.row:
-        models = [f"{row.name}, seed {seed}" for seed in row.seeds]
+        models = [model_name(row, seed) for seed in row.seeds]
         each = [
             effect(
                 info,

@@ -173,10 +173,7 @@ def choose(config: AlignConfig, store: RunStore, folder: Path) -> Path:
     records = scored(store)
     info = find(rule.metric).info
     if config.method == "dpo":
-        infos = [m.info for m in ALL if m.info.id in store.header.metrics]
-        found = select.pairs(records, cases=cases, metric=info, metrics=infos, margin=rule.margin)
-        select.write_pairs(found, folder / "pairs.json")
-        return folder / "pairs.json"
+        return choose_pairs(rule, store, records, folder)
     selection = select.select(
         records,
         cases=cases,
@@ -189,6 +186,15 @@ def choose(config: AlignConfig, store: RunStore, folder: Path) -> Path:
     )
     select.write_selection(selection, folder / "selection.json")
     return folder / "selection.json"
+
+
+def choose_pairs(rule: ChooseConfig, store: RunStore, records: Sequence[UnitRecord], folder: Path) -> Path:
+    """Write the pairs among some of a run's records. Raises :class:`UserError`."""
+    cases = {case.id: case for case in store.header.cases}
+    infos = [m.info for m in ALL if m.info.id in store.header.metrics]
+    found = select.pairs(records, cases=cases, metric=find(rule.metric).info, metrics=infos, margin=rule.margin)
+    select.write_pairs(found, folder / "pairs.json")
+    return folder / "pairs.json"
 
 
 def scored(store: RunStore) -> list[UnitRecord]:

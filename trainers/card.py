@@ -24,6 +24,7 @@ from trainers.policy import Policy, trainable_size
 if TYPE_CHECKING:
     from trainers.train import Job
 
+LORA_FOLDER = "lora"
 JSON_NAME, TEXT_NAME = "card.json", "README.md"
 PACKAGES = ("torch", "diffusers", "peft", "accelerate", "transformers")
 
@@ -41,7 +42,7 @@ class Meter:
 
 def write(job: Job, policy: Policy, out: Path, meter: Meter, processes: int) -> None:
     """Write ``card.json`` and ``README.md`` beside the LoRA. The JSON is the sign that a run is complete."""
-    folder = out / "lora"
+    folder = out / LORA_FOLDER
     about = describe(job, policy, out, meter, processes)
     write_atomic(folder / TEXT_NAME, text(about).encode())
     write_atomic(folder / JSON_NAME, json.dumps(about, indent=1, allow_nan=False).encode() + b"\n")
@@ -49,7 +50,7 @@ def write(job: Job, policy: Policy, out: Path, meter: Meter, processes: int) -> 
 
 def describe(job: Job, policy: Policy, out: Path, meter: Meter, processes: int) -> dict[str, Any]:
     """Everything that a user of a LoRA should know of it, as JSON values."""
-    lora = out / "lora" / LORA_FILE
+    lora = out / LORA_FOLDER / LORA_FILE
     seconds = [entry["seconds"] for entry in _lines(out / LOG)]
     # A resumed run's clock begins anew: the durations of all its parts add up.
     total = sum(a for a, b in zip(seconds, [*seconds[1:], 0.0], strict=True) if b < a)

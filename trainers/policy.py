@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any, final
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from ipa_bench.errors import UserError
 from ipa_bench.models.checkpoint import LORA_FILE
 from ipa_bench.models.conditioning import Pipe
+from ipa_bench.models.lora import load_lora
 from trainers import flow
 from trainers.data import Batch
 from trainers.train_config import AdapterConfig
@@ -104,7 +103,7 @@ class LoraPolicy(Policy):
         else:
             self.reference_is = f"the LoRA that training continued from, frozen: {start.name}"
             for name in (FROZEN, ADAPTER):
-                _load(pipe, start, name)
+                load_lora(pipe, start, name)
         self._frozen = start is not None
         self._stored = torch.float16 if config.half else torch.float32
         transformer.set_adapter(ADAPTER)
@@ -200,38 +199,6 @@ def _order_header(file: Path) -> None:
 def build(pipe: Pipe, config: AdapterConfig, start: Path | None, seed: int) -> Policy:
     """The policy that a configuration asks for."""
     return FullPolicy(pipe) if config.full else LoraPolicy(pipe, config, start, seed)
-
-
-def check_lora(file: Path) -> int:
-    """Number of layers that a LoRA has. Raises :class:`UserError` where a file is no LoRA in safetensors."""
-    try:
-        with safe_open(file, "pt") as opened:
-            names = list(opened.keys())
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{file} cannot be read: {error}", "give the LoRA's .safetensors file") from None
-    layers = sum("lora_A" in name or "lora_down" in name for name in names)
-    if not layers:
-        raise UserError(f"{file} holds no LoRA", "give a file that ipa-bench train wrote")
-    return layers
-
-
-def _load(pipe: Pipe, file: Path, name: str) -> None:
-    layers = check_lora(file)
-    fix = "give a LoRA that was trained on this model"
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # the reference: it is meant
-            pipe.load_lora_weights(
-                str(file.parent), weight_name=file.name, use_safetensors=True, local_files_only=True, adapter_name=name
-            )
-    except (OSError, ValueError, LookupError, RuntimeError) as error:
-        why = str(error).strip().partition("\n")[0]
-        raise UserError(f"{file} does not fit {type(pipe.transformer).__name__}: {why}", fix) from None
-    if name not in pipe.get_list_adapters().get("transformer", []):
-        raise UserError(f"{file} has nothing for the transformer", fix)
-    found = sum(f".lora_A.{name}." in key for key, _ in pipe.transformer.named_parameters())
-    if found < layers:  # diffusers leaves out what it has no layer for
-        raise UserError(f"{file} is for {layers} layers, of which the model has {found}", fix)
 
 
 def trainable_size(parameters: Mapping[str, nn.Parameter]) -> int:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ipa_bench.errors import UserError
 from trainers.muon import Muon, is_matrix
+from trainers.state import trim
 
 #: optimiser updates between two saved states
 SAVE_EVERY = 200
@@ -88,7 +89,7 @@ def train(
     average = {name: p.detach().clone() for name, p in parameters.items()}
     file, log = folder / f"{plan.stage}.pt", folder / f"{plan.stage}.jsonl"
     first = _resume(file, parameters, average, optimisers)
-    _trim(log, first)
+    trim(log, first)
     last = min(plan.steps, stop_after) if stop_after is not None else plan.steps
     begin = time.monotonic()
     with log.open("a") as lines:
@@ -156,17 +157,3 @@ def _resume(file: Path, parameters: Mapping[str, Tensor], average: Mapping[str, 
     for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
         optimiser.load_state_dict(saved)
     return int(state["step"])
-
-
-def _trim(log: Path, steps: int) -> None:
-    """Drop lines of steps that are not in the saved state: they are taken again."""
-    if not log.exists():
-        return
-    kept = []
-    for line in log.read_text().splitlines(keepends=True):
-        try:
-            if json.loads(line)["step"] < steps:
-                kept.append(line)
-        except ValueError:  # cut off by a kill
-            continue
-    log.write_text("".join(kept))

@@ -18,11 +18,13 @@ from ipa_bench.cache import digest
 from ipa_bench.errors import UserError
 from ipa_bench.generate import Poses
 from ipa_bench.models.checkpoint import LORA_FILE, Checkpoint, locate
+from ipa_bench.models.lora import check_lora
 from ipa_bench.suite import Suite, load_suite
 from ipa_bench.suite_specs import WanVaceSpec
 from ipa_bench.types import Case
 from ipa_bench.video import file_sha256
 from trainers import card, clips, policy
+from trainers.card import LORA_FOLDER
 from trainers.clips import Data
 from trainers.data import Batch, Encoder
 from trainers.loop import STATE, Items, Loop
@@ -36,7 +38,6 @@ from trainers.watch import Watch
 Tell = Callable[[str, int, int, Mapping[str, float]], None]
 #: settings that change how a run is made, and not what comes out of it
 _FREE = {"save_every", "trackers", "gradient_checkpointing", "cache_reference"}
-LORA_FOLDER = "lora"
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +78,7 @@ def prepare(config: TrainConfig, method: Method, suite: Suite | None = None) -> 
     if config.model.lora is not None:
         start = Path(config.model.lora)
         start = start / LORA_FILE if start.is_dir() else start
-        policy.check_lora(start)
+        check_lora(start)
     spec = WanVaceSpec(
         name="policy", kind="wan_vace", model=config.model.model, revision=config.model.revision,
         dtype=config.model.dtype, steps=config.watch.steps, guidance=config.watch.guidance, shift=config.watch.shift,
@@ -236,4 +237,4 @@ def _look(watch: Watch, loop: Loop, step: int, accelerator: Any, tell: Tell) -> 
     accelerator.wait_for_everyone()
 
 
-__all__ = ["STATE", "Job", "prepare", "train"]
+__all__ = ["LORA_FOLDER", "STATE", "Job", "prepare", "train"]

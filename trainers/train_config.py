@@ -93,7 +93,7 @@ class LossConfig(_Table):
 
 
 class TrainTable(_Table):
-    """How long and how fast. The result depends on ``batch``, not on how it is divided."""
+    """How long and how fast. The result depends on ``batch``, and but for dropout not on how it is divided."""
 
     seed: Whole = 0
     steps: Count = 1000

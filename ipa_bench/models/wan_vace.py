@@ -28,6 +28,7 @@ from ipa_bench.models.checkpoint import Checkpoint, locate, lora_file, recipe_of
 from ipa_bench.models.clips import ClipFolder
 from ipa_bench.models.conditioning import Pipe
 from ipa_bench.models.inputs import Given
+from ipa_bench.models.lora import load_lora
 from ipa_bench.suite_specs import WanVaceSpec
 from ipa_bench.types import Case, UInt8
 from ipa_bench.video import file_sha256
@@ -93,16 +94,10 @@ def _add_lora(pipe: Any, spec: WanVaceSpec) -> None:
     path = lora_file(spec)
     if path is None:
         return
-    fix = "give a LoRA that was trained on this model, as WanVACEPipeline.save_lora_weights writes it"
     try:
-        pipe.load_lora_weights(
-            str(path.parent), weight_name=path.name, use_safetensors=True, local_files_only=True, adapter_name="lora"
-        )
-    except (OSError, ValueError, LookupError, RuntimeError) as error:
-        why = str(error).strip().partition("\n")[0]
-        raise UserError(f"model {spec.name}: {path} does not fit: {why}", fix) from error
-    if "lora" not in pipe.get_list_adapters().get("transformer", []):
-        raise UserError(f"model {spec.name}: {path} has nothing for the transformer", fix)
+        load_lora(pipe, path, "lora")
+    except UserError as error:
+        raise UserError(f"model {spec.name}: {error.problem}", error.fix) from error
     if spec.dtype == "fp32":  # as fast as without a LoRA; half precision would round its small values away
         pipe.fuse_lora(components=["transformer"])
         pipe.unload_lora_weights()

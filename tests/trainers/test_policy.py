@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ipa_bench.errors import UserError
+from ipa_bench.models import lora
 from ipa_bench.models.checkpoint import LORA_FILE
 from tests import tiny_wan
 from trainers import policy
@@ -217,14 +218,14 @@ def test_a_full_model_is_saved_as_a_folder_that_loads(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_lora_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none.safetensors cannot be read"):
-        policy.check_lora(tmp_path / "none.safetensors")
+        lora.check_lora(tmp_path / "none.safetensors")
     (tmp_path / "torn.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
     with pytest.raises(UserError, match=r"torn.safetensors cannot be read"):
-        policy.check_lora(tmp_path / "torn.safetensors")
+        lora.check_lora(tmp_path / "torn.safetensors")
     save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
     with pytest.raises(UserError, match=r"other.safetensors holds no LoRA"):
-        policy.check_lora(tmp_path / "other.safetensors")
-    policy.check_lora(tiny_wan.save_lora(tmp_path / "lora") / LORA_FILE)
+        lora.check_lora(tmp_path / "other.safetensors")
+    lora.check_lora(tiny_wan.save_lora(tmp_path / "lora") / LORA_FILE)
 
 
 @pytest.mark.parametrize("kind", ["wider", "deeper", "text encoder"])
