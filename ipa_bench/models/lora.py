@@ -41,7 +41,7 @@ def load_lora(pipe: Any, file: Path, name: str) -> None:
             )
     except (OSError, ValueError, LookupError, RuntimeError) as error:
         why = str(error).strip().partition("\n")[0]
-        raise UserError(f"{file} does not fit: {why}", _FIX) from error
+        raise UserError(f"{file} does not fit {type(pipe.transformer).__name__}: {why}", _FIX) from error
     if name not in pipe.get_list_adapters().get("transformer", []):
         raise UserError(f"{file} has nothing for the transformer", _FIX)
     found = sum(f".lora_A.{name}." in key for key, _ in pipe.transformer.named_parameters())
