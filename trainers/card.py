@@ -102,7 +102,8 @@ def text(about: Mapping[str, Any]) -> str:
         f"({loss['hand_form']}, mask {config['data']['mask']})",
         "adapter": "full fine-tuning"
         if adapter["full"]
-        else f"rank {adapter['rank']}, {adapter['layers']}, {adapter['blocks']} blocks",
+        else f"rank {adapter['rank']}, {adapter['layers']}, {adapter['blocks']} blocks"
+        + (f", the change applied {adapter['strength']:g} times" if adapter["strength"] != 1 else ""),
         "training": f"{train['steps']} updates of {train['batch']}, lr {train['lr']:g}, seed {train['seed']}, "
         f"{train['precision']}",
         "cost": f"{cost['train_seconds']:.0f} s on {cost['processes']} x {cost['device']}, "

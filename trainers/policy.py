@@ -23,6 +23,7 @@ from ipa_bench.models.conditioning import Pipe
 from ipa_bench.models.lora import load_lora
 from trainers import flow
 from trainers.data import Batch
+from trainers.strength import strengthened
 from trainers.train_config import AdapterConfig
 
 #: the adapter that is trained, and the frozen one that training continued from
@@ -106,6 +107,7 @@ class LoraPolicy(Policy):
                 load_lora(pipe, start, name)
         self._frozen = start is not None
         self._stored = torch.float16 if config.half else torch.float32
+        self._strength = config.strength
         transformer.set_adapter(ADAPTER)
         for name, parameter in transformer.named_parameters():
             mine = f".{ADAPTER}." in name
@@ -141,8 +143,12 @@ class LoraPolicy(Policy):
         from peft.utils import get_peft_model_state_dict
 
         folder.mkdir(parents=True, exist_ok=True)
-        layers = get_peft_model_state_dict(self.transformer, adapter_name=ADAPTER)
+        trained = get_peft_model_state_dict(self.transformer, adapter_name=ADAPTER)
+        start = get_peft_model_state_dict(self.transformer, adapter_name=FROZEN) if self._frozen else None
+        layers = strengthened(trained, start, self._strength)
         settings = self.transformer.peft_config[ADAPTER].to_dict()
+        if start is not None and self._strength != 1.0:  # the matrices of both, at the same scale
+            settings |= {name: 2 * settings[name] for name in ("r", "lora_alpha")}
         # Sets have no order: the same LoRA is the same file.
         settings = {name: sorted(value) if isinstance(value, set) else value for name, value in settings.items()}
         stored = {name: tensor.detach().to("cpu", self._stored).contiguous() for name, tensor in layers.items()}

@@ -66,6 +66,8 @@ class AdapterConfig(_Table):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     #: store the LoRA in fp16: half the file
     half: bool = False
+    #: how many times the change that training made is applied in the saved LoRA; see trainers/strength.py
+    strength: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] = 1.0
     #: Q, K, V of every attention; its output too; every linear layer of a block
     layers: Literal["qkv", "attention", "linear"] = "qkv"
     #: of the transformer itself, of VACE's control branch, or both
@@ -156,6 +158,8 @@ class TrainConfig(_Table):
     def _fits(self) -> TrainConfig:
         if self.adapter.full and self.model.lora:
             raise ValueError("adapter.full trains every weight: model.lora cannot be continued")
+        if self.adapter.full and self.adapter.strength != 1.0:
+            raise ValueError("adapter.strength is a LoRA's; adapter.full has none")
         if self.adapter.full and self.model.dtype == "bf16":
             raise ValueError('adapter.full needs model.dtype = "fp32": small steps vanish in bf16')
         return self

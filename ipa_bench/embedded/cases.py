@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,8 @@ CRF = 12
 SPLITS = get_args(Split)
 #: sampler steps of the two models of the built-in suites
 STEPS = (16, 6)
+#: the LoRA of the tiny checkpoint that makes it the base of suites to align with (``python -m trainers.footage``)
+BASE_LORA = Path(__file__).parent / "suite" / "lora" / "base.safetensors"
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,22 @@ def write(folder: Path, split: Split, identities: int, takes: int, seeds: int, s
 
 
 def write_alignment(folder: Path, parts: Sequence[Part] = ALIGNMENT, steps: int = 6) -> Path:
-    """A suite to align with: cases of every split, and the tiny checkpoint as the base. Raises as :func:`write`."""
+    """A suite to align with: cases of every split, and the base model. Raises as :func:`write`."""
     people = {part.split: part.identities for part in parts}
     counts = " ".join(str(people.get(part.split, 0)) for part in ALIGNMENT)
     made_by = f"python -m ipa_bench.embedded {folder.as_posix()} --align {counts}"
-    models = [_TRUTH, _TINY.format(name="base", steps=steps)]
+    _place_lora(folder)
+    models = [_TRUTH, _TINY.format(name="base", steps=steps) + f'lora = "lora/{BASE_LORA.name}"\n']
     return write_parts(folder, parts, 1, 1, models, made_by, estimator.USUAL)
+
+
+def _place_lora(folder: Path) -> None:
+    """Copy the base's LoRA beside the suite file: a suite's paths stay inside its folder."""
+    try:
+        (folder / "lora").mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(BASE_LORA, folder / "lora" / BASE_LORA.name)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror}", "choose a writable folder") from None
 
 
 def write_parts(
@@ -114,6 +127,16 @@ kind = "reencode"
 crf = 18
 """
 
+#: the tiny checkpoint as it was pretrained
+PRETRAINED = """\
+[[model]]
+name = "pretrained"
+kind = "wan_vace"
+model = "embedded"
+dtype = "fp32"
+steps = 6
+"""
+
 _TINY = """\
 [[model]]
 name = "{name}"
@@ -124,11 +147,16 @@ steps = {steps}
 """
 
 
+def case_name(split: Split, identity: int, take: int) -> str:
+    """Id of a case, and the name of its files."""
+    return f"{split}{identity:03d}__take{take}"
+
+
 def _write_case(key: tuple[Path, Split, int, int, estimator.Failings]) -> str:
     """Files of one case, and its table in the suite file."""
     folder, split, identity, take, failings = key
     clip = world.clip(split, identity, take)
-    name = f"{split}{identity:03d}__take{take}"
+    name = case_name(split, identity, take)
     drawn = pose.draw(estimator.estimated_pose(clip, split, identity, take, failings))
     video.encode(clip.frames, folder / "driving" / f"{name}.mp4", clip.fps, crf=CRF)
     video.encode(drawn, folder / "pose" / f"{name}.mp4", clip.fps, crf=CRF)

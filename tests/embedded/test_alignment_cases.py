@@ -10,6 +10,7 @@ import pytest
 from ipa_bench import console, video
 from ipa_bench.embedded import cases, world
 from ipa_bench.errors import UserError
+from ipa_bench.models.lora import check_lora
 from ipa_bench.suite import Suite, WanVaceSpec, load_suite
 
 #: of the built-in suite, as it was before cases could have masks
@@ -34,7 +35,11 @@ def test_each_split_has_its_people_and_the_base_is_the_only_model_to_sample(suit
         ("val000__take0", "val", "val000"),
         ("test000__take0", "test", "test000"),
     ]
-    assert [model.name for model in suite.models if isinstance(model, WanVaceSpec)] == ["base"]
+    bases = [model for model in suite.models if isinstance(model, WanVaceSpec)]
+    assert [model.name for model in bases] == ["base"]
+    assert bases[0].lora is not None
+    assert bases[0].lora.read_bytes() == cases.BASE_LORA.read_bytes()
+    assert check_lora(bases[0].lora) > 0
     assert (
         f'made_by = "python -m ipa_bench.embedded {folder.as_posix()} --align 1 1 1"'
         in (folder / "suite.toml").read_text()
