@@ -27,6 +27,7 @@ from ipa_bench import video
 from ipa_bench.errors import UserError
 from ipa_bench.models.checkpoint import LORA_FILE
 from ipa_bench.select import Pairs, Rule, SelectedVideo, Selection, write_pairs, write_selection
+from ipa_bench.store import write_atomic
 from ipa_bench.types import Preference
 from ipa_bench.video import file_sha256
 from tests import tiny_wan
@@ -135,7 +136,8 @@ def pair(folder: Path) -> None:
 def config(folder: Path, method: Method, changes: Changes = NOTHING) -> TrainConfig:
     """The configuration for a method, with some values changed."""
     path = folder / f"{method}.toml"
-    path.write_text(CONFIG.format(selection="pairs.json" if method == "dpo" else "selection.json"))
+    # two processes of one run may write it at once: neither reads half a file
+    write_atomic(path, CONFIG.format(selection="pairs.json" if method == "dpo" else "selection.json").encode())
     return train_config.changed(train_config.load(path), changes)
 
 
