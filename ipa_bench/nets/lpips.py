@@ -11,7 +11,7 @@ The usual mistake is to feed [0, 1], which no check of the range can tell from a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -23,7 +23,7 @@ from ipa_bench.errors import Unscorable
 from ipa_bench.nets.fold import Backbone, number_format, require_range
 from ipa_bench.types import UInt8
 
-Net = Literal["alex", "vgg", "squeeze"]
+Net = Literal["alex", "vgg", "squeeze", "embedded"]
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 NORM_FLOOR = 1e-10
 #: modules of torchvision's ``features`` after which a map is taken, the map's channels, and the smallest side (pixels)
@@ -31,13 +31,15 @@ _TAPS: dict[Net, tuple[int, ...]] = {
     "alex": (1, 4, 7, 9, 11),
     "vgg": (3, 8, 15, 22, 29),
     "squeeze": (1, 4, 7, 9, 10, 11, 12),
+    "embedded": (1, 4, 7, 9, 12),
 }
 _CHANNELS: dict[Net, tuple[int, ...]] = {
     "alex": (64, 192, 384, 256, 256),
     "vgg": (64, 128, 256, 512, 512),
     "squeeze": (64, 128, 256, 384, 384, 512, 512),
+    "embedded": (16, 32, 48, 64, 64),
 }
-_LEAST: dict[Net, int] = {"alex": 31, "vgg": 16, "squeeze": 17}
+_LEAST: dict[Net, int] = {"alex": 31, "vgg": 16, "squeeze": 17, "embedded": 15}
 
 
 class Fire(nn.Module):
@@ -83,6 +85,22 @@ def _squeeze() -> list[nn.Module]:
     return [*layers, Fire(384, 64, 256), Fire(512, 64, 256)]
 
 
+def _embedded() -> list[nn.Module]:
+    """This project's own trunk for the built-in world; see :mod:`ipa_bench.nets.embedded`."""
+    layers: list[nn.Module] = [nn.Conv2d(3, 16, 5, 2, 2), nn.ReLU(), nn.MaxPool2d(2)]
+    layers += [nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    layers += [nn.Conv2d(32, 48, 3, padding=1), nn.ReLU(), nn.Conv2d(48, 64, 3, padding=1), nn.ReLU()]
+    return [*layers, nn.MaxPool2d(2), nn.Conv2d(64, 64, 3, padding=1), nn.ReLU()]
+
+
+_LAYERS: dict[Net, Callable[[], list[nn.Module]]] = {
+    "alex": _alex,
+    "vgg": _vgg,
+    "squeeze": _squeeze,
+    "embedded": _embedded,
+}
+
+
 class Trunk(Backbone):
     """The convolutions of a torchvision classifier, up to the last map that LPIPS takes."""
 
@@ -91,7 +109,7 @@ class Trunk(Backbone):
     def __init__(self, net: Net) -> None:
         super().__init__()
         self.net = net
-        self.features = nn.Sequential(*{"alex": _alex, "vgg": _vgg, "squeeze": _squeeze}[net]())
+        self.features = nn.Sequential(*_LAYERS[net]())
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """float [N, 3, H, W] in [-1, 1] -> maps [N, C, h, w] after the ReLUs of the paper, in the trunk's dtype."""
