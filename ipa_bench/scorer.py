@@ -13,11 +13,12 @@ import numpy as np
 
 from ipa_bench.errors import Unscorable
 from ipa_bench.metrics import METRICS, find_in, hand, motion
-from ipa_bench.metrics.align import HandPair, pair_hands, period
-from ipa_bench.metrics.base import Evidence, Measured, Metric, driving_hands, unknown
+from ipa_bench.metrics.align import pair_hands, period
+from ipa_bench.metrics.base import NO_TRUTH, Evidence, Measured, Metric, driving_hands, unknown
 from ipa_bench.metrics.hand import FINGERS, joint_errors
-from ipa_bench.observers.look import Looker, at
-from ipa_bench.types import Bool, Case, Float64, HandTracks, MetricInfo, PixelStats, Video
+from ipa_bench.observers import perceptual
+from ipa_bench.observers.look import Compared, Looker, at
+from ipa_bench.types import Bool, Case, Float64, HandTracks, MetricInfo, Video
 
 # Calibration of hand_quality@1. An error of TOLERANCE takes a part from 1 to 1/e. Storing a real clip leaves 0.003 to
 # 0.03 hand sizes in place, 0.1 in sharpness, 0 in lag and stall, and up to 0.4 in speed and jitter (landmark noise).
@@ -198,8 +199,9 @@ class Scores:
 class Scorer:
     """Scores videos. ``score`` is the one call that a trainer needs; instances are reusable and keep models loaded.
 
-    ``metrics`` limits what is computed (ids with or without version; all by default), ``threads`` is the number of
-    frames observed at a time, ``pixels=False`` leaves out the comparison of pixels, the slowest part.
+    ``metrics`` limits what is computed (ids with or without version; all by default): networks of metrics that are left
+    out are not loaded. ``threads`` is the number of frames observed at a time, ``pixels=False`` leaves out everything
+    that is compared with the ground truth's pixels, LPIPS among it, the slowest part.
     """
 
     def __init__(
@@ -212,7 +214,9 @@ class Scorer:
     ) -> None:
         self.metrics = tuple(find(name) for name in metrics) or ALL
         self.looker = looker or Looker(threads=threads)
-        self._pixels = pixels and any(m.info.needs == "ground_truth" for m in self.metrics)
+        compared = [m for m in self.metrics if pixels and m.info.needs == "ground_truth"]
+        self._pixels = any(m.network is None for m in compared)
+        self._networks = tuple(dict.fromkeys(m.network for m in compared if m.network is not None))
 
     def score(self, video: Path | str | Video, case: Case | None = None) -> Scores:
         """Score a video of a case, or without one by the reference-free metrics. Raises Unscorable with the reason."""
@@ -225,28 +229,32 @@ class Scorer:
         video = Path(video) if isinstance(video, str) else video
         if case is None:
             return Evidence(self.looker.hands(video)), ()
-        if case.ground_truth is not None and self._pixels:
-            hands, stats = self.looker.both(video, case.ground_truth)
+        if case.ground_truth is None:
+            compared = Compared(self.looker.hands(video))
         else:
-            hands, stats = self.looker.hands(video), None
+            compared = self.looker.compare(video, case.ground_truth, pixels=self._pixels, networks=self._networks)
+        hands = compared.hands
         driving = self.looker.hands(case.driving)
         notes = _check(hands, driving, case)
         pair = pair_hands(hands, driving)
         truth = pair
         if case.ground_truth is not None and case.ground_truth != case.driving:
             truth = pair_hands(hands, self.looker.hands(case.ground_truth))
-        if case.ground_truth is not None and not self._pixels:
-            return Evidence(hands, pair, truth, no_pixels="pixels were not compared"), notes
-        return Evidence(hands, pair, truth, pixels=_paired(stats, truth)), notes
+        evidence = Evidence(
+            hands,
+            pair,
+            truth,
+            pixels=None if compared.pixels is None else at(compared.pixels, truth.generated_index),
+            no_pixels=NO_TRUTH if case.ground_truth is None else "pixels were not compared",
+            perceptual={n: perceptual.at(stats, truth.generated_index) for n, stats in compared.perceptual.items()},
+            no_perceptual=compared.reasons,
+        )
+        return evidence, notes
 
 
 def find(name: str) -> Metric:
     """Any metric of :data:`ALL`, by its id with or without version. Raises UserError naming the nearest one."""
     return find_in(ALL, name)
-
-
-def _paired(stats: PixelStats | None, pair: HandPair) -> PixelStats | None:
-    return None if stats is None else at(stats, pair.generated_index)
 
 
 def _check(hands: HandTracks, driving: HandTracks, case: Case) -> tuple[str, ...]:

@@ -129,6 +129,18 @@ class PixelStats:
     observer: str = "pixels@1"
 
 
+@dataclass(frozen=True, eq=False)
+class PerceptualStats:
+    """Per-frame distance of a generated video to its ground truth by one network: an observation of ``perceptual@1``.
+
+    Arrays and regions as in :class:`PixelStats`.
+    """
+
+    #: region -> LPIPS, 0 for equal pixels
+    lpips: Mapping[str, Float64]
+    observer: str = "perceptual@1"
+
+
 @dataclass(frozen=True)
 class Interval:
     """A mean over identities with its 95 % Student-t interval; no interval with fewer than two identities."""

@@ -30,6 +30,20 @@ _REGIONS = {
     "rest": "everything but the hand boxes",
 }
 
+#: network -> unit, source and blind spot of its distances
+_NETWORKS = {
+    "lpips": (
+        "LPIPS",
+        "LPIPS v0.1 (Zhang et al., CVPR 2018), AlexNet",
+        "a finger too many of the right texture; looks up to 81 pixels past a region's edge",
+    ),
+    "lpips.embedded": (
+        "distance",
+        "ipa-bench: LPIPS with the small network of the built-in world, box-reduced by round(short side / 128)",
+        "compares with no published number; made for drawn people, not for filmed ones",
+    ),
+}
+
 
 def _pixels(region: str) -> tuple[Metric, ...]:
     where = _REGIONS[region]
@@ -67,6 +81,24 @@ def _pixels(region: str) -> tuple[Metric, ...]:
             ),
             partial(frame.l1, region=region),
         ),
+        *(_lpips(region, network) for network in _NETWORKS),
+    )
+
+
+def _lpips(region: str, network: str) -> Metric:
+    where = _REGIONS[region] + ("" if region == "frame" else "; cells of a layer count by their area inside")
+    unit, net, blind_spot = _NETWORKS[network]
+    return Metric(
+        _info(
+            f"{region}.{network}@1",
+            unit,
+            "lower",
+            f"{net}, bytes as [-1, 1], mean over space, sum over layers; {where}",
+            blind_spot,
+            "ground_truth",
+        ),
+        partial(frame.lpips, region=region, network=network),
+        network,
     )
 
 

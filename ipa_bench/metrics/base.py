@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ipa_bench.metrics.align import HandPair
-from ipa_bench.types import Float64, HandTracks, MetricInfo, PixelStats
+from ipa_bench.types import Float64, HandTracks, MetricInfo, PerceptualStats, PixelStats
 
 NO_HAND = "the driving video shows no hand"
+NO_TRUTH = "the case has no ground truth video"
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +28,10 @@ class Evidence:
     no_driving: str = "the case has no driving video"
     #: pixels against the ground truth
     pixels: PixelStats | None = None
-    no_pixels: str = "the case has no ground truth video"
+    no_pixels: str = NO_TRUTH
+    #: network -> distances to the ground truth; for a network that is not among them why, else ``no_pixels`` says it
+    perceptual: Mapping[str, PerceptualStats] = field(default_factory=dict)
+    no_perceptual: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +53,8 @@ class Metric:
 
     info: MetricInfo
     measure: Callable[[Evidence], Measured]
+    #: the network whose distances it reads; None where it reads none
+    network: str | None = None
 
 
 def unknown(reason: str) -> Measured:

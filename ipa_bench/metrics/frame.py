@@ -36,10 +36,24 @@ def l1(evidence: Evidence, region: str) -> Measured:
     return _mean(evidence, region, lambda p: p.l1[region] / 255.0)
 
 
+def lpips(evidence: Evidence, region: str, network: str) -> Measured:
+    """Mean over frames of the region's LPIPS by a network (Zhang et al. 2018), >= 0, 0 for equal pixels.
+
+    How a region is cut out of LPIPS: :mod:`ipa_bench.observers.perceptual`.
+    """
+    found = evidence.perceptual.get(network)
+    if found is None:
+        return unknown(evidence.no_perceptual.get(network, evidence.no_pixels))
+    return _over_frames(found.lpips[region], region)
+
+
 def _mean(evidence: Evidence, region: str, series_of: Callable[[PixelStats], Float64]) -> Measured:
-    if evidence.pixels is None:
-        return unknown(evidence.no_pixels)
-    series = np.asarray(series_of(evidence.pixels), np.float64)
+    return unknown(evidence.no_pixels) if evidence.pixels is None else _over_frames(series_of(evidence.pixels), region)
+
+
+def _over_frames(values: Float64, region: str) -> Measured:
+    """Mean of ``values`` ``[T]`` over the frames that have one, or why none has."""
+    series = np.asarray(values, np.float64)
     valid = np.isfinite(series)
     if not valid.any():
         reasons = {"hand": "the ground truth shows no hand", "rest": "the hands fill the frame"}

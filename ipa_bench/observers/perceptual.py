@@ -1,0 +1,326 @@
+"""The perceptual observer: LPIPS of a generated video against its ground truth, for the frame, the hands and the rest.
+
+The generated frame is resized to the ground truth's size ("stretch") and both go into the network as bytes; the network
+scales them itself, so that no caller can feed it [0, 1].
+
+``frame`` is LPIPS as published: the mean over space of each layer's distance map, summed over layers. For a region the
+mean of each layer's map is weighted: a cell counts by the share of its area that lies in the region, the map's h x w
+cells being laid over the frame as an even grid (as in the enlarged maps of the package ``lpips``). ``hand`` is the
+union of the ground truth's hand boxes with their margin, ``rest`` everything else. As the weights of a layer have the
+region's share of the frame as their mean, with A the hands' share: frame = A hand + (1 - A) rest, in every layer and in
+the sum. A cell's features look further than the cell: 163 pixels across in AlexNet's deepest layer.
+
+torch is imported when a distance is computed, not before: what is cached, left out or lacks weights needs none.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from threading import Lock
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from ipa_bench import video
+from ipa_bench.errors import Unscorable, UserError
+from ipa_bench.observers.perceptual_nets import NETWORKS, Network
+from ipa_bench.observers.pixels import Box, hand_boxes
+from ipa_bench.types import Float64, HandTracks, PerceptualStats, UInt8
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ipa_bench.nets.lpips import Lpips
+
+#: changes whenever a value of the observation may change
+OBSERVER_ID = "perceptual@1"
+REGIONS = ("frame", "hand", "rest")
+#: frames that pass through a network at a time, and their pixels: more are no faster on a CPU and need more memory
+BLOCK_FRAMES, BLOCK_PIXELS = 8, 2**20
+#: features of ground truths are kept for the next model while those of one video are fewer bytes than this in all
+KEPT_BYTES = 128 * 2**20
+
+
+def covered(start: float, end: float, length: float, cells: int) -> Float64:
+    """Share ``[cells]`` in [0, 1] of each of ``cells`` even parts of 0 to ``length`` that lies in start to end."""
+    edges = np.linspace(0.0, length, cells + 1)
+    inside = np.minimum(edges[1:], end) - np.maximum(edges[:-1], start)
+    return np.asarray(np.maximum(inside, 0.0) * (cells / length), np.float64)
+
+
+def region_distances(maps: Sequence[Float64], boxes: Sequence[Box], size: tuple[int, int]) -> dict[str, float]:
+    """hand and rest -> distance, from the layers' distance maps ``[h, w]`` of one frame; an empty region is left out.
+
+    Sum over layers of the mean of the map, weighted by the share of each cell inside of the region: the union of at
+    most two ``boxes`` in a frame of ``size`` (width, height) pixels, and everything else.
+    """
+    width, height = size
+    parts = [(box, 1) for box in boxes]
+    if len(boxes) == 2 and (both := boxes[0].cut(boxes[1])):
+        parts.append((both, -1))
+    share = sum(sign * box.area for box, sign in parts) / (width * height)
+    inside, whole = 0.0, 0.0
+    for plane in maps:
+        rows, columns = plane.shape
+        for box, sign in parts:
+            down, across = covered(box.y0, box.y1, height, rows), covered(box.x0, box.x1, width, columns)
+            inside += sign * float(down @ plane @ across) / plane.size
+        whole += float(plane.mean())
+    # A box is a whole number of pixels: the shares 0 and 1 are exact. What is nearly 0 may round to less than nothing.
+    result = {"hand": max(inside, 0.0) / share} if share > 0 else {}
+    return {**result, "rest": max(whole - inside, 0.0) / (1 - share)} if share < 1 else result
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# networks and what is kept
+
+
+class _Kept:
+    """Features of single frames, those used longest ago the first to go."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._lock = Lock()
+        self._features: OrderedDict[tuple[str, str, int], list[Tensor]] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, key: tuple[str, str, int]) -> list[Tensor] | None:
+        with self._lock:
+            if key in self._features:
+                self._features.move_to_end(key)
+            return self._features.get(key)
+
+    def put(self, key: tuple[str, str, int], features: list[Tensor]) -> None:
+        with self._lock:
+            if key not in self._features:
+                self._features[key] = features
+                self._bytes += _bytes(features)
+            while self._bytes > self.limit:
+                self._bytes -= _bytes(self._features.popitem(last=False)[1])
+
+
+def _bytes(features: Sequence[Tensor]) -> int:
+    return sum(each.numel() * each.element_size() for each in features)
+
+
+class PerceptualObserver:
+    """Compares videos with their ground truth; reusable for any number of videos, networks are loaded once.
+
+    ``threads`` blocks of frames are compared at a time, each by one thread of torch; the result does not depend on it.
+    Features of ground truths are kept for the next model of a case, up to ``kept_bytes``.
+    """
+
+    def __init__(self, threads: int = 1, networks: Sequence[Network] = NETWORKS, kept_bytes: int = KEPT_BYTES) -> None:
+        self.networks = {network.name: network for network in networks}
+        self._loaded: dict[str, Lpips] = {}
+        self._kept = _Kept(kept_bytes)
+        self._pool: Executor | None = ThreadPoolExecutor(threads, "perceptual") if threads > 1 else None
+        self._threads = threads
+
+    def kind(self, name: str) -> str | None:
+        """What the cache calls distances by this network; None where its weights are not known."""
+        sha256 = self.networks[name].sha256()
+        return None if sha256 is None else f"{OBSERVER_ID}-{name}-{sha256[:16]}"
+
+    def missing(self, name: str) -> str | None:
+        """Why the network cannot be used, with what would mend it; None where its files are here."""
+        try:
+            self.networks[name].files()
+        except UserError as error:
+            return _reason(error)
+        return None
+
+    def load(self, name: str) -> str | None:
+        """Make the network ready. Returns why that is not possible, with what would mend it, or None."""
+        if name in self._loaded:
+            return None
+        try:
+            files = self.networks[name].files()
+            self._loaded[name] = self.networks[name].load(files)
+        except UserError as error:
+            return _reason(error)
+        return None
+
+    def start(self, name: str, truth: HandTracks, frames: Iterator[UInt8]) -> PerceptualSession:
+        """Begin a video with a loaded network: push its frames inside of :func:`one_thread`, then ``finish``.
+
+        ``truth`` are the ground truth's hands (and times), ``frames`` its images in the same order.
+        """
+        comparer = _Comparer(self._loaded[name], name, self.networks[name].short_side, truth, self._kept)
+        return PerceptualSession(comparer, frames, self._pool, self._threads)
+
+    def close(self) -> None:
+        """Free what is held; the observer is not used again."""
+        self._loaded.clear()
+        self._kept = _Kept(0)
+        if self._pool:
+            self._pool.shutdown()
+
+
+def _reason(error: UserError) -> str:
+    return f"{error.problem}; {error.fix}" if error.fix else error.problem
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """torch computes with one thread inside, and with as many as before afterwards.
+
+    Workers share the cores by processes, and with more threads sums are rounded in another order.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# one video
+
+
+class _Pair(NamedTuple):
+    """A generated frame and its ground truth, of one size; uint8 ``[H, W, 3]``."""
+
+    row: int
+    image: UInt8
+    truth: UInt8
+    #: of the ground truth's frame
+    due: int
+    #: of the hands, in a frame of ``size`` (width, height)
+    boxes: Sequence[Box]
+    size: tuple[int, int]
+
+
+class _Comparer:
+    """A network at work on one video; holds nothing of the video, so that blocks may be compared in any order."""
+
+    def __init__(self, net: Lpips, name: str, short_side: int | None, truth: HandTracks, kept: _Kept) -> None:
+        self.net, self.truth = net, truth
+        self._name, self._short_side, self._kept = name, short_side, kept
+
+    def reduced(self, image: UInt8) -> UInt8:
+        """The frame as the network sees it."""
+        factor = 1 if self._short_side is None else max(1, round(min(image.shape[:2]) / self._short_side))
+        return image if factor == 1 else np.asarray(Image.fromarray(image).reduce(factor))
+
+    def __call__(self, block: Sequence[_Pair]) -> dict[int, dict[str, float]]:
+        """row -> region -> distance. Raises Unscorable for frames that are too small for the network."""
+        import torch
+
+        with torch.inference_mode():
+            ours = self.net.features(np.stack([pair.image for pair in block]))
+            theirs = self._features(block)
+            squares = [(a - torch.cat(list(b))).square_() for a, b in zip(ours, zip(*theirs, strict=True), strict=True)]
+            maps = self.net.heads(squares)
+            # To the bit what Lpips.distance gives for the same block.
+            frames = torch.stack([each.mean((1, 2)) for each in maps]).sum(0).tolist()
+            planes = [np.asarray(each.double().cpu().numpy(), np.float64) for each in maps]
+        return {
+            pair.row: {"frame": frames[i], **region_distances([p[i] for p in planes], pair.boxes, pair.size)}
+            for i, pair in enumerate(block)
+        }
+
+    def _features(self, block: Sequence[_Pair]) -> list[list[Tensor]]:
+        """Features of the ground truth's frames, of each by itself; kept ones are not computed again."""
+        images = {pair.due: pair.truth for pair in block}
+        keys = {due: (self._name, self.truth.sha256, due) for due in images}
+        found = {due: kept for due, key in keys.items() if (kept := self._kept.get(key)) is not None}
+        new = [due for due in images if due not in found]
+        if new:
+            together = self.net.features(np.stack([images[due] for due in new]))
+            for place, due in enumerate(new):
+                found[due] = [each[place : place + 1] for each in together]
+                # All of a video or nothing: a part would be gone before the next model's first frame asks for it.
+                if _bytes(found[due]) * len(self.truth.times) <= self._kept.limit:
+                    self._kept.put(keys[due], found[due])
+        return [found[pair.due] for pair in block]
+
+
+class PerceptualSession:
+    """One generated video under comparison. Push its frames in order; ground truth frames are drawn as they are due."""
+
+    def __init__(self, compare: _Comparer, frames: Iterator[UInt8], pool: Executor | None, threads: int) -> None:
+        self._compare, self._frames, self._pool, self._threads = compare, frames, pool, threads
+        self._times = compare.truth.times
+        self._end = float(self._times[-1] + np.median(np.diff(self._times))) if len(self._times) > 1 else np.inf
+        self._index, self._image, self._reduced = -1, np.zeros((0, 0, 3), np.uint8), np.zeros((0, 0, 3), np.uint8)
+        self._count = 0
+        self._block: list[_Pair] = []
+        self._pending: deque[Future[dict[int, dict[str, float]]]] = deque()
+        self._rows: dict[int, dict[str, float]] = {}
+        self._failed: Unscorable | None = None
+
+    def push(self, image: UInt8, time: float) -> None:
+        """Compare a frame, uint8 ``[H, W, 3]``, with the ground truth's frame nearest to ``time`` in seconds.
+
+        Raises ValueError for frames that are not bytes.
+        """
+        row, self._count = self._count, self._count + 1
+        due = int(np.argmin(np.abs(self._times - time)))
+        # Frames beyond the ground truth's end have no partner; they are left out when the videos are aligned.
+        if time > self._end or self._failed:
+            return
+        while self._index < due:
+            self._image = next(self._frames)
+            self._index += 1
+            self._reduced = np.zeros((0, 0, 3), np.uint8)
+        if not self._reduced.size:
+            self._reduced = self._compare.reduced(self._image)
+        size = self._image.shape[1], self._image.shape[0]
+        if image.shape != self._image.shape:
+            image = video.resize(image, size, "stretch")
+        boxes = hand_boxes(self._compare.truth, due, size)
+        self._block.append(_Pair(row, self._compare.reduced(image), self._reduced, due, boxes, size))
+        pixels = self._reduced.shape[0] * self._reduced.shape[1]
+        if len(self._block) >= min(BLOCK_FRAMES, max(1, BLOCK_PIXELS // pixels)):
+            self._look()
+
+    def finish(self) -> PerceptualStats:
+        """The distances of every frame pushed. Raises Unscorable for frames that are too small for the network."""
+        self._look()
+        while self._pending:
+            self._take(self._pending.popleft().result)
+        if self._failed:
+            raise self._failed
+        values = {r: [self._rows.get(i, {}).get(r, np.nan) for i in range(self._count)] for r in REGIONS}
+        return PerceptualStats({r: np.array(v, np.float64) for r, v in values.items()}, OBSERVER_ID)
+
+    def _look(self) -> None:
+        block, self._block = self._block, []
+        if not block:
+            return
+        if self._pool is None:
+            self._take(lambda: self._compare(block))
+            return
+        self._pending.append(self._pool.submit(self._compare, block))
+        while len(self._pending) > self._threads:
+            self._take(self._pending.popleft().result)
+
+    def _take(self, result: Callable[[], dict[int, dict[str, float]]]) -> None:
+        try:
+            self._rows.update(result())
+        except Unscorable as error:
+            self._failed = error
+
+
+def arrays_of(stats: PerceptualStats) -> dict[str, Float64]:
+    """Distances as arrays by name, for the cache."""
+    return dict(stats.lpips)
+
+
+def stats_of(entry: Mapping[str, Float64]) -> PerceptualStats:
+    """The distances that :func:`arrays_of` was given."""
+    return PerceptualStats({region: entry[region] for region in REGIONS}, OBSERVER_ID)
+
+
+def at(stats: PerceptualStats, index: Float64) -> PerceptualStats:
+    """The distances of some of the frames."""
+    return replace(stats, lpips={region: values[index] for region, values in stats.lpips.items()})
