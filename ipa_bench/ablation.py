@@ -178,7 +178,7 @@ def run(
 ) -> RunStore:
     """Candidates, rows, evaluation: whatever is not there yet."""
     work = ablation.work
-    store = harness.run(work.candidates(1), work.round(1) / "candidates", jobs=jobs, progress=progress)
+    store = harness.run(work.candidates(1), work.round(1) / "candidates", jobs=jobs, sets=False, progress=progress)
     trained = []
     for row in ablation.config.row:
         ablation.choose(row, store)
@@ -194,7 +194,7 @@ def run(
             if training.train(job, folder, tell=of_row) is None:
                 raise RuntimeError("training ended early without being asked to")
             trained.append(Trained(row, seed, folder / training.LORA_FOLDER))
-    return harness.run(evaluation(ablation, trained), work.out / "evaluation", jobs=jobs, progress=progress)
+    return harness.run(evaluation(ablation, trained), work.out / "evaluation", jobs=jobs, sets=False, progress=progress)
 
 
 def evaluation(ablation: Ablation, trained: Sequence[Trained]) -> Suite:

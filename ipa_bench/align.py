@@ -119,7 +119,7 @@ def align(
         if "generate" in only:
             generate.generate(work.candidates(number), folder / "candidates", progress=progress)
         if "score" in only:
-            harness.run(work.candidates(number), folder / "candidates", jobs=jobs, progress=progress)
+            harness.run(work.candidates(number), folder / "candidates", jobs=jobs, sets=False, progress=progress)
         if "select" in only:
             _need(folder / "candidates" / HEADER_NAME, "score")
             choose(work.config, RunStore.load(folder / "candidates"), folder)

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 import typer
 
 from ipa_bench import pool
+from ipa_bench.costs.command import EPILOG as COST_EPILOG
+from ipa_bench.costs.command import cost
 from ipa_bench.errors import Unscorable, UserError
 
 app = typer.Typer(
@@ -21,6 +23,7 @@ app = typer.Typer(
 )
 weights_app = typer.Typer(no_args_is_help=True, help="Model files: what is needed, where it comes from, is it intact.")
 app.add_typer(weights_app, name="weights")
+app.command(epilog=COST_EPILOG)(cost)
 
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=0, help="Processes (one a core).", show_default=False)]
 Clips = Annotated[list[Path], typer.Argument(metavar="CLIP...", help="Video files, or folders of them.")]

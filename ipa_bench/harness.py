@@ -18,23 +18,25 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ipa_bench import __version__, damage, generate, ladder, pool, video, work
+from ipa_bench import __version__, damage, generate, ladder, set_results, set_stage, video, work
 from ipa_bench.cache import Cache
+from ipa_bench.engine import Engine, EngineName, opened
 from ipa_bench.errors import Unscorable
 from ipa_bench.metrics.base import Evidence, Metric
+from ipa_bench.metrics.sets import SET_METRICS
 from ipa_bench.models import Model
 from ipa_bench.models.clips import MadeModel
 from ipa_bench.models.damage import DamageModel
 from ipa_bench.models.folder import FolderMatch, FolderModel
 from ipa_bench.models.reencode import ReencodeModel
-from ipa_bench.observers import pixels
+from ipa_bench.observers import perceptual, pixels
 from ipa_bench.observers.hands import OBSERVER_ID
 from ipa_bench.pool import Progress
 from ipa_bench.report.view import ReportView
 from ipa_bench.scorer import ALL, Scorer, Scores, find
 from ipa_bench.store import CaseEntry, Details, ModelEntry, RunHeader, RunStore, Unit, UnitRecord
 from ipa_bench.suite import DamageSpec, FolderSpec, ModelSpec, ReencodeSpec, Suite
-from ipa_bench.types import Case, Float32, HandTracks, Score, Video
+from ipa_bench.types import Case, Float32, HandTracks, MetricInfo, Score, Video
 
 #: what a harmless re-encode does to the metrics is measured on at most this many cases
 FLOOR_CASES = 8
@@ -56,32 +58,47 @@ class Job:
     def unit(self) -> Unit:
         return (self.case.id, self.seed, self.model.name if self.model else FLOOR_MODEL)
 
+    def __str__(self) -> str:
+        return "case {}, seed {}, model {}".format(*self.unit)
 
-def run(suite: Suite, folder: Path, *, jobs: int = 0, progress: Progress = lambda *_: None) -> RunStore:
-    """Score every video of ``suite`` that ``folder`` does not hold yet, on ``jobs`` processes (0: every core).
 
-    Clips of generative models are made first, in this process: scoring sees files. Raises UserError before anything
-    expensive where the folder cannot be used or belongs to another suite.
+def run(
+    suite: Suite,
+    folder: Path,
+    *,
+    jobs: int = 0,
+    sets: bool = True,
+    progress: Progress = lambda *_: None,
+    engine: Engine | EngineName = "processes",
+) -> RunStore:
+    """Score every video of ``suite`` that ``folder`` does not hold yet, on ``jobs`` workers (0: one a core).
+
+    Workers are processes of this machine or of a Ray cluster; this process alone writes to the folder, each result
+    once. Clips of generative models are made first, in this process: scoring sees files. Distances between sets of
+    videos come last, in this process too; ``sets=False`` leaves them out. Raises UserError before anything expensive
+    where the folder cannot be used or belongs to another suite, or where the engine cannot be had.
     """
     metrics = metrics_of(suite)
     plans = generate.plans(suite, folder)
     store = RunStore.open(folder, header(suite, metrics, plans))
     models = [plans[spec.name].model if spec.name in plans else build(spec, folder) for spec in suite.models]
-    if plans:
-        generate.generate(suite, folder, progress=progress, known=plans)
-    wanted = [Job(case, seed, model) for case in suite.cases for model in models for seed in suite.seeds]
-    wanted += [Job(suite.cases[i], 0, None) for i in _floor_cases(len(suite.cases))]
-    todo = _unfinished(wanted, store, metrics)
-    # Clips that many videos are compared with are observed first: otherwise two workers would do the same one at once.
-    clips = list(dict.fromkeys(p for job in todo for p in (job.case.driving, job.case.ground_truth) if p))
-    cores = jobs or pool.cores()
-    for _ in _each("observe", work.observe, clips, cores, metrics, progress):
-        pass
-    for record, details in _each("score", _score, todo, cores, metrics, progress):
-        if details is not None:
-            store.write_details(record.unit, details)
-        store.append(record)
+    with opened(engine, jobs) as workers:
+        if plans:
+            generate.generate(suite, folder, progress=progress, known=plans)
+        wanted = [Job(case, seed, model) for case in suite.cases for model in models for seed in suite.seeds]
+        wanted += [Job(suite.cases[i], 0, None) for i in _floor_cases(len(suite.cases))]
+        todo = _unfinished(wanted, store, metrics)
+        # Clips that many videos are compared with are observed first, or two workers would do the same one at once.
+        clips = list(dict.fromkeys(p for job in todo for p in (job.case.driving, job.case.ground_truth) if p))
+        for _ in _each("observe", work.observe, clips, workers, metrics, progress):
+            pass
+        for record, details in _each("score", _score, todo, workers, metrics, progress):
+            if details is not None:
+                store.write_details(record.unit, details)
+            store.append(record)
     store.close()
+    if sets:
+        set_stage.measure(store, set_metrics_of(suite), progress=progress)
     return store
 
 
@@ -94,14 +111,14 @@ def _each(
     stage: str,
     function: Callable[[T], R],
     items: Sequence[T],
-    cores: int,
+    engine: Engine,
     metrics: Sequence[Metric],
     progress: Progress,
 ) -> Iterator[R]:
-    processes, threads = pool.share_cores(cores, len(items))
+    workers, threads = engine.share(len(items))
     progress(stage, 0, len(items))
     names = [m.info.id for m in metrics]
-    for count, result in enumerate(pool.imap(function, items, processes, work.start, (names, threads)), 1):
+    for count, result in enumerate(engine.imap(function, items, workers, work.start, (names, threads)), 1):
         yield result
         progress(stage, count, len(items))
 
@@ -214,8 +231,17 @@ def metrics_of(suite: Suite) -> tuple[Metric, ...]:
     if not suite.metrics:
         find(suite.primary)
         return ALL
-    wanted = {find(name).info.id for name in (suite.primary, *suite.metrics)}
+    of_sets = {info.id for info in set_metrics_of(suite)}
+    of_videos = [name for name in suite.metrics if not of_sets & {name, f"{name}@1"}]
+    wanted = {find(name).info.id for name in (suite.primary, *of_videos)}
     return tuple(m for m in ALL if m.info.id in wanted)
+
+
+def set_metrics_of(suite: Suite) -> tuple[MetricInfo, ...]:
+    """The metrics of sets of videos that a suite asks for; all where it names no metric at all."""
+    if not suite.metrics:
+        return SET_METRICS
+    return tuple(info for info in SET_METRICS if {info.id, info.id.partition("@")[0]} & set(suite.metrics))
 
 
 def build(spec: ModelSpec, folder: Path) -> Model:
@@ -278,10 +304,11 @@ def _absolute(path: Path | None) -> str | None:
 def environment(packages: Iterable[str] = ()) -> dict[str, str]:
     """Versions that may change a number; ``packages`` beyond those of scoring."""
     found = {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()}
-    for name in ("numpy", "av", "ai-edge-litert", "pillow", "scipy", *packages):
+    for name in ("numpy", "av", "ai-edge-litert", "pillow", "scipy", "torch", *packages):
         with suppress(PackageNotFoundError):
             found[name] = version(name)
-    return found | {"hands": OBSERVER_ID, "pixels": pixels.OBSERVER_ID, "models": "mediapipe 0.10.21"}
+    observers = {"hands": OBSERVER_ID, "pixels": pixels.OBSERVER_ID, "lpips": perceptual.OBSERVER_ID}
+    return found | observers | {"models": "mediapipe 0.10.21"}
 
 
 def view(store: RunStore) -> ReportView:
@@ -312,4 +339,4 @@ def view(store: RunStore) -> ReportView:
         trained_on={m.name: m.trained_on for m in head.models},
     )
     shown = {unit: record for unit, record in records.items() if unit[2] != FLOOR_MODEL}
-    return ReportView(head, board, shown, infos, measured, store.read_details)
+    return ReportView(head, board, shown, infos, measured, store.read_details, set_results.load(store.folder) or ())

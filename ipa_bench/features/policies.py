@@ -23,7 +23,7 @@ from ipa_bench import video
 from ipa_bench.errors import UserError
 from ipa_bench.types import Float32, UInt8
 
-Scale = Literal["symmetric", "kinetics-mean"]
+Scale = Literal["symmetric", "kinetics-mean", "bytes"]
 
 #: mean red, green and blue of Kinetics on 0-255, as Hara's 3D ResNets and DisCo's FID-VID subtract them
 KINETICS_MEAN = (114.7748, 107.7354, 99.4750)
@@ -31,6 +31,7 @@ KINETICS_MEAN = (114.7748, 107.7354, 99.4750)
 SCALES: Mapping[Scale, str] = {
     "symmetric": "v / 127.5 - 1: [-1, 1], what I3D reads",
     "kinetics-mean": "v minus the mean colour of Kinetics, not divided by a deviation: what 3D-ResNet-50 reads",
+    "bytes": "v itself, on 0-255: for a network that takes off the mean colour of Kinetics itself",
 }
 
 
@@ -64,7 +65,7 @@ class Policy:
         values = self.resize(image, size)
         if scale == "symmetric":
             values = values / np.float32(127.5) - np.float32(1)
-        else:
+        elif scale == "kinetics-mean":
             # In float64, as DisCo does: its means are float64, so the difference is rounded once.
             values = (values - np.array(KINETICS_MEAN)).astype(np.float32)
         return np.ascontiguousarray(values.transpose(2, 0, 1))

@@ -109,7 +109,8 @@ class Frechet:
         return np.asarray(np.where(np.isnan(within), np.nan, 2 * np.maximum(0.0, traces - within)))
 
     def _of_halves(self, kept: Bool[ndarray, "r g"]) -> tuple[Float64, Float64, Float64, Float64]:
-        """Of each part: the distance without its last term; and (tr A tr B)^½, (tr (A₁A₂)^½ tr (B₁B₂)^½)^½, tr (A₁B₂)^½.
+        """Of each part: the distance without its last term, and (tr A tr B)^½, (tr (A₁A₂)^½ tr (B₁B₂)^½)^½,
+        tr (A₁B₂)^½.
 
         The last two from traces averaged over the splits.
         """

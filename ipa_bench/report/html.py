@@ -18,7 +18,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from ipa_bench.errors import UserError
-from ipa_bench.report import page, plots
+from ipa_bench.report import page, plots, sets
 from ipa_bench.report.clips import (
     Moment,
     clip_script,
@@ -87,6 +87,9 @@ def _render(view: ReportView, run: Mapping[str, Any], gallery: list[dict[str, An
         rows=page.rows(view),
         pairs=page.pair_names(view),
         pair_rows=page.pair_rows(view),
+        sets=sets.lines(view.sets),
+        sets_absent=sets.absent(view.sets),
+        sets_explained=sets.EXPLAINED,
         warnings=warnings(view),
         forest=_picture(plots.forest(view, shown)) if board.rows else None,
         differences=_picture(plots.differences(view)) if board.comparisons else None,

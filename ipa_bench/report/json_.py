@@ -30,6 +30,7 @@ def as_dict(view: ReportView) -> dict[str, Any]:
         },
         "metrics": [asdict(info) for info in view.infos],
         "floors": dict(view.floors),
+        "sets": [asdict(result) for result in view.sets],
         "warnings": list(warnings(view)),
         "videos": [asdict(record) for _, record in sorted(view.records.items())],
     }

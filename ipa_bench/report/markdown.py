@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from ipa_bench.report import sets
 from ipa_bench.report.text import NOTHING, arrow, interval_text, number, plain
 from ipa_bench.report.view import ReportView, headline, metric_order, rank_text, size_of_run, warnings
 from ipa_bench.types import Interval, LeaderboardRow
@@ -25,6 +26,7 @@ def render(view: ReportView) -> str:
         _every_metric(view),
         "## Paired differences",
         _differences(view),
+        *_sets(view),
         "## Metrics",
         _glossary(view),
         "## Run",
@@ -108,6 +110,22 @@ def _differences(view: ReportView) -> str:
         for pair in view.leaderboard.comparisons
     ]
     return _table(head, rows, left=4)
+
+
+def _sets(view: ReportView) -> list[str]:
+    if not view.sets:
+        return []
+    head = ["metric", "model", "Fréchet", "corrected", "kernel", "sizes", "remarks"]
+    rows = [
+        [escape(line.metric), escape(line.subject), *map(str, (line.frechet, line.corrected, line.kernel)),
+         escape(line.sizes), escape(line.note) or NOTHING]
+        for line in sets.lines(view.sets)
+    ]  # fmt: skip
+    found = [_table(head, rows, left=2)] if rows else []
+    missing = [f"Not scored: {escape(text)}." for text in sets.absent(view.sets)]
+    defined = dict.fromkeys((line.metric, line.definition) for line in sets.lines(view.sets))
+    definitions = [f"`{metric}` is {escape(definition)}." for metric, definition in defined]
+    return ["## Distances between sets", sets.EXPLAINED, *found, *definitions, *missing]
 
 
 def _glossary(view: ReportView) -> str:

@@ -9,6 +9,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from ipa_bench.report import sets
 from ipa_bench.report.text import NOTHING, arrow, interval_text, number, plain
 from ipa_bench.report.view import (
     ReportView,
@@ -49,6 +50,9 @@ class TerminalReport:
             yield _differences(view, pairs[:MAX_PAIRS], ascii_only)
             if len(pairs) > MAX_PAIRS:
                 yield Text(f"{len(pairs) - MAX_PAIRS} more pairs are in report.html.", style="dim")
+        if view.sets:
+            yield Text()
+            yield from _sets(view)
         for warning in warnings(view):
             yield Text("warning: ", style="bold yellow").append(plain(warning), style="default not bold")
 
@@ -114,6 +118,40 @@ def _captions(view: ReportView, metrics: tuple[str, ...]) -> list[Text]:
     if rest:
         captions.append(f"{rest} more metrics are in report.html and leaderboard.csv.")
     return [Text(caption, style="dim") for caption in captions]
+
+
+def _sets(view: ReportView) -> list[Table | Text]:
+    found: list[Table | Text] = []
+    bound = {model.name for model in view.header.models if model.kind == "reencode"}
+    # how far a model is from the upper bound, its own distance says
+    lines = sets.lines(
+        [result for result in view.sets if not (result.baseline and {result.model, result.baseline} & bound)]
+    )
+    if lines:
+        table = Table(
+            box=box.SIMPLE_HEAD, pad_edge=False, leading=1, title="distances between sets of videos, lower is better",
+            title_justify="left", title_style="bold",
+        )  # fmt: skip
+        table.add_column("model", overflow="fold", min_width=18, max_width=28)
+        for name in ("Fréchet", "corrected for size", "kernel"):
+            table.add_column(f"{name}\n[95 % interval]", justify="right", no_wrap=True)
+        metric = ""
+        for line in lines:
+            if line.metric != metric:
+                metric = line.metric
+                table.add_row(Text(plain(metric), style="italic cyan"))
+            values = (line.frechet, line.corrected, line.kernel)
+            table.add_row(Text(line.subject, style="bold"), *(Text(f"{v.mean}\n{v.bracket}") for v in values))
+        found.append(table)
+    noted = sum(bool(line.note) for line in lines)
+    kept = len(sets.absent(view.sets))
+    told = [
+        f"{noted} remarks on sizes and trust" if noted else "",
+        f"{kept} reasons for those not there" if kept else "",
+    ]
+    if any(told):
+        found.append(Text(f"In report.html: {', '.join(filter(None, told))}.", style="dim"))
+    return found
 
 
 def _differences(view: ReportView, pairs: tuple[Comparison, ...], ascii_only: bool) -> Table:

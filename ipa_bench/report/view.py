@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from ipa_bench.set_results import SetResult
 from ipa_bench.store import Details, RunHeader, Unit, UnitRecord
 from ipa_bench.types import Comparison, Leaderboard, LeaderboardRow, MetricInfo, Score
 
@@ -33,6 +34,8 @@ class ReportView:
     floors: Mapping[str, float] = field(default_factory=dict)
     #: per-frame data of a unit, read when asked for; None where the run kept none
     details: Callable[[Unit], Details | None] = no_details
+    #: distances between sets of videos
+    sets: tuple[SetResult, ...] = ()
 
     def info(self, metric: str) -> MetricInfo | None:
         """What is known about ``metric``; None for an id this version does not know."""

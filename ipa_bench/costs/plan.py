@@ -1,0 +1,175 @@
+"""What is to be measured: a sweep, checked before the first measurement, and the cells that it consists of."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from ipa_bench.cache import digest
+from ipa_bench.errors import UserError
+
+#: ``ipa-cached``: the reference's errors are known; ``published``: the reference is a deep copy with a pass of its own
+Work = Literal["sft", "ipa", "ipa-cached", "dpo", "published", "generate"]
+WORKS: tuple[Work, ...] = get_args(Work)
+Dtype = Literal["bf16", "fp32"]
+Layers = Literal["qkv", "attention", "linear"]
+#: how attention is computed -> what diffusers calls it. ``native`` lets torch choose.
+ATTENTION = {
+    "native": "native",
+    "flash": "_native_flash",
+    "efficient": "_native_efficient",
+    "cudnn": "_native_cudnn",
+    "math": "_native_math",
+}
+Attention = Literal["native", "flash", "efficient", "cudnn", "math"]
+#: fewer say nothing about how far times differ
+LEAST_REPEATS = 5
+_CLIP = re.compile(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)")
+
+
+@dataclass(frozen=True, order=True)
+class Clip:
+    """The shape of a clip, in pixels and frames."""
+
+    height: int
+    width: int
+    frames: int
+
+    @classmethod
+    def parse(cls, text: str) -> Clip:
+        """``HEIGHTxWIDTHxFRAMES``, such as 480x832x81. Raises :class:`UserError` for anything else."""
+        found = _CLIP.fullmatch(text.strip())
+        if found is None:
+            raise UserError(f"{text!r} is no shape", "write HEIGHTxWIDTHxFRAMES, such as 480x832x81")
+        return cls(*map(int, found.groups()))
+
+    def __str__(self) -> str:
+        return f"{self.height}x{self.width}x{self.frames}"
+
+
+#: at what a model is measured where nothing is asked for: the published sizes, and that of the built-in world
+WAN_CLIPS = (Clip(480, 832, 17), Clip(480, 832, 49), Clip(480, 832, 81))
+EMBEDDED_CLIPS = (Clip(128, 128, 17),)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measurement: everything that decides it but the machine."""
+
+    model: str
+    random_weights: bool
+    work: Work
+    clip: Clip
+    #: clips (pairs, for DPO) that the model sees at once: ``train.micro_batch``
+    batch: int
+    #: of the frozen weights, and of autocast
+    dtype: Dtype
+    attention: Attention = "native"
+    #: of training; False, 0 and empty for ``generate``
+    checkpointing: bool = False
+    rank: int = 0
+    layers: Layers | Literal[""] = ""
+    #: runs of the model in a denoising step: 2 with ``guidance`` above 1
+    guidance: float = 1.0
+    #: denoising steps of a clip; 0 for training
+    steps: int = 0
+    #: steps before the first that counts, and those that count
+    warmup: int = 2
+    repeats: int = LEAST_REPEATS
+    #: GB that the device is treated as having; None: all of it
+    memory: float | None = None
+
+    @property
+    def key(self) -> str:
+        """The cell's name in a sheet."""
+        return digest(asdict(self))[:24]
+
+    @property
+    def trains(self) -> bool:
+        """Whether this is a training step."""
+        return self.work != "generate"
+
+
+Whole = Annotated[int, Field(ge=1)]
+
+
+class Sweep(BaseModel):
+    """Every combination of these is a cell. Order is that of measuring: small clips first."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: ``embedded``, a diffusers folder, a hub name, ``wan2.1-vace-1.3b`` or ``wan2.1-vace-14b``
+    models: Annotated[tuple[str, ...], Field(min_length=1)]
+    clips: tuple[Clip, ...] = ()
+    works: Annotated[tuple[Work, ...], Field(min_length=1)] = WORKS
+    batches: Annotated[tuple[Whole, ...], Field(min_length=1)] = (1,)
+    dtypes: Annotated[tuple[Dtype, ...], Field(min_length=1)] = ("bf16",)
+    checkpointing: Annotated[tuple[bool, ...], Field(min_length=1)] = (False,)
+    attention: Annotated[tuple[Attention, ...], Field(min_length=1)] = ("native",)
+    rank: Whole = 128
+    layers: Layers = "qkv"
+    #: of generating: Wan's own sampling has 50 steps with guidance 5
+    steps: Whole = 50
+    guidance: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 5.0
+    #: at least 2: the first step loads kernels and fills the memory of reference errors
+    warmup: Annotated[int, Field(ge=2)] = 2
+    repeats: Annotated[int, Field(ge=LEAST_REPEATS)] = LEAST_REPEATS
+    random_weights: bool = False
+    memory: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
+
+    @field_validator("models", "clips", "works", "batches", "dtypes", "checkpointing", "attention")
+    @classmethod
+    def _different(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(set(values)) < len(values):
+            raise ValueError("each may be named once")
+        return values
+
+    def clips_of(self, model: str) -> tuple[Clip, ...]:
+        """What this model is measured at."""
+        return self.clips or (EMBEDDED_CLIPS if model == "embedded" else WAN_CLIPS)
+
+    def cells(self) -> tuple[Cell, ...]:
+        """Every cell once: generating has neither an adapter nor checkpointing."""
+        found = [
+            self._cell(model, work, clip, batch, dtype, checkpointing, attention)
+            for model in self.models
+            for clip in sorted(self.clips_of(model), key=lambda clip: clip.height * clip.width * clip.frames)
+            for batch in self.batches
+            for dtype in self.dtypes
+            for attention in self.attention
+            for checkpointing in self.checkpointing
+            for work in self.works
+        ]
+        return tuple(dict.fromkeys(found))
+
+    def _cell(
+        self,
+        model: str,
+        work: Work,
+        clip: Clip,
+        batch: int,
+        dtype: Dtype,
+        checkpointing: bool,
+        attention: Attention,
+    ) -> Cell:
+        common: dict[str, Any] = {
+            "model": model, "random_weights": self.random_weights, "work": work, "clip": clip, "batch": batch,
+            "dtype": dtype, "attention": attention, "warmup": self.warmup, "repeats": self.repeats,
+            "memory": self.memory,
+        }  # fmt: skip
+        if work == "generate":
+            return Cell(**common, steps=self.steps, guidance=self.guidance)
+        return Cell(**common, checkpointing=checkpointing, rank=self.rank, layers=self.layers)
+
+
+def sweep(**values: Any) -> Sweep:
+    """A sweep of these values. Raises :class:`UserError` naming the first that is wrong."""
+    try:
+        return Sweep(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the sweep"
+        raise UserError(f"{where}: {first['msg']}, got {first['input']!r}", "ipa-bench cost --help") from None
