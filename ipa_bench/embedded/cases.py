@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 from PIL import Image
@@ -17,16 +17,17 @@ from ipa_bench import pool, pose, video
 from ipa_bench.embedded import estimator, world
 from ipa_bench.embedded.gesture import TEST_MOTION, TEST_POSTURES
 from ipa_bench.errors import UserError
+from ipa_bench.scorer import PART_IDS, QUALITY
 from ipa_bench.store import write_atomic
 from ipa_bench.types import Split
 
 #: H.264 quality of driving clips and pose maps
 CRF = 12
 SPLITS = get_args(Split)
-#: sampler steps of the two models of the built-in suites
-STEPS = (16, 6)
-#: the LoRA of the tiny checkpoint that makes it the base of suites to align with (``python -m trainers.footage``)
-BASE_LORA = Path(__file__).parent / "suite" / "lora" / "base.safetensors"
+#: sampler steps of the built-in suites' models
+STEPS = 6
+#: LoRAs of the tiny checkpoint: the base (``python -m trainers.footage``), and what ``ipa-bench align`` made of it
+LORAS = Path(__file__).parent / "suite" / "lora"
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,10 @@ class Part:
 ALIGNMENT = (Part("train", 32, 500), Part("val", 6), Part("test", 24))
 
 
-def write(folder: Path, split: Split, identities: int, takes: int, seeds: int, steps: Sequence[int]) -> Path:
+def write(folder: Path, split: Split, identities: int, takes: int, seeds: int, steps: int = STEPS) -> Path:
     """Render ``identities`` x ``takes`` cases into ``folder`` and write ``suite.toml``.
 
-    Its models are the ground truth, re-encoded, and the tiny checkpoint sampled in each of ``steps``, with ``seeds``
+    Its models are the ground truth, re-encoded, and the base and the aligned model, sampled in ``steps`` with ``seeds``
     seeds.
 
     Raises :class:`UserError` where the folder cannot be written.
@@ -53,27 +54,17 @@ def write(folder: Path, split: Split, identities: int, takes: int, seeds: int, s
     made_by = (
         f"python -m ipa_bench.embedded {folder.as_posix()} --split {split} --identities {identities} --takes {takes}"
     )
-    models = [_TRUTH, *(_TINY.format(name=f"tiny, {count} steps", steps=count) for count in steps)]
-    return write_parts(folder, [Part(split, identities)], takes, seeds, models, made_by, estimator.SEVERE)
+    models = [_TRUTH, _model("base", steps), _model("aligned", steps)]
+    return write_parts(folder, [Part(split, identities)], takes, seeds, models, made_by, estimator.USUAL)
 
 
-def write_alignment(folder: Path, parts: Sequence[Part] = ALIGNMENT, steps: int = 6) -> Path:
+def write_alignment(folder: Path, parts: Sequence[Part] = ALIGNMENT, steps: int = STEPS) -> Path:
     """A suite to align with: cases of every split, and the base model. Raises as :func:`write`."""
     people = {part.split: part.identities for part in parts}
     counts = " ".join(str(people.get(part.split, 0)) for part in ALIGNMENT)
     made_by = f"python -m ipa_bench.embedded {folder.as_posix()} --align {counts}"
-    _place_lora(folder)
-    models = [_TRUTH, _TINY.format(name="base", steps=steps) + f'lora = "lora/{BASE_LORA.name}"\n']
+    models = [_TRUTH, _model("base", steps)]
     return write_parts(folder, parts, 1, 1, models, made_by, estimator.USUAL)
-
-
-def _place_lora(folder: Path) -> None:
-    """Copy the base's LoRA beside the suite file: a suite's paths stay inside its folder."""
-    try:
-        (folder / "lora").mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(BASE_LORA, folder / "lora" / BASE_LORA.name)
-    except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror}", "choose a writable folder") from None
 
 
 def write_parts(
@@ -101,6 +92,7 @@ def write_parts(
         for identity in range(part.first, part.first + part.identities)
         for take in range(takes)
     ]
+    _place_loras(folder, models)
     head = _HEAD.format(name=folder.absolute().name, made_by=made_by, seeds=list(range(seeds)))
     tables = []
     for index, table in enumerate(pool.imap(_write_case, keys, min(pool.cores(), len(keys))), 1):
@@ -109,6 +101,17 @@ def write_parts(
     suite = folder / "suite.toml"
     write_atomic(suite, "\n".join([head, *tables, *models]).encode())
     return suite
+
+
+def _place_loras(folder: Path, models: Sequence[str]) -> None:
+    """Copy the LoRAs that the models name beside the suite file: its paths stay inside its folder."""
+    for lora in LORAS.glob("*.safetensors"):
+        if any(f"lora/{lora.name}" in model for model in models) and folder.resolve() != LORAS.parent.resolve():
+            try:
+                (folder / "lora").mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(lora, folder / "lora" / lora.name)
+            except OSError as error:
+                raise UserError(f"cannot write {folder}: {error.strerror}", "choose a writable folder") from None
 
 
 _HEAD = """\
@@ -142,9 +145,16 @@ _TINY = """\
 name = "{name}"
 kind = "wan_vace"
 model = "embedded"
+lora = "lora/{name}.safetensors"
 dtype = "fp32"
 steps = {steps}
 """
+
+
+def _model(name: Literal["base", "aligned"], steps: int) -> str:
+    """A table of the suite file: the tiny checkpoint with one of :data:`LORAS`."""
+    chosen = f"trained_on = {[QUALITY.info.id, *PART_IDS]}\n".replace("'", '"') if name == "aligned" else ""
+    return _TINY.format(name=name, steps=steps) + chosen
 
 
 def case_name(split: Split, identity: int, take: int) -> str:
@@ -212,16 +222,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--identities", type=int, default=24, help="people (%(default)s)")
     parser.add_argument("--takes", type=int, default=1, help="clips of each (%(default)s)")
     parser.add_argument("--seeds", type=int, default=1, help="samples of each case (%(default)s)")
-    parser.add_argument(
-        "--steps", type=int, nargs="+", default=STEPS, help="sampler steps; a model for each (%(default)s)"
-    )
+    parser.add_argument("--steps", type=int, default=STEPS, help="sampler steps of the models (%(default)s)")
     parser.add_argument(
         "--align", type=int, nargs=3, metavar=("TRAIN", "VAL", "TEST"),
         help="a suite for ipa-bench align instead: people of each split (the tiny model never saw them)",
     )  # fmt: skip
     parser.add_argument("--sheet", type=Path, metavar="PNG", help="also draw a contact sheet of the first 8 people")
     options = parser.parse_args(arguments)
-    if min(options.identities, options.takes, options.seeds, *options.steps) < 1:
+    if min(options.identities, options.takes, options.seeds, options.steps) < 1:
         parser.error("--identities, --takes, --seeds and --steps are at least 1")
     if options.align and (min(options.align) < 0 or not any(options.align)):
         parser.error("--align takes numbers of people, at least one of them above 0")

@@ -29,10 +29,10 @@ class Failings:
     gap: float = 0.5
 
 
-#: What the tiny model was pretrained with, and what the built-in test suite has: a third of the hands are never seen,
-#: and nothing that a model learns can tell their postures.
+#: What the tiny model was pretrained with: a third of the hands are never seen, and nothing that a model learns can
+#: tell their postures.
 SEVERE = Failings()
-#: What the suites to align with have: a hand is seen most of the time, so that its posture is known to the model.
+#: What the built-in suites have: a hand is seen most of the time, so that its posture is known to the model.
 USUAL = Failings(lost=0.08, fingerless=0.35, gap=0.7)
 
 

@@ -31,7 +31,7 @@ from ipa_bench.report.clips import (
 )
 from ipa_bench.report.media import Copy, StillJob, make_copies, make_stills
 from ipa_bench.report.text import number
-from ipa_bench.report.view import ReportView, headline, warnings
+from ipa_bench.report.view import ReportView, headline, set_results, warnings
 from ipa_bench.store import write_atomic
 
 Progress = Callable[[int, int], None]
@@ -87,7 +87,7 @@ def _render(view: ReportView, run: Mapping[str, Any], gallery: list[dict[str, An
         rows=page.rows(view),
         pairs=page.pair_names(view),
         pair_rows=page.pair_rows(view),
-        sets=sets.lines(view.sets),
+        sets=sets.lines(set_results(view)),
         sets_absent=sets.absent(view.sets),
         sets_explained=sets.EXPLAINED,
         warnings=warnings(view),

@@ -7,7 +7,16 @@ from collections.abc import Iterable, Sequence
 
 from ipa_bench.report import sets
 from ipa_bench.report.text import NOTHING, arrow, interval_text, number, plain
-from ipa_bench.report.view import ReportView, headline, metric_order, rank_text, size_of_run, warnings
+from ipa_bench.report.view import (
+    ReportView,
+    comparisons,
+    headline,
+    metric_order,
+    rank_text,
+    set_results,
+    size_of_run,
+    warnings,
+)
 from ipa_bench.types import Interval, LeaderboardRow
 
 HEADLINE = 6
@@ -107,7 +116,7 @@ def _differences(view: ReportView) -> str:
             number(pair.p_holm, digits=2),
             f"{pair.scored}/{pair.scored + pair.missing}",
         ]
-        for pair in view.leaderboard.comparisons
+        for pair in comparisons(view)
     ]
     return _table(head, rows, left=4)
 
@@ -119,11 +128,11 @@ def _sets(view: ReportView) -> list[str]:
     rows = [
         [escape(line.metric), escape(line.subject), *map(str, (line.frechet, line.corrected, line.kernel)),
          escape(line.sizes), escape(line.note) or NOTHING]
-        for line in sets.lines(view.sets)
+        for line in sets.lines(set_results(view))
     ]  # fmt: skip
     found = [_table(head, rows, left=2)] if rows else []
     missing = [f"Not scored: {escape(text)}." for text in sets.absent(view.sets)]
-    defined = dict.fromkeys((line.metric, line.definition) for line in sets.lines(view.sets))
+    defined = dict.fromkeys((line.metric, line.definition) for line in sets.lines(set_results(view)))
     definitions = [f"`{metric}` is {escape(definition)}." for metric, definition in defined]
     return ["## Distances between sets", sets.EXPLAINED, *found, *definitions, *missing]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ipa_bench.report.text import arrow, interval_text, number, plain
-from ipa_bench.report.view import ReportView, base_name, headline, metric_order, rank_text
+from ipa_bench.report.view import ReportView, base_name, comparisons, headline, metric_order, rank_text
 from ipa_bench.types import Comparison, Interval
 
 HEADLINE = 6
@@ -188,7 +188,7 @@ def _bar(mean: float | None, low: float | None, high: float | None, span: tuple[
 
 def pair_names(view: ReportView) -> tuple[tuple[str, str], ...]:
     """(model, baseline), each pair once, in order."""
-    return tuple(dict.fromkeys((pair.model, pair.baseline) for pair in view.leaderboard.comparisons))
+    return tuple(dict.fromkeys((pair.model, pair.baseline) for pair in comparisons(view)))
 
 
 def pair_rows(view: ReportView) -> tuple[PairRow, ...]:

@@ -17,6 +17,7 @@ from ipa_bench.report.view import (
     headline,
     primary_comparisons,
     rank_text,
+    set_results,
     size_of_run,
     warnings,
 )
@@ -122,11 +123,7 @@ def _captions(view: ReportView, metrics: tuple[str, ...]) -> list[Text]:
 
 def _sets(view: ReportView) -> list[Table | Text]:
     found: list[Table | Text] = []
-    bound = {model.name for model in view.header.models if model.kind == "reencode"}
-    # how far a model is from the upper bound, its own distance says
-    lines = sets.lines(
-        [result for result in view.sets if not (result.baseline and {result.model, result.baseline} & bound)]
-    )
+    lines = sets.lines(set_results(view))
     if lines:
         table = Table(
             box=box.SIMPLE_HEAD, pad_edge=False, leading=1, title="distances between sets of videos, lower is better",

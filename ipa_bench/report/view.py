@@ -75,9 +75,26 @@ def metric_order(view: ReportView) -> tuple[str, ...]:
     return headline(view, len(view.leaderboard.metrics) + 1)
 
 
+def comparisons(view: ReportView) -> tuple[Comparison, ...]:
+    """The paired differences; those with an upper bound come last, for nobody is surprised by them."""
+    bounds = upper_bounds(view)
+    return tuple(sorted(view.leaderboard.comparisons, key=lambda c: bool({c.model, c.baseline} & bounds)))
+
+
 def primary_comparisons(view: ReportView) -> tuple[Comparison, ...]:
     """The paired differences on the primary metric."""
-    return tuple(c for c in view.leaderboard.comparisons if c.metric == view.leaderboard.primary)
+    return tuple(c for c in comparisons(view) if c.metric == view.leaderboard.primary)
+
+
+def set_results(view: ReportView) -> tuple[SetResult, ...]:
+    """Distances between sets, without differences from an upper bound: its own distance says as much."""
+    bounds = upper_bounds(view)
+    return tuple(r for r in view.sets if not (r.baseline and {r.model, r.baseline} & bounds))
+
+
+def upper_bounds(view: ReportView) -> frozenset[str]:
+    """Models that are the ground truth in disguise."""
+    return frozenset(model.name for model in view.header.models if model.kind == "reencode")
 
 
 def tied(view: ReportView, row: LeaderboardRow) -> bool:

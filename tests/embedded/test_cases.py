@@ -11,6 +11,8 @@ from PIL import Image
 from ipa_bench import console, pose, video
 from ipa_bench.embedded import cases, estimator, gesture, world
 from ipa_bench.errors import UserError
+from ipa_bench.models.lora import check_lora
+from ipa_bench.scorer import PART_IDS, QUALITY
 from ipa_bench.suite import WanVaceSpec, load_suite
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +33,7 @@ def test_a_written_suite_can_be_loaded_and_shows_the_world(tmp_path: Path, capsy
     assert 10 * np.log10(255**2 / np.mean((frames.astype(float) - clip.frames) ** 2)) > 31
     assert case.pose is not None
     drawn = np.stack([frame.image for frame in video.read_frames(case.pose)])
-    wanted = pose.draw(estimator.estimated_pose(clip, "val", 1, 1))
+    wanted = pose.draw(estimator.estimated_pose(clip, "val", 1, 1, estimator.USUAL))
     assert np.abs(drawn.astype(int) - wanted).mean() < 4
     assert case.reference is not None
     np.testing.assert_array_equal(np.asarray(Image.open(case.reference)), world.reference("val", 1, 1))
@@ -53,7 +55,25 @@ def test_the_built_in_suite_has_24_people_of_the_test_split_and_their_own_gestur
     assert "unseen" in tags
     assert tags & set(gesture.TEST_POSTURES)
     sampled = [model for model in suite.models if isinstance(model, WanVaceSpec)]
-    assert len({model.steps for model in sampled}) == 2
+    assert [model.name for model in sampled] == ["base", "aligned"]
+    assert {model.steps for model in sampled} == {cases.STEPS}
+    assert [model.trained_on for model in sampled] == [(), (QUALITY.info.id, *PART_IDS)]
+
+
+def test_the_built_in_models_are_the_tiny_checkpoint_with_the_loras_that_ship() -> None:
+    sampled = [model for model in load_suite(console.BUILT_IN).models if isinstance(model, WanVaceSpec)]
+    for model in sampled:
+        assert model.lora == cases.LORAS / f"{model.name}.safetensors"
+        assert model.lora.stat().st_size < 3e6
+        assert check_lora(model.lora) > 0
+
+
+def test_a_rendered_suite_has_its_loras_beside_it(tmp_path: Path) -> None:
+    assert cases.main([str(tmp_path / "few"), "--identities", "1"]) == 0
+    assert cases.main([str(tmp_path / "align"), "--align", "1", "0", "1"]) == 0
+    found = {p.relative_to(tmp_path).as_posix(): p.read_bytes() for p in tmp_path.rglob("*.safetensors")}
+    assert sorted(found) == ["align/lora/base.safetensors", "few/lora/aligned.safetensors", "few/lora/base.safetensors"]
+    assert all(content == (cases.LORAS / Path(name).name).read_bytes() for name, content in found.items())
 
 
 def test_the_built_in_clips_are_the_worlds() -> None:
