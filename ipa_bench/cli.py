@@ -25,6 +25,9 @@ weights_app = typer.Typer(no_args_is_help=True, help="Model files: what is neede
 app.add_typer(weights_app, name="weights")
 app.command(epilog=COST_EPILOG)(cost)
 
+Engine = Annotated[
+    Literal["processes", "ray"], typer.Option("--engine", help="Score here, or on a Ray cluster (extra \\[ray]).")
+]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=0, help="Processes (one a core).", show_default=False)]
 Clips = Annotated[list[Path], typer.Argument(metavar="CLIP...", help="Video files, or folders of them.")]
 
@@ -51,6 +54,7 @@ def run(
         bool, typer.Option("--cross-identity", help="Another person is animated: no pixel metrics.")
     ] = False,
     jobs: Jobs = 0,
+    engine: Engine = "processes",
 ) -> None:
     """Make and score every video of every system, compare them, and write a page. Goes on where it stopped.
 
@@ -68,7 +72,7 @@ def run(
         console.print_plan(suite, folder)
         return
     with console.progress("the same command goes on where this stopped") as progress:
-        store = harness.run(suite, folder, jobs=jobs, progress=progress)
+        store = harness.run(suite, folder, jobs=jobs, progress=progress, engine=engine)
     if not console.print_report(harness.view(store), folder, jobs=jobs):
         raise typer.Exit(1)
 
