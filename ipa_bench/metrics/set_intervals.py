@@ -35,6 +35,8 @@ measured):
     paired                256    93 (120)   92 (120)
     elsewhere             256                93 (150)
     difference            256                95 (150)
+    paired, 8             256    96 (100)   93 (100)    96 (100)
+    elsewhere, 8          256    96 (100)   92 (100)    94 (100)
     paired, 2              16    95 (100) * 87 (100) *  96 (100) *
 
 ``*``: ``trust`` speaks against all of these. Corrected values average within 20 % of the truth (1 of 0 in "alike") but
