@@ -54,6 +54,7 @@ def main(folder: str, cache: str, size: str, pause: str) -> None:
 
     After ``pause`` videos wait for a signal: -1 for never.
     """
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background starts programs that ignore it
     torch.set_num_threads(1)
     backbone = small(size=int(size))
     definition = FeatureDefinition.of(backbone, policy="styleganv", length=16)
