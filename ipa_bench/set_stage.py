@@ -86,7 +86,8 @@ def measure(
     models = [model.name for model in store.header.models]
     sets = {name: _clips(store, name) for name in models}
     truth = _truth(store.header.cases)
-    names = {m: found[0] if isinstance(found, tuple) else str(found) for m, found in opened.items()}
+    # why something is absent names a folder of this machine: that must not tell runs apart
+    names = {m: found[0] if isinstance(found, tuple) else None for m, found in opened.items()}
     hashes = {unit: record.sha256 for unit, record in store.records().items() if unit[2] in sets}
     known = {str(clip.path): video.file_sha256(clip.path) for clip in truth if clip.path.is_file()}
     key = digest(names, sorted((*map(str, unit), sha) for unit, sha in hashes.items() if sha), sorted(known.items()))

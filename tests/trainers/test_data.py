@@ -55,7 +55,7 @@ def pipe() -> Any:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Case:
     """A case of the built-in world."""
-    suite = embedded.write(tmp_path_factory.mktemp("world") / "suite", "train", 1, 1, 1, [2])
+    suite = embedded.write(tmp_path_factory.mktemp("world") / "suite", "train", 1, 1, 1, 2)
     return load_suite(suite).cases[0]
 
 
