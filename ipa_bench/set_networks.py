@@ -13,6 +13,7 @@ from ipa_bench.features.backbone import TorchBackbone
 from ipa_bench.features.definition import DISCO_POOL, FeatureDefinition
 from ipa_bench.features.policies import Scale
 from ipa_bench.metrics.sets import FID_VID, FVD, FVD_DISCO, FVD_EMBEDDED
+from ipa_bench.nets import shipped
 
 if TYPE_CHECKING:
     import torch
@@ -34,12 +35,12 @@ def network(metric: str) -> Network:
 
 
 def _embedded() -> Network:
-    from ipa_bench.nets import embedded
-
-    definition = FeatureDefinition("clean", LENGTH, LENGTH, embedded.VIDEO_NAME, embedded.VIDEO_SHA256)
+    definition = FeatureDefinition("clean", LENGTH, LENGTH, shipped.VIDEO_NAME, shipped.VIDEO_SHA256)
 
     @cache
     def load() -> TorchBackbone:
+        from ipa_bench.nets import embedded
+
         net = embedded.load_video(device=_device())
         return _backbone(net, definition, embedded.VIDEO_SIZE, embedded.VIDEO_MIN_FRAMES, embedded.VIDEO_FEATURES)
 

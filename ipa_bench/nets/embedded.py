@@ -19,9 +19,10 @@ from ipa_bench.nets import checkpoint
 from ipa_bench.nets.fold import Backbone, number_format, prepare, require_range
 from ipa_bench.nets.i3d import FoldedUnit, Unit
 from ipa_bench.nets.lpips import _CHANNELS, Lpips
+from ipa_bench.nets.shipped import IMAGE_SHA256 as IMAGE_SHA256
+from ipa_bench.nets.shipped import VIDEO_NAME as VIDEO_NAME
+from ipa_bench.nets.shipped import VIDEO_SHA256 as VIDEO_SHA256
 
-#: of the video net: architecture and training set, as an id of features says it
-VIDEO_NAME = "i3d-embedded"
 #: side of its input: that of the world's frames
 VIDEO_SIZE = 128
 #: fewest frames: as I3D
@@ -33,8 +34,6 @@ LIMIT = 1.001
 #: where the weights are, and what they are
 FOLDER = Path(__file__).parents[1] / "embedded" / "nets"
 VIDEO, IMAGE = "video.safetensors", "image.safetensors"
-VIDEO_SHA256 = "d8034553d97c8c7ae171736e4c084fb9101cc27ef57c6ad1ba59d885ef7fb1b3"
-IMAGE_SHA256 = "cd4808a681366d2483437ec31d26ae1f2b30acda49cb4a1808db6f94ce595424"
 #: said of both in a report; what is "not comparable" says so of itself (:attr:`Backbone.comparable`)
 ORIGIN = "trained on the built-in world, not comparable with published numbers"
 

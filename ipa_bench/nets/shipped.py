@@ -1,0 +1,6 @@
+"""Names and hashes of the networks that ship with the project, for those who only ask which they are: no torch."""
+
+#: of the video net: architecture and training set, as an id of features says it
+VIDEO_NAME = "i3d-embedded"
+VIDEO_SHA256 = "d8034553d97c8c7ae171736e4c084fb9101cc27ef57c6ad1ba59d885ef7fb1b3"
+IMAGE_SHA256 = "cd4808a681366d2483437ec31d26ae1f2b30acda49cb4a1808db6f94ce595424"
