@@ -16,13 +16,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ipa_bench import generate, harness, select
+from ipa_bench import cost_ledger, generate, harness, select
 from ipa_bench.align_config import AlignConfig, ChooseConfig
+from ipa_bench.cost import Cost
 from ipa_bench.errors import UserError
 from ipa_bench.pool import Progress
 from ipa_bench.scorer import ALL, PART_IDS, find
 from ipa_bench.store import HEADER_NAME, RunStore, UnitRecord
 from ipa_bench.suite import Suite, WanVaceSpec
+from ipa_bench.suite_specs import PostTrainingTable
 from ipa_bench.types import Case, Split
 from trainers import train as training
 
@@ -71,6 +73,7 @@ class Alignment:
                     "name": "aligned" if self.config.rounds == 1 else f"aligned, round {number}",
                     "lora": self.lora(number),
                     "trained_on": chosen_by(self.config.choose),
+                    "post_training": PostTrainingTable(base=self.base.name),
                 }
             )
             for number in range(1, self.config.rounds + 1)
@@ -164,7 +167,17 @@ def train(work: Alignment, number: int, tell: training.Tell = lambda *_: None) -
     lora = training.train(job, folder / "train", tell=tell)
     if lora is None:
         raise RuntimeError("training ended early without being asked to")
+    cost_ledger.write_beside_lora(folder / "train" / training.LORA_FOLDER, spent(work, number))
     return lora
+
+
+def spent(work: Alignment, rounds: int) -> Cost:
+    """What the first rounds took, from their candidates to their LoRAs."""
+    total = Cost()
+    for number in range(1, rounds + 1):
+        for part in ("candidates", "train"):
+            total = total.merge(cost_ledger.read(work.round(number) / part).total)
+    return total
 
 
 def choose(config: AlignConfig, store: RunStore, folder: Path) -> Path:

@@ -29,6 +29,9 @@ Engine = Annotated[
     Literal["processes", "ray"], typer.Option("--engine", help="Score here, or on a Ray cluster (extra \\[ray]).")
 ]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=0, help="Processes (one a core).", show_default=False)]
+Price = Annotated[
+    float | None, typer.Option(min=0, metavar="PER_HOUR", help="Of one device: adds prices to the table of costs.")
+]
 Clips = Annotated[list[Path], typer.Argument(metavar="CLIP...", help="Video files, or folders of them.")]
 
 
@@ -53,6 +56,7 @@ def run(
     cross_identity: Annotated[
         bool, typer.Option("--cross-identity", help="Another person is animated: no pixel metrics.")
     ] = False,
+    price: Price = None,
     jobs: Jobs = 0,
     engine: Engine = "processes",
 ) -> None:
@@ -73,7 +77,7 @@ def run(
         return
     with console.progress("the same command goes on where this stopped") as progress:
         store = harness.run(suite, folder, jobs=jobs, progress=progress, engine=engine)
-    if not console.print_report(harness.view(store), folder, jobs=jobs):
+    if not console.print_report(harness.view(store, price), folder, jobs=jobs):
         raise typer.Exit(1)
 
 
@@ -190,13 +194,14 @@ def pose(
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    price: Price = None,
     jobs: Jobs = 0,
 ) -> None:
     """Print the leaderboard of a run and write its reports again, without scoring anything."""
     from ipa_bench import console, harness
     from ipa_bench.store import RunStore
 
-    if not console.print_report(harness.view(RunStore.load(folder)), folder, jobs=jobs):
+    if not console.print_report(harness.view(RunStore.load(folder), price), folder, jobs=jobs):
         raise typer.Exit(1)
 
 

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from ipa_bench import pool
 from ipa_bench.errors import UserError
+from ipa_bench.metrics.sets import SET_METRICS
 from ipa_bench.pool import Progress as OnProgress
 from ipa_bench.scorer import ALL, find
 from ipa_bench.video import VIDEO_SUFFIXES
@@ -172,8 +173,7 @@ def print_metrics() -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("metric", "unit", "better", "needs", "source", "cannot see"):
         table.add_column(column, overflow="fold")
-    for metric in ALL:
-        info = metric.info
+    for info in [*(metric.info for metric in ALL), *SET_METRICS]:
         table.add_row(info.id, escape(info.unit), info.better, info.needs, escape(info.source), escape(info.blind_spot))
     OUT.print(table)
 

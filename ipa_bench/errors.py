@@ -15,6 +15,11 @@ class UserError(Exception):
     def __str__(self) -> str:
         return f"{self.problem} ({self.fix})" if self.fix else self.problem
 
+    @property
+    def reason(self) -> str:
+        """The error as the recorded reason of something that is absent."""
+        return f"{self.problem}; {self.fix}" if self.fix else self.problem
+
 
 class Unscorable(Exception):
     """One video cannot be scored. Recorded as the reason of a :class:`~ipa_bench.types.Score`; the run goes on."""

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipa_bench.cache import digest
+from ipa_bench.cost import Phase
+from ipa_bench.cost_flops import Shape, sample_flops
+from ipa_bench.cost_ledger import Ledger
 from ipa_bench.errors import Unscorable, UserError
 from ipa_bench.models.checkpoint import described, locate, recipe_of
 from ipa_bench.models.clips import ClipFolder, MadeModel
@@ -24,7 +27,7 @@ from ipa_bench.video import file_sha256
 if TYPE_CHECKING:
     import torch
 
-    from ipa_bench.models.wan_vace import WanVaceModel
+    from ipa_bench.models.wan_vace import Sampled, WanVaceModel
 
 #: packages whose versions may change a clip
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "peft")
@@ -101,10 +104,28 @@ def generate(
         return Outcome(0, kept, 0)
     failed, count = 0, 0
     for model in _loaded([plan for plan in known.values() if todo[plan.spec.name]], folder, device):
-        for made in model.generate_many(todo[model.name]):
-            failed, count = failed + (made.path is None), count + 1
-            progress("generate", count, total)
+        ledger = Ledger(folder, model.name)
+        with ledger.phase("generate", unit="clip", dtype=_dtype(model)) as phase:
+            for made in model.generate_many(todo[model.name]):
+                failed, count = failed + (made.path is None), count + 1
+                if made.sampled is not None:
+                    _count(phase, model, made.sampled)
+                ledger.tick()
+                progress("generate", count, total)
     return Outcome(count - failed, kept, failed)
+
+
+def _dtype(model: WanVaceModel) -> str:
+    return {"torch.bfloat16": "bf16", "torch.float16": "fp16"}.get(str(model.pipe.transformer.dtype), "fp32")
+
+
+def _count(phase: Phase, model: WanVaceModel, sampled: Sampled) -> None:
+    """FLOPs and tokens are those of denoising: text encoder, VAE and an adapter that is not merged are not in them."""
+    config, spec = model.pipe.transformer.config, model.spec
+    shape = Shape(*sampled.latents, sampled.text)
+    passes = spec.steps * (2 if spec.guidance > 1 else 1)
+    flops = sample_flops(config, shape, spec.steps, spec.guidance)
+    phase.add(1, tokens=passes * shape.tokens(config), video_seconds=sampled.seconds, flops=flops)
 
 
 def generate_share(suite: Suite, folder: Path, *, progress: Progress = lambda *_: None) -> Outcome:

@@ -18,8 +18,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ipa_bench import __version__, damage, generate, ladder, set_results, set_stage, video, work
+from ipa_bench import __version__, cost_ledger, damage, generate, ladder, set_results, set_stage, video, work
 from ipa_bench.cache import Cache
+from ipa_bench.cost_before import post_training
+from ipa_bench.cost_ledger import Ledger
 from ipa_bench.engine import Engine, EngineName, opened
 from ipa_bench.errors import Unscorable
 from ipa_bench.metrics.base import Evidence, Metric
@@ -81,6 +83,7 @@ def run(
     metrics = metrics_of(suite)
     plans = generate.plans(suite, folder)
     store = RunStore.open(folder, header(suite, metrics, plans))
+    cost_ledger.write_post_training(folder, post_training(suite))
     models = [plans[spec.name].model if spec.name in plans else build(spec, folder) for spec in suite.models]
     with opened(engine, jobs) as workers:
         if plans:
@@ -88,6 +91,20 @@ def run(
         wanted = [Job(case, seed, model) for case in suite.cases for model in models for seed in suite.seeds]
         wanted += [Job(suite.cases[i], 0, None) for i in _floor_cases(len(suite.cases))]
         todo = _unfinished(wanted, store, metrics)
+        if todo:
+            _score_all(todo, store, workers, metrics, progress)
+    store.close()
+    if sets:
+        set_stage.measure(store, set_metrics_of(suite), progress=progress)
+    return store
+
+
+def _score_all(
+    todo: Sequence[Job], store: RunStore, workers: Engine, metrics: Sequence[Metric], progress: Progress
+) -> None:
+    """Score and store. What workers on other machines take is not in the run's sheet but for their wall time."""
+    ledger = Ledger(store.folder)
+    with ledger.phase("observe", unit="video") as phase:
         # Clips that many videos are compared with are observed first, or two workers would do the same one at once.
         clips = list(dict.fromkeys(p for job in todo for p in (job.case.driving, job.case.ground_truth) if p))
         for _ in _each("observe", work.observe, clips, workers, metrics, progress):
@@ -96,10 +113,8 @@ def run(
             if details is not None:
                 store.write_details(record.unit, details)
             store.append(record)
-    store.close()
-    if sets:
-        set_stage.measure(store, set_metrics_of(suite), progress=progress)
-    return store
+            phase.add(1)
+            ledger.tick()
 
 
 def _floor_cases(count: int) -> list[int]:
@@ -231,8 +246,8 @@ def metrics_of(suite: Suite) -> tuple[Metric, ...]:
     if not suite.metrics:
         find(suite.primary)
         return ALL
-    of_sets = {info.id for info in set_metrics_of(suite)}
-    of_videos = [name for name in suite.metrics if not of_sets & {name, f"{name}@1"}]
+    of_sets = {name for info in SET_METRICS for name in _names(info)}
+    of_videos = [name for name in suite.metrics if name not in of_sets]
     wanted = {find(name).info.id for name in (suite.primary, *of_videos)}
     return tuple(m for m in ALL if m.info.id in wanted)
 
@@ -241,7 +256,12 @@ def set_metrics_of(suite: Suite) -> tuple[MetricInfo, ...]:
     """The metrics of sets of videos that a suite asks for; all where it names no metric at all."""
     if not suite.metrics:
         return SET_METRICS
-    return tuple(info for info in SET_METRICS if {info.id, info.id.partition("@")[0]} & set(suite.metrics))
+    return tuple(info for info in SET_METRICS if _names(info) & set(suite.metrics))
+
+
+def _names(info: MetricInfo) -> set[str]:
+    """What a suite may call a metric: with its version or without."""
+    return {info.id, info.id.partition("@")[0]}
 
 
 def build(spec: ModelSpec, folder: Path) -> Model:
@@ -311,8 +331,8 @@ def environment(packages: Iterable[str] = ()) -> dict[str, str]:
     return found | observers | {"models": "mediapipe 0.10.21"}
 
 
-def view(store: RunStore) -> ReportView:
-    """Compare the models of a run: what every report is made from."""
+def view(store: RunStore, price: float | None = None) -> ReportView:
+    """Compare the models of a run: what every report is made from. ``price``: money for an hour of a device."""
     from ipa_bench.compare import leaderboard  # brings in scipy, which workers do without
 
     head = store.header
@@ -339,4 +359,5 @@ def view(store: RunStore) -> ReportView:
         trained_on={m.name: m.trained_on for m in head.models},
     )
     shown = {unit: record for unit, record in records.items() if unit[2] != FLOOR_MODEL}
-    return ReportView(head, board, shown, infos, measured, store.read_details, set_results.load(store.folder) or ())
+    sets, costs = set_results.load(store.folder) or (), cost_ledger.read(store.folder)
+    return ReportView(head, board, shown, infos, measured, store.read_details, sets, costs, price)

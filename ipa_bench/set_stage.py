@@ -7,6 +7,7 @@ Intervals are over identities; the difference of two models is paired on the win
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from ipa_bench import set_results, video
 from ipa_bench.cache import Cache, digest
+from ipa_bench.cost_ledger import Ledger
 from ipa_bench.errors import Unscorable, UserError
 from ipa_bench.metrics.hand_motion import INFO as HAND_FVMD
 from ipa_bench.metrics.hand_motion import hand_motion_features
@@ -21,8 +23,9 @@ from ipa_bench.metrics.set_intervals import compare_sets, measure_sets
 from ipa_bench.observers.hands import OBSERVER_ID
 from ipa_bench.observers.look import Looker
 from ipa_bench.pool import Progress
+from ipa_bench.run_files import located
 from ipa_bench.set_results import SetResult
-from ipa_bench.store import CaseEntry, RunStore, UnitRecord
+from ipa_bench.store import CaseEntry, RunStore
 from ipa_bench.types import Float64, MetricInfo
 
 #: rates of two sets may differ by this share
@@ -94,7 +97,11 @@ def measure(
     kept = set_results.load(store.folder, key)
     if kept is not None:
         return kept
-    results = [result for info in metrics for result in _metric(info.id, opened[info.id], sets, truth, progress)]
+    with Ledger(store.folder).phase("evaluate", unit="metric") as phase:
+        results = []
+        for info in metrics:
+            results += _metric(info.id, opened[info.id], sets, truth, progress)
+            phase.add(1)
     set_results.save(store.folder, key, results)
     return tuple(results)
 
@@ -103,16 +110,9 @@ def _clips(store: RunStore, model: str) -> list[Clip]:
     cases = {case.id: case for case in store.header.cases}
     found = []
     for (case, seed, name), record in sorted(store.records().items()):
-        if name == model and case in cases and record.video is not None:
-            found.append(Clip(_at(store, record), cases[case], seed))
+        if name == model and case in cases and (path := located(record.video, store.folder)) is not None:
+            found.append(Clip(path, cases[case], seed))
     return found
-
-
-def _at(store: RunStore, record: UnitRecord) -> Path:
-    path = Path(record.video or "")
-    # A run folder that was moved has its videos with it.
-    inside = store.folder / "videos" / path.parent.name / path.name
-    return path if path.is_file() or not inside.is_file() else inside
 
 
 def _truth(cases: Sequence[CaseEntry]) -> list[Clip]:
@@ -130,8 +130,7 @@ def _metric(
 ) -> list[SetResult]:
     """Every model's distance, then every two models' difference."""
     if isinstance(opened, UserError):
-        reason = opened.problem + (f"; {opened.fix}" if opened.fix else "")
-        return [SetResult(metric, "", model, reason=reason) for model in sets]
+        return [SetResult(metric, "", model, reason=opened.reason) for model in sets]
     name, extract = opened
     if len(truth) < 2:
         reason = "fewer than two ground truths: no set to compare with"
@@ -162,12 +161,8 @@ def _distance(
     if len(mine.values) < 2 or len(reference.values) < 2:
         few = "its videos" if len(mine.values) < 2 else "the ground truths"
         return without(f"fewer than two windows of {few} can be used" + (f": {why}" if why else ""))
-    rates = sorted({*_rates(clips), *_rates(truth)})
-    if rates[-1] > rates[0] * (1 + RATE_SLACK) and metric != HAND_FVMD.id:
-        return without(
-            f"clips of {rates[0]:.4g} and of {rates[-1]:.4g} frames a second: windows of equally many frames would "
-            "show other lengths of time; give ground truths at the models' rate"
-        )
+    if metric != HAND_FVMD.id and (differ := _different_rates([*clips, *truth])) is not None:
+        return without(differ)
     try:
         found = measure_sets(mine.values, reference.values, (mine.identities, reference.identities))
     except UserError as error:
@@ -175,14 +170,18 @@ def _distance(
     return SetResult(metric, name, model, distances=found, skipped=skipped, skipped_why=why), True
 
 
-def _rates(clips: Sequence[Clip]) -> set[float]:
-    found = set()
+def _different_rates(clips: Sequence[Clip]) -> str | None:
+    """Why windows of these clips show other lengths of time, or None."""
+    rates = []
     for clip in clips:
-        try:
-            found.add(round(video.probe(clip.path).fps, 2))
-        except Unscorable:  # it has been left out, with this reason
-            continue
-    return found or {1.0}
+        with suppress(Unscorable):  # one that cannot be read has been left out, with this reason
+            rates.append(video.probe(clip.path).fps)
+    if not rates or max(rates) <= min(rates) * (1 + RATE_SLACK):
+        return None
+    return (
+        f"clips of {min(rates):.4g} and of {max(rates):.4g} frames a second: windows of equally many frames would "
+        "show other lengths of time; give ground truths at the models' rate"
+    )
 
 
 def _difference(

@@ -18,6 +18,7 @@ __all__ = [
     "FolderSpec",
     "ModelSpec",
     "Name",
+    "PostTrainingTable",
     "ReencodeSpec",
     "Size",
     "Table",
@@ -69,12 +70,24 @@ class Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class PostTrainingTable(Table):
+    """What it took to make a model from its base, where that was not measured here."""
+
+    #: over all devices, candidates and their scores included
+    device_hours: Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)] | None = None
+    #: the model of the suite that it was made from
+    base: Name | None = None
+    #: how the hours are known
+    source: Text = "as the suite says"
+
+
 class FolderSpec(Table):
     """Videos that some system has already made, in a folder."""
 
     name: Name
     kind: Literal["folder"]
     path: Path
+    post_training: PostTrainingTable | None = None
     trained_on: Array[Text] = ()
 
 
@@ -127,6 +140,7 @@ class WanVaceSpec(Table):
     vae_tiling: Annotated[bool, Strict()] = False
     #: keep in GPU memory only the part in use: ``model`` by network, ``sequential`` by layer (slow)
     offload: Literal["none", "model", "sequential"] = "none"
+    post_training: PostTrainingTable | None = None
     trained_on: Array[Text] = ()
 
 

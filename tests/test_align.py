@@ -16,7 +16,7 @@ pytest.importorskip("diffusers")
 
 import torch
 
-from ipa_bench import align, align_config
+from ipa_bench import align, align_config, cost_ledger
 from ipa_bench.align import Alignment
 from ipa_bench.errors import UserError
 from ipa_bench.models.checkpoint import LORA_FILE
@@ -107,6 +107,14 @@ def test_candidates_are_chosen_trained_on_and_compared_on_others(whole: Whole) -
     by_unit = {s.unit: s.value for s in store.scores() if s.metric == "frame.psnr@1"}
     assert by_unit["test0__take0", 0, "base"] != by_unit["test0__take0", 0, "aligned"]
     assert not list((whole.out / "evaluation").rglob("*.safetensors"))  # latents are of candidates alone
+    costs = cost_ledger.read(whole.out / "evaluation")
+    assert set(costs.of) == {"", "base", "aligned"}
+    spent = costs.post_training["aligned"]
+    assert spent.base == "base"
+    parts = [cost_ledger.read(whole.out / "round1" / part).total for part in ("candidates", "train")]
+    phases = [phase for part in parts for phase in part.phases if phase.name != "evaluate"]
+    assert {phase.name for phase in phases} == {"generate", "observe", "encode", "train"}
+    assert spent.device_hours.value == pytest.approx(sum(phase.process_seconds for phase in phases) / 3600)
     watched = [json.loads(line) for line in (whole.out / "round1" / "train" / "watch.jsonl").read_text().splitlines()]
     assert [line["step"] for line in watched] == [0, 4]
 

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 import platform
-import resource
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ipa_bench import __version__
+from ipa_bench import __version__, cost_ledger
+from ipa_bench.cost import Cost
 from ipa_bench.models.checkpoint import LORA_FILE
 from ipa_bench.store import write_atomic
 from ipa_bench.video import file_sha256
-from trainers.loop import LOG
 from trainers.policy import Policy, trainable_size
 
 if TYPE_CHECKING:
@@ -29,33 +26,23 @@ JSON_NAME, TEXT_NAME = "card.json", "README.md"
 PACKAGES = ("torch", "diffusers", "peft", "accelerate", "transformers")
 
 
-@dataclass(frozen=True)
-class Meter:
-    """Time since it was made."""
-
-    begin: float = field(default_factory=time.monotonic)
-
-    def seconds(self) -> float:
-        """Wall time, in seconds."""
-        return time.monotonic() - self.begin
-
-
-def write(job: Job, policy: Policy, out: Path, meter: Meter, processes: int) -> None:
+def write(job: Job, policy: Policy, out: Path, processes: int) -> None:
     """Write ``card.json`` and ``README.md`` beside the LoRA. The JSON is the sign that a run is complete."""
     folder = out / LORA_FOLDER
-    about = describe(job, policy, out, meter, processes)
+    cost = cost_ledger.read(out).total
+    about = describe(job, policy, out, cost, processes)
+    cost_ledger.write_beside_lora(folder, cost)
     write_atomic(folder / TEXT_NAME, text(about).encode())
     write_atomic(folder / JSON_NAME, json.dumps(about, indent=1, allow_nan=False).encode() + b"\n")
 
 
-def describe(job: Job, policy: Policy, out: Path, meter: Meter, processes: int) -> dict[str, Any]:
+def describe(job: Job, policy: Policy, out: Path, cost: Cost, processes: int) -> dict[str, Any]:
     """Everything that a user of a LoRA should know of it, as JSON values."""
     lora = out / LORA_FOLDER / LORA_FILE
-    seconds = [entry["seconds"] for entry in _lines(out / LOG)]
-    # A resumed run's clock begins anew: the durations of all its parts add up.
-    total = sum(a for a, b in zip(seconds, [*seconds[1:], 0.0], strict=True) if b < a)
     data = job.data
-    cuda = torch.cuda.is_available()
+    train = cost.phase("train")
+    peak = None if train is None else cost_ledger.peak_memory(train.device_allocated, train.host).value
+    threads = "" if torch.cuda.is_available() else f", {torch.get_num_threads()} threads"
     return {
         "run": job.key,
         "method": job.method,
@@ -73,11 +60,12 @@ def describe(job: Job, policy: Policy, out: Path, meter: Meter, processes: int) 
             "chosen_by": list(data.by),
         },
         "cost": {
-            "train_seconds": round(total, 1),
+            "train_seconds": None if train is None else round(train.seconds, 1),
             "processes": processes,
-            "device": torch.cuda.get_device_name() if cuda else f"cpu, {torch.get_num_threads()} threads",
-            "peak_memory_gb": round(_peak() / 1e9, 3),
-            "last_part_seconds": round(meter.seconds(), 1),
+            "device": None if train is None else ", ".join(train.devices) + threads,
+            "peak_memory_gb": None if peak is None else round(peak / 1e9, 3),
+            "energy_joules": None if train is None else train.energy.value,
+            "share_of_matmul_peak": None if train is None else train.peak_share.value,
         },
         "versions": {name: version(name) for name in PACKAGES}
         | {"ipa-bench": __version__, "python": platform.python_version()},
@@ -106,8 +94,10 @@ def text(about: Mapping[str, Any]) -> str:
         + (f", the change applied {adapter['strength']:g} times" if adapter["strength"] != 1 else ""),
         "training": f"{train['steps']} updates of {train['batch']}, lr {train['lr']:g}, seed {train['seed']}, "
         f"{train['precision']}",
-        "cost": f"{cost['train_seconds']:.0f} s on {cost['processes']} x {cost['device']}, "
-        f"peak {cost['peak_memory_gb']:.2f} GB",
+        "cost": "not measured"
+        if cost["train_seconds"] is None
+        else f"{cost['train_seconds']:.0f} s on {cost['processes']} x {cost['device']}, "
+        f"peak {cost['peak_memory_gb'] or 0:.2f} GB",
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     return (
@@ -115,15 +105,3 @@ def text(about: Mapping[str, Any]) -> str:
         f"```python\npipe.load_lora_weights(folder, weight_name={LORA_FILE!r})\n```\n\n"
         "Everything else: `card.json`.\n"
     )
-
-
-def _peak() -> int:
-    """Largest memory in bytes: of the GPU where there is one, else of this process."""
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    scale = 1 if platform.system() == "Darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
-
-
-def _lines(log: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []

@@ -31,6 +31,7 @@ from trainers.loop import STATE, Items, Loop
 from trainers.methods import Draw, Objective
 from trainers.policy import Policy
 from trainers.reference_errors import ReferenceErrors
+from trainers.spent import Away, Spent, counting
 from trainers.train_config import Method, TrainConfig
 from trainers.watch import Watch
 
@@ -105,7 +106,8 @@ def train(job: Job, out: Path, *, stop_after: int | None = None, tell: Tell = la
         pipe = wan_vace.load(job.spec, job.checkpoint, accelerator.device)
         poses = Poses(out / "poses")
         encoder = Encoder(pipe, job.checkpoint.identity, config.data, weights.cache_dir() / "encoded", poses.of)
-        _encode_all(job, encoder, accelerator, tell)
+        spent = Spent(out, job.method, config, pipe.transformer)
+        _encode_all(job, encoder, accelerator, tell, spent)
         trained = policy.build(pipe, config.adapter, job.start, config.train.seed)
         if config.train.gradient_checkpointing:
             trained.transformer.enable_gradient_checkpointing()
@@ -115,20 +117,27 @@ def train(job: Job, out: Path, *, stop_after: int | None = None, tell: Tell = la
         watch = Watch(trained, encoder, job.watched, config.watch, job.spec, job.data.by, out)
         if loop.step == 0 and accelerator.is_main_process:
             watch.forget()  # of a run with another configuration that was killed before its first state
-        meter = card.Meter()
-        done = loop.run(
-            _step_loss(job, trained, encoder, accelerator),
-            stop_after=stop_after,
-            tell=lambda step, total, metrics: tell("train", step, total, metrics),
-            look=lambda step: _look(watch, loop, step, accelerator, tell),
-            look_every=config.watch.every,
-        )
+        # On a CPU there is no other memory to move them to.
+        away = Away(pipe, accelerator.device) if accelerator.device.type == "cuda" else None
+
+        def look(step: int) -> None:
+            with spent.looking(), nullcontext() if away is None else away.back():
+                _look(watch, loop, step, accelerator, tell)
+
+        with spent.training():
+            done = loop.run(
+                _step_loss(job, trained, encoder, accelerator, spent),
+                stop_after=stop_after,
+                tell=lambda step, total, metrics: tell("train", step, total, metrics),
+                look=look,
+                look_every=config.watch.every,
+            )
         if not done:
             return None
         if accelerator.is_main_process:
             with loop.averaged() if config.train.ema else nullcontext():
                 file = trained.save(out / LORA_FOLDER)
-            card.write(job, trained, out, meter, accelerator.num_processes)
+            card.write(job, trained, out, accelerator.num_processes)
         accelerator.wait_for_everyone()
         accelerator.end_training()
         return _finished(job, out) or file
@@ -186,13 +195,15 @@ def _accelerator(job: Job, out: Path) -> Any:
     return accelerator
 
 
-def _encode_all(job: Job, encoder: Encoder, accelerator: Any, tell: Tell) -> None:
+def _encode_all(job: Job, encoder: Encoder, accelerator: Any, tell: Tell, spent: Spent) -> None:
     """Encode what the cache lacks, each process its share, and check that all clips fit together."""
     every = job.data.all
     mine = every[accelerator.process_index :: accelerator.num_processes]
-    for count, clip in enumerate(mine, 1):
-        encoder.encode(clip)
-        tell("encode", count, len(mine), {})
+    with spent.encoding() as phase:
+        for count, clip in enumerate(mine, 1):
+            encoder.encode(clip)
+            phase.add(1)
+            tell("encode", count, len(mine), {})
     accelerator.wait_for_everyone()
     shapes = {tuple(encoder.encode(clip).latents.shape): clip.video for clip in every}
     if len(shapes) > 1 and job.config.train.micro_batch > 1:
@@ -206,7 +217,7 @@ def _keys(job: Job) -> list[str]:
     return [digest(a, b) for a, b in zip(good, bad, strict=True)] if bad else good
 
 
-def _step_loss(job: Job, trained: Policy, encoder: Encoder, accelerator: Any) -> Any:
+def _step_loss(job: Job, trained: Policy, encoder: Encoder, accelerator: Any, spent: Spent) -> Any:
     config = job.config
     known = None
     if config.train.cache_reference and job.method != "sft":
@@ -223,7 +234,11 @@ def _step_loss(job: Job, trained: Policy, encoder: Encoder, accelerator: Any) ->
 
     def loss_of(index: Sequence[int], draws: Sequence[Draw]) -> Any:
         bad = batch(job.data.bad, index) if job.data.bad else None
-        return objective.loss(batch(job.data.good, index), bad, draws)
+        good = batch(job.data.good, index)
+        with counting(known) as were_known:
+            found = objective.loss(good, bad, draws)
+        spent.step(good, reference_known=were_known[0])
+        return found
 
     return loss_of
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from ipa_bench.costs.plan import WORKS, Cell
 from ipa_bench.costs.sheet import Estimate, Sheet
 from ipa_bench.costs.view import ABOUT, options
-from ipa_bench.report.plots import FAINT, GRID, SERIES, _drawing, _short, _svg
+from ipa_bench.report.plots import FAINT, GRID, SERIES, drawing, shortened, to_svg
 
 #: (pixels of the clip in millions, value, measured)
 Dot = tuple[float, float, bool]
@@ -23,19 +23,19 @@ def curves(sheet: Sheet, *, training: bool) -> str | None:
     kinds = list(dict.fromkeys(kind for kind, _ in times))
     if not kinds:
         return None
-    with _drawing():
+    with drawing():
         figure = Figure(figsize=(5.2 * len(kinds), 6.4), layout="constrained")
         panels = figure.subplots(2, len(kinds), squeeze=False)
         for column, kind in enumerate(kinds):
             _panel(panels[0][column], kind, times, "s/step" if training else "s/clip")
             _panel(panels[1][column], kind, peaks, "peak memory, GB")
-            panels[0][column].set_title(_short(kind, 60), loc="left", fontsize=9)
+            panels[0][column].set_title(shortened(kind, 60), loc="left", fontsize=9)
             panels[1][column].set_xlabel("pixels of the clip, millions", fontsize=9, color=FAINT)
         shown = {
             label: handle for axes in panels[0] for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
         }
         figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=3, fontsize=8, frameon=False)
-        return _svg(figure)
+        return to_svg(figure)
 
 
 def _seconds(estimate: Estimate) -> float | None:

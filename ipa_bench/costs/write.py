@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from ipa_bench.costs import plot, view
 from ipa_bench.costs.sheet import Sheet, save
-from ipa_bench.report.markdown import escape
+from ipa_bench.report.markdown import escape, table
 from ipa_bench.report.plots import themed
 from ipa_bench.report.text import plain
 from ipa_bench.store import write_atomic
@@ -40,17 +40,15 @@ def write_all(sheet: Sheet, folder: Path, price: float | None = None) -> list[Pa
 def markdown(sheet: Sheet, price: float | None = None, pictures: Sequence[str] = ()) -> str:
     """The sheet as GitHub-flavoured Markdown; ``pictures`` are files beside it."""
     parts = [f"# {TITLE}", *[f"> **Warning:** {escape(warning)}" for warning in view.warnings(sheet)]]
-    for table in view.tables(sheet, price):
-        parts += [f"## {table.title}", table.note, _pipes(table.head, table.rows, table.left)]
+    for each in view.tables(sheet, price):
+        parts += [f"## {each.title}", each.note, _pipes(each.head, each.rows, each.left)]
     parts += [f"![{name.partition('.')[0]}]({name})" for name in pictures]
     parts += ["## Where", _pipes(("", ""), view.facts(sheet, price), 2)]
     return "\n\n".join(parts) + "\n"
 
 
 def _pipes(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
-    rule = [":--" if column < left else "--:" for column in range(len(head))]
-    lines = [list(map(escape, head)), rule, *([escape(text) for text in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return table([escape(text) for text in head], [[escape(text) for text in row] for row in rows], left)
 
 
 def html(sheet: Sheet, price: float | None = None, pictures: Sequence[str] = ()) -> str:

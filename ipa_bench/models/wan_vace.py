@@ -43,6 +43,18 @@ _KEPT = 8
 
 
 @dataclass(frozen=True)
+class Sampled:
+    """How much work one clip was."""
+
+    #: latent frames (those of reference images among them), height and width
+    latents: tuple[int, int, int]
+    #: tokens of the prompt, padding included
+    text: int
+    #: duration of the clip
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Made:
     """What became of one job: a clip, or the reason why there is none."""
 
@@ -50,6 +62,8 @@ class Made:
     seed: int
     path: Path | None
     reason: str | None = None
+    #: what was sampled for it now; None where the clip was there already, or nothing came out
+    sampled: Sampled | None = None
 
 
 def load(spec: WanVaceSpec, checkpoint: Checkpoint, device: torch.device | str | None = None) -> Pipe:
@@ -203,6 +217,8 @@ class WanVaceModel:
         self.pipe = pipe or load(spec, checkpoint, device)
         self._prompts = conditioning.Prompts(self.pipe)
         self._given: dict[Case, Given] = {}
+        #: tokens of the last prompt
+        self._text = 0
         self.device = torch.device(self.pipe._execution_device)
         scheduler_of(self.pipe, spec.shift)  # a shift that cannot be is said before the work
 
@@ -258,7 +274,9 @@ class WanVaceModel:
                 about = self._keep(case, seed, latents[index], given) if self.spec.keep_latents else {}
                 seconds = round((time.monotonic() - begin) / len(batch), 3)
                 self.clips.finish(case, seed, seconds=seconds, made_with=self._environment(), **about)
-                yield Made(case, seed, path)
+                t, h, w = given.control.shape[2:]
+                sampled = Sampled((t, h, w), self._text, given.frames / given.fps)
+                yield Made(case, seed, path, sampled=sampled)
         except torch.cuda.OutOfMemoryError as error:
             raise UserError(
                 f"model {self.name}: the GPU has too little memory for {len(batch)} clips of "
@@ -272,6 +290,7 @@ class WanVaceModel:
         start = torch.cat([noise(case, seed, (1, channels, *control.shape[2:])) for case, seed, _ in batch])
         with torch.inference_mode():
             prompt = self._prompts.encode([case.prompt for case, _, _ in batch])
+            self._text = prompt.shape[1]
             guided = self.spec.guidance > 1
             negative = self._prompts.encode([self.spec.negative_prompt] * len(batch)) if guided else None
         scheduler = scheduler_of(self.pipe, self.spec.shift)

@@ -132,7 +132,7 @@ class PerceptualObserver:
         try:
             self.networks[name].files()
         except UserError as error:
-            return _reason(error)
+            return error.reason
         return None
 
     def load(self, name: str) -> str | None:
@@ -143,7 +143,7 @@ class PerceptualObserver:
             files = self.networks[name].files()
             self._loaded[name] = self.networks[name].load(files)
         except UserError as error:
-            return _reason(error)
+            return error.reason
         return None
 
     def start(self, name: str, truth: HandTracks, frames: Iterator[UInt8]) -> PerceptualSession:
@@ -160,10 +160,6 @@ class PerceptualObserver:
         self._kept = _Kept(0)
         if self._pool:
             self._pool.shutdown()
-
-
-def _reason(error: UserError) -> str:
-    return f"{error.problem}; {error.fix}" if error.fix else error.problem
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import numpy as np
 
 from ipa_bench.report.media import Copy
 from ipa_bench.report.view import ReportView, base_name, metric_order
+from ipa_bench.run_files import located
 from ipa_bench.store import CaseEntry, Details, Unit, UnitRecord
 from ipa_bench.types import Bool, Float32
 
@@ -52,14 +53,6 @@ def to_script(value: Any) -> str:
 def data_name(unit: Unit) -> str:
     """A file name for a unit's data that says nothing and cannot be hostile."""
     return hashlib.sha256(json.dumps(list(unit)).encode()).hexdigest()[:20]
-
-
-def located(text: str | None, folder: Path) -> Path | None:
-    """A run's path: absolute, relative to the run folder, or else to the working directory."""
-    if not text:
-        return None
-    inside = folder / text  # an absolute path stays what it is
-    return inside if inside.exists() else Path(text)
 
 
 def sources(view: ReportView, folder: Path) -> Iterator[Path]:

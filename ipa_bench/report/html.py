@@ -18,20 +18,21 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from ipa_bench.errors import UserError
-from ipa_bench.report import page, plots, sets
+from ipa_bench.report import costs, page, plots, sets
 from ipa_bench.report.clips import (
     Moment,
     clip_script,
     data_name,
     index,
-    located,
     sources,
     to_script,
     worst_moments,
 )
+from ipa_bench.report.cost_plot import quality_against_cost
 from ipa_bench.report.media import Copy, StillJob, make_copies, make_stills
 from ipa_bench.report.text import number
 from ipa_bench.report.view import ReportView, headline, set_results, warnings
+from ipa_bench.run_files import located
 from ipa_bench.store import write_atomic
 
 Progress = Callable[[int, int], None]
@@ -79,6 +80,7 @@ def _render(view: ReportView, run: Mapping[str, Any], gallery: list[dict[str, An
     script = "\n".join(source(name) for name in SCRIPTS)
     board = view.leaderboard
     shown = headline(view, page.HEADLINE)
+    cost_plot = quality_against_cost(view)
     return environment.get_template("page.html").render(
         header=view.header,
         identities=len({case.identity or case.id for case in view.header.cases}),
@@ -90,6 +92,12 @@ def _render(view: ReportView, run: Mapping[str, Any], gallery: list[dict[str, An
         sets=sets.lines(set_results(view)),
         sets_absent=sets.absent(view.sets),
         sets_explained=sets.EXPLAINED,
+        cost_head=costs.head(view),
+        cost_lines=costs.lines(view),
+        cost_plot=None if cost_plot is None else _picture(cost_plot),
+        costs_explained=costs.EXPLAINED,
+        phase_head=costs.PHASE_HEAD,
+        phases=costs.phases(view),
         warnings=warnings(view),
         forest=_picture(plots.forest(view, shown)) if board.rows else None,
         differences=_picture(plots.differences(view)) if board.comparisons else None,

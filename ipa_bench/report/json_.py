@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from ipa_bench.report.costs import costs
 from ipa_bench.report.view import ReportView, warnings
 
 #: Grows when a reader of an older report would misread a newer one.
@@ -31,6 +32,12 @@ def as_dict(view: ReportView) -> dict[str, Any]:
         "metrics": [asdict(info) for info in view.infos],
         "floors": dict(view.floors),
         "sets": [asdict(result) for result in view.sets],
+        "costs": {
+            "models": [asdict(cost) for cost in costs(view)],
+            "sheets": {owner: cost.to_json() for owner, cost in view.costs.of.items()},
+            "post_training": {model: asdict(entry) for model, entry in view.costs.post_training.items()},
+            "price_per_device_hour": view.price,
+        },
         "warnings": list(warnings(view)),
         "videos": [asdict(record) for _, record in sorted(view.records.items())],
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from ipa_bench.report import sets
+from ipa_bench.report import costs, sets
 from ipa_bench.report.text import NOTHING, arrow, interval_text, number, plain
 from ipa_bench.report.view import (
     ReportView,
@@ -36,6 +36,7 @@ def render(view: ReportView) -> str:
         "## Paired differences",
         _differences(view),
         *_sets(view),
+        *_costs(view),
         "## Metrics",
         _glossary(view),
         "## Run",
@@ -52,7 +53,7 @@ def escape(text: str) -> str:
     return re.sub(r"@(?=\w)", "@&#8203;", text)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int) -> str:
     """A pipe table whose first ``left`` columns are text and whose others are numbers."""
     rule = [":--" if column < left else "--:" for column in range(len(head))]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, rule, *rows])
@@ -84,7 +85,7 @@ def _leaderboard(view: ReportView) -> str:
         [rank_text(view, row), escape(row.model), *[_cell(row, metric) for metric in metrics]]
         for row in view.leaderboard.rows
     ]
-    return _table(head, rows, left=2) if rows else "No model has a record yet."
+    return table(head, rows, left=2) if rows else "No model has a record yet."
 
 
 def _every_metric(view: ReportView) -> str:
@@ -98,7 +99,7 @@ def _every_metric(view: ReportView) -> str:
         ]
         for metric in metric_order(view)
     ]
-    return _table(head, rows, left=1)
+    return table(head, rows, left=1)
 
 
 def _differences(view: ReportView) -> str:
@@ -118,7 +119,7 @@ def _differences(view: ReportView) -> str:
         ]
         for pair in comparisons(view)
     ]
-    return _table(head, rows, left=4)
+    return table(head, rows, left=4)
 
 
 def _sets(view: ReportView) -> list[str]:
@@ -130,18 +131,31 @@ def _sets(view: ReportView) -> list[str]:
          escape(line.sizes), escape(line.note) or NOTHING]
         for line in sets.lines(set_results(view))
     ]  # fmt: skip
-    found = [_table(head, rows, left=2)] if rows else []
+    found = [table(head, rows, left=2)] if rows else []
     missing = [f"Not scored: {escape(text)}." for text in sets.absent(view.sets)]
     defined = dict.fromkeys((line.metric, line.definition) for line in sets.lines(set_results(view)))
     definitions = [f"`{metric}` is {escape(definition)}." for metric, definition in defined]
     return ["## Distances between sets", sets.EXPLAINED, *found, *definitions, *missing]
 
 
+def _costs(view: ReportView) -> list[str]:
+    found = []
+    lines = costs.lines(view)
+    if lines:
+        rows = [[escape(cell.text) for cell in line] for line in lines]
+        found += ["## Cost", costs.EXPLAINED_IN_TEXT, table([*costs.head(view)], rows, left=1)]
+    spent = costs.phases(view)
+    if spent:
+        rows = [[escape(cell.text) for cell in line] for line in spent]
+        found += ["### This run", table([*costs.PHASE_HEAD], rows, left=2)]
+    return found
+
+
 def _glossary(view: ReportView) -> str:
     head = ["metric", "unit", "better", "source", "blind spot"]
     infos = [info for metric in metric_order(view) if (info := view.info(metric)) is not None]
     rows = [[escape(i.id), escape(i.unit), i.better, escape(i.source), escape(i.blind_spot)] for i in infos]
-    return _table(head, rows, left=5)
+    return table(head, rows, left=5)
 
 
 def _run(view: ReportView) -> str:
@@ -154,4 +168,4 @@ def _run(view: ReportView) -> str:
         **{f"model {model.name}": f"{model.kind}, {model.source}" for model in header.models},
         **header.environment,
     }
-    return _table(["", ""], [[escape(key), escape(value)] for key, value in facts.items()], left=2)
+    return table(["", ""], [[escape(key), escape(value)] for key, value in facts.items()], left=2)

@@ -33,7 +33,7 @@ def forest(view: ReportView, metrics: Sequence[str] | None = None) -> str:
     """Means with their intervals, one panel per metric, one line per model in rank order."""
     metrics = metrics or headline(view, 6)
     rows = view.leaderboard.rows
-    with _drawing():
+    with drawing():
         columns = min(len(metrics), 3)
         lines = -(-len(metrics) // columns)
         figure = Figure(figsize=(10.4, lines * (0.75 + 0.3 * max(len(rows), 1))), layout="constrained")
@@ -54,14 +54,14 @@ def forest(view: ReportView, metrics: Sequence[str] | None = None) -> str:
                 axes.plot([cell.mean], [y], "o", color=colour, markersize=6, fillstyle="none" if hollow else "full")
             _names(axes, [row.model for row in rows] if index % columns == 0 else [""] * len(rows))
             _title(axes, metrics[index], view.info(metrics[index]))
-        return _svg(figure)
+        return to_svg(figure)
 
 
 def differences(view: ReportView) -> str:
     """Paired differences on the primary metric: zero line, noise floor, interval, verdict by colour."""
     pairs = primary_comparisons(view)[:MAX_PAIRS]
     primary = view.leaderboard.primary
-    with _drawing():
+    with drawing():
         figure = Figure(figsize=(10.4, 1.0 + 0.34 * max(len(pairs), 1)), layout="constrained")
         axes = figure.subplots()
         floor = view.floors.get(primary)
@@ -70,12 +70,12 @@ def differences(view: ReportView) -> str:
         axes.axvline(0, color=FAINT, linewidth=1)
         for y, pair in enumerate(pairs):
             _difference(axes, y, pair)
-        _names(axes, [f"{_short(pair.model, 20)} − {_short(pair.baseline, 20)}" for pair in pairs], limit=44)
+        _names(axes, [f"{shortened(pair.model, 20)} − {shortened(pair.baseline, 20)}" for pair in pairs], limit=44)
         info = view.info(primary)
         better = f"{'right' if info.better == 'higher' else 'left'} of zero is better" if info else ""
         band = "band: noise floor" if floor else ""
         _title(axes, f"paired difference of {primary}", info, ", ".join(filter(None, [better, band])))
-        return _svg(figure)
+        return to_svg(figure)
 
 
 def _difference(axes: Axes, y: int, pair: Comparison) -> None:
@@ -95,7 +95,7 @@ def distribution(view: ReportView, metric: str) -> str:
         if score.metric == metric and score.value is not None:
             values.setdefault(score.model, []).append(score.value)
     rows = view.leaderboard.rows
-    with _drawing():
+    with drawing():
         figure = Figure(figsize=(4.3, 0.8 + 0.4 * max(len(rows), 1)), layout="constrained")
         axes = figure.subplots()
         for y, row in enumerate(rows):
@@ -110,7 +110,7 @@ def distribution(view: ReportView, metric: str) -> str:
                 axes.plot([cell.mean, cell.mean], [y - 0.34, y + 0.34], color=INK, linewidth=1.6)
         _names(axes, [row.model for row in rows], limit=18)
         _title(axes, metric, view.info(metric))
-        return _svg(figure)
+        return to_svg(figure)
 
 
 def themed(svg: str) -> str:
@@ -131,14 +131,15 @@ def _small() -> dict[str, Any]:
     return {"ha": "center", "va": "center", "fontsize": 9, "color": FAINT}
 
 
-def _short(name: str, limit: int) -> str:
+def shortened(name: str, limit: int) -> str:
+    """A name for a picture: at most ``limit`` characters, an ellipsis the last of them."""
     name = plain(name)
     return name if len(name) <= limit else name[: limit - 1] + "…"
 
 
 def _names(axes: Axes, names: Sequence[str], limit: int = MAX_NAME) -> None:
     axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_yticks(range(len(names)), [_short(name, limit) for name in names])
+    axes.set_yticks(range(len(names)), [shortened(name, limit) for name in names])
     axes.tick_params(length=0)
     axes.margins(x=0.08)
     for side in ("top", "right", "left"):
@@ -157,7 +158,7 @@ def _title(axes: Axes, metric: str, info: MetricInfo | None, note: str = "") -> 
 
 
 @contextmanager
-def _drawing() -> Iterator[None]:
+def drawing() -> Iterator[None]:
     """Matplotlib's own defaults and fixed ids, whatever the user's matplotlibrc says."""
     with matplotlib.rc_context(), warnings.catch_warnings():
         # a name in a script that the measuring font lacks is still drawn by the reader's fonts
@@ -180,7 +181,8 @@ def _drawing() -> Iterator[None]:
         yield
 
 
-def _svg(figure: Figure) -> str:
+def to_svg(figure: Figure) -> str:
+    """A figure as SVG without date, background or formulas in names."""
     for text in figure.findobj(Text):
         text.set_parse_math(False)  # "$" in a name is a dollar sign
     figure.patch.set_alpha(0)

@@ -9,7 +9,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from ipa_bench.report import sets
+from ipa_bench.report import costs, sets
 from ipa_bench.report.text import NOTHING, arrow, interval_text, number, plain
 from ipa_bench.report.view import (
     ReportView,
@@ -28,6 +28,8 @@ MAX_PAIRS = 12
 MAX_HEADLINE = 6
 MODEL_WIDTH = (8, 24)
 CELL_WIDTH = 16
+#: columns of the table of costs that are told here too
+TOLD = ("s/clip", "peak GB", "post-training h", "gain per h", "post-training price")
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class TerminalReport:
         if view.sets:
             yield Text()
             yield from _sets(view)
+        yield from _costs(view)
         for warning in warnings(view):
             yield Text("warning: ", style="bold yellow").append(plain(warning), style="default not bold")
 
@@ -119,6 +122,18 @@ def _captions(view: ReportView, metrics: tuple[str, ...]) -> list[Text]:
     if rest:
         captions.append(f"{rest} more metrics are in report.html and leaderboard.csv.")
     return [Text(caption, style="dim") for caption in captions]
+
+
+def _costs(view: ReportView) -> list[Text]:
+    """One line for each model whose cost is known; the table is in the page."""
+    found = []
+    for line in costs.lines(view):
+        cells = dict(zip(costs.head(view), line, strict=True))
+        named = [(name, cells[name].text) for name in TOLD if name in cells]
+        told = [f"{text} {name}" for name, text in named if text not in (NOTHING, "none known")]
+        if told:
+            found.append(Text("cost: ", style="bold").append(f"{cells['model'].text}: {', '.join(told)}", "not bold"))
+    return [Text(), *found] if found else []
 
 
 def _sets(view: ReportView) -> list[Table | Text]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from ipa_bench.cost_ledger import Costs
 from ipa_bench.set_results import SetResult
 from ipa_bench.store import Details, RunHeader, Unit, UnitRecord
 from ipa_bench.types import Comparison, Leaderboard, LeaderboardRow, MetricInfo, Score
@@ -36,6 +37,10 @@ class ReportView:
     details: Callable[[Unit], Details | None] = no_details
     #: distances between sets of videos
     sets: tuple[SetResult, ...] = ()
+    #: what the run and its models cost
+    costs: Costs = field(default_factory=Costs)
+    #: money for an hour of a device; None: no prices
+    price: float | None = None
 
     def info(self, metric: str) -> MetricInfo | None:
         """What is known about ``metric``; None for an id this version does not know."""
@@ -129,6 +134,7 @@ def inside_floor(comparison: Comparison) -> bool:
 def warnings(view: ReportView) -> tuple[str, ...]:
     """What a reader must know before believing the table; each says what to do about it."""
     found = [*_identity_warnings(view), *_missing_warnings(view), *_unscored_warnings(view)]
+    found += [f"Costs are not complete: {problem}." for problem in view.costs.problems]
     board = view.leaderboard
     for row in board.rows:
         if board.primary in row.trained_on:

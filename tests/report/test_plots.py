@@ -51,7 +51,7 @@ def test_any_name_is_drawn_as_text(tmp_path: Path, name: str) -> None:
     view = build.make_run(tmp_path, names={"base": name}, videos=False)
     for svg in (plots.forest(view), plots.differences(view), plots.distribution(view, "hand.pck10@1")):
         assert "<script" not in svg
-        assert any(plots._short(name, 12)[:-1] in text for text in words(svg))
+        assert any(plots.shortened(name, 12)[:-1] in text for text in words(svg))
 
 
 def test_one_model_one_identity_and_none_are_drawn(tmp_path: Path) -> None:

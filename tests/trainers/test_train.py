@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from ipa_bench.cost_ledger import beside_lora
 from ipa_bench.errors import UserError
 from ipa_bench.models.checkpoint import LORA_FILE
 from tests import tiny_wan
@@ -132,6 +133,15 @@ def test_the_result_is_a_lora_with_a_card(plain: Path, tmp_path: Path) -> None:
     assert "switched off" in about["reference"]
     assert about["trained_values"] == sum(value.numel() for value in load_file(file).values())
     assert about["config"]["train"]["ema"] == 0.5
+    spent = beside_lora(file.parent)
+    assert spent is not None
+    counts = {phase.name: (phase.items.value, phase.unit) for phase in spent.phases}
+    assert counts["encode"] == (3, "clip")
+    assert counts["train"] == (6 * 2, "clip")
+    trained = spent.phase("train")
+    assert trained is not None
+    assert (trained.flops.value or 0) > 0
+    assert about["cost"]["train_seconds"] == round(trained.seconds, 1)
     text = (file.parent / "README.md").read_text()
     assert "hand_quality@1" in text
     assert "no evidence" in text

@@ -1,0 +1,203 @@
+"""What a run folder cost: one small file for each process and model, written as work goes on, added up when read.
+
+    FOLDER/costs/*.json              what was measured
+    FOLDER/costs/post_training.json  what the run's models had cost before it
+
+A process that is killed leaves what it had saved: at most ``EVERY`` seconds of its work are missing from the sum.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from ipa_bench.cache import digest
+from ipa_bench.cost import Cost, Meter, Phase, PhaseName
+from ipa_bench.cost_device import Amount
+from ipa_bench.errors import UserError
+from ipa_bench.models.checkpoint import LORA_FILE
+from ipa_bench.store import write_atomic
+
+FOLDER, POST_TRAINING = "costs", "post_training.json"
+#: seconds between two times that a sheet is written while its phase goes on
+EVERY = 20.0
+#: a sheet of its own beside a LoRA: what it took to make it
+BESIDE_LORA = "cost.json"
+
+
+class Ledger:
+    """The sheet of this process for one owner: the run itself (no name) or one of its models."""
+
+    def __init__(self, folder: Path, owner: str = "") -> None:
+        """Writes nothing before something was measured."""
+        self.meter = Meter()
+        self._owner, self._begin = owner, time.time()
+        name = f"{time.time_ns()}-{os.getpid()}-{digest(owner)[:8]}.json"
+        self._path = folder / FOLDER / name
+        self._saved = time.monotonic()
+
+    @contextmanager
+    def phase(self, name: PhaseName, *, unit: str, dtype: str | None = None) -> Iterator[Phase]:
+        """:meth:`Meter.phase`, saved when it ends, also where that is by an exception."""
+        try:
+            with self.meter.phase(name, unit=unit, dtype=dtype) as phase:
+                yield phase
+        finally:
+            self.save()
+
+    def tick(self) -> None:
+        """Save where the last time is long ago: call it whenever a piece of work is done."""
+        if time.monotonic() - self._saved >= EVERY:
+            self.save()
+
+    def save(self) -> None:
+        """Write the sheet so far. Raises :class:`UserError` for a full disk."""
+        self._saved = time.monotonic()
+        cost = self.meter.cost()
+        if not cost.phases:
+            return
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot write in {self._path.parent}: {error.strerror}", "free some space") from None
+        about = {"owner": self._owner, "begin": self._begin, "end": time.time(), "cost": cost.to_json()}
+        write_atomic(self._path, json.dumps(about, allow_nan=False).encode())
+
+
+@dataclass(frozen=True)
+class PostTraining:
+    """What it took to make a model from its base, before the run that it is compared in."""
+
+    #: over all devices, everything included: candidates, their scores, training
+    device_hours: Amount
+    #: largest number of bytes on a device, or in host memory where no GPU was used
+    memory: Amount
+    #: where the figures are from
+    source: str
+    #: the model that it was made from, where that is in the run too
+    base: str | None = None
+
+    @classmethod
+    def measured(cls, cost: Cost, base: str | None) -> PostTraining:
+        """From a sheet; what was spent on evaluating is not part of it."""
+        phases = [phase for phase in cost.phases if phase.name != "evaluate"]
+        hours = Amount(sum(phase.process_seconds for phase in phases) / 3600)
+        peaks = [peak_memory(phase.device_allocated, phase.host).value for phase in phases]
+        known = [peak for peak in peaks if peak is not None]
+        memory = Amount(max(known)) if known else Amount(reason="not measured")
+        devices = ", ".join(dict.fromkeys(device for phase in phases for device in phase.devices))
+        return cls(hours, memory, f"measured on {devices}", base)
+
+
+def peak_memory(device: Amount, host: Amount) -> Amount:
+    """Of the GPUs where some were used, else of the host."""
+    return host if device.value is None else device
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Everything that is known of the cost of a run folder."""
+
+    #: owner -> sheet; the run's own under the empty name
+    of: Mapping[str, Cost] = field(default_factory=dict)
+    post_training: Mapping[str, PostTraining] = field(default_factory=dict)
+    #: files that could not be read, each with its reason
+    problems: tuple[str, ...] = ()
+
+    @property
+    def total(self) -> Cost:
+        """All owners, one after the other."""
+        total = Cost()
+        for cost in self.of.values():
+            total = total.merge(cost)
+        return total
+
+
+def read(folder: Path) -> Costs:
+    """What the run in ``folder`` cost so far. Parts whose times overlap worked side by side."""
+    parts: list[tuple[str, float, float, Cost]] = []
+    problems = []
+    for path in sorted((folder / FOLDER).glob("*.json")):
+        if path.name == POST_TRAINING:
+            continue
+        try:
+            about = json.loads(path.read_bytes())
+            parts.append(
+                (str(about["owner"]), float(about["begin"]), float(about["end"]), Cost.from_json(about["cost"]))
+            )
+        except (OSError, ValueError, KeyError, TypeError, UserError) as error:
+            problems.append(f"{path.name} is no cost sheet: {error}")
+    of: dict[str, Cost] = {}
+    for owner in dict.fromkeys(part[0] for part in parts):
+        try:
+            of[owner] = _added([part[1:] for part in parts if part[0] == owner])
+        except ValueError as error:  # other units
+            problems.append(str(error))
+    return Costs(of, _read_post_training(folder, problems), tuple(problems))
+
+
+def _added(parts: list[tuple[float, float, Cost]]) -> Cost:
+    total, side, until = Cost(), Cost(), 0.0
+    for begin, end, cost in sorted(parts, key=lambda part: part[0]):
+        if begin >= until:
+            total, side = total.merge(side), cost
+        else:
+            side = side.beside(cost)
+        until = max(until, end)
+    return total.merge(side)
+
+
+def write_post_training(folder: Path, known: Mapping[str, PostTraining]) -> None:
+    """Keep what models had cost before the run. Raises :class:`UserError` for a full disk."""
+    if not known:
+        return
+    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+    content = {name: asdict(entry) for name, entry in known.items()}
+    _write_new(folder / FOLDER / POST_TRAINING, json.dumps(content, indent=1, allow_nan=False).encode())
+
+
+def _read_post_training(folder: Path, problems: list[str]) -> dict[str, PostTraining]:
+    path = folder / FOLDER / POST_TRAINING
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(path.read_bytes())
+        return {
+            str(name): PostTraining(
+                Amount(**entry["device_hours"]), Amount(**entry["memory"]), str(entry["source"]), entry["base"]
+            )
+            for name, entry in content.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        problems.append(f"{path.name} cannot be read: {error}")
+        return {}
+
+
+def write_beside_lora(lora: Path, cost: Cost) -> None:
+    """Keep what a LoRA (a file, or a folder with one) took beside it. Raises :class:`UserError` for a full disk."""
+    _write_new(_sheet_of(lora), json.dumps(cost.to_json(), allow_nan=False).encode())
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    if not path.is_file() or path.read_bytes() != content:
+        write_atomic(path, content)
+
+
+def _sheet_of(lora: Path) -> Path:
+    if lora.suffix != ".safetensors":
+        return lora / BESIDE_LORA
+    return lora.with_name(BESIDE_LORA if lora.name == LORA_FILE else f"{lora.stem}.{BESIDE_LORA}")
+
+
+def beside_lora(lora: Path) -> Cost | None:
+    """The sheet that :func:`write_beside_lora` left; None where there is none that can be read."""
+    path = _sheet_of(lora)
+    try:
+        return Cost.from_json(json.loads(path.read_bytes()))
+    except (OSError, ValueError, UserError):
+        return None

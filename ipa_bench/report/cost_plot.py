@@ -1,0 +1,71 @@
+"""Quality against cost as a picture: one panel for making clips, one for post-training, each with its Pareto front."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ipa_bench.cost_gain import front
+from ipa_bench.report.costs import costs
+from ipa_bench.report.plots import FAINT, GRID, SERIES, drawing, shortened, to_svg
+from ipa_bench.report.text import arrow
+from ipa_bench.report.view import ReportView, base_name, upper_bounds
+from ipa_bench.types import Better, Interval
+
+#: name -> (cost, quality)
+Points = Mapping[str, tuple[float, float]]
+
+
+def quality_against_cost(view: ReportView) -> str | None:
+    """SVG; None where no model has both a cost and a score. Upper bounds are no models and not in it."""
+    info = view.info(view.leaderboard.primary)
+    if info is None:
+        return None
+    cells = {row.model: row.cells.get(view.leaderboard.primary) for row in view.leaderboard.rows}
+    making: dict[str, tuple[float, float]] = {}
+    training: dict[str, tuple[float, float]] = {}
+    for cost in costs(view):
+        cell = cells[cost.model]
+        if cell is None or cell.mean is None or cost.model in upper_bounds(view):
+            continue
+        if cost.seconds.value is not None:
+            making[cost.model] = (cost.seconds.value, cell.mean)
+        if cost.device_hours is not None:
+            training[cost.model] = (cost.device_hours, cell.mean)
+    trained = any(hours for hours, _ in training.values())
+    panels = [("device-seconds a clip", making)] if making else []
+    panels += [("device-hours of post-training", training)] if trained else []
+    if not panels:
+        return None
+    order = [row.model for row in view.leaderboard.rows]
+    with drawing():
+        figure = Figure(figsize=(5.2 * len(panels), 3.6), layout="constrained")
+        for axes, (label, points) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+            _panel(axes, label, points, info.better, cells, order)
+        figure.axes[0].set_ylabel(f"{base_name(info.id)} {arrow(info)}", fontsize=9, color=FAINT)
+        return to_svg(figure)
+
+
+def _panel(
+    axes: Axes, label: str, points: Points, better: Better, cells: Mapping[str, Interval | None], order: list[str]
+) -> None:
+    best = front(points, better)
+    axes.plot(*zip(*(points[name] for name in best), strict=True), color=GRID, linewidth=1.6, drawstyle="steps-post")
+    for name, (cost, quality) in points.items():
+        colour, cell = SERIES[order.index(name) % len(SERIES)], cells[name]
+        if cell is not None and cell.low is not None and cell.high is not None:
+            axes.plot([cost, cost], [cell.low, cell.high], color=colour, linewidth=1.8, solid_capstyle="butt")
+        axes.plot([cost], [quality], "o", color=colour, markersize=7, fillstyle="full" if name in best else "none")
+        axes.annotate(
+            shortened(name, 24), (cost, quality), xytext=(8, 4), textcoords="offset points", fontsize=9, color=FAINT
+        )
+    axes.set_title(label, loc="left", fontsize=10)
+    axes.margins(x=0.25, y=0.15)
+    axes.set_xlim(left=0)
+    axes.grid(color=GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.set_xlabel("filled: on the Pareto front", fontsize=8, color=FAINT, loc="left")
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)

@@ -1,0 +1,130 @@
+"""What the run's models cost beside what they score, as lines of a table: the same words in every format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ipa_bench.cost import PhaseCost
+from ipa_bench.cost_device import Amount
+from ipa_bench.cost_gain import ModelCost, model_costs
+from ipa_bench.report.text import NOTHING, interval_text, number, plain
+from ipa_bench.report.view import ReportView
+
+GB = 1e9
+HOUR = 3600.0
+#: clips that a price of generating is given for
+CLIPS = 1000
+EXPLAINED_IN_TEXT = (
+    "Making a clip: device-seconds, seconds of video made in a second, peak memory of the GPU (of the host where none "
+    "was used), share of the matmul peak that denoising reached. Post-training: everything between base and model, in "
+    "hours of a device. Gain: improvement of the primary metric over the base for one such hour, with the 95 % "
+    "interval of the paired difference divided by the hours. A dash: not measured."
+)
+EXPLAINED = f"{EXPLAINED_IN_TEXT} Point at it for the reason."
+HEAD = (
+    "model",
+    "s/clip",
+    "video s/s",
+    "peak GB",
+    "of matmul peak",
+    "J/clip",
+    "post-training h",
+    "its peak GB",
+    "primary metric",
+    "gain per h",
+)
+PRICES = ("post-training price", f"price of {CLIPS} clips")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A text, and why there is no number where there is none."""
+
+    text: str
+    reason: str = ""
+
+
+def head(view: ReportView) -> tuple[str, ...]:
+    """Names of the columns."""
+    return HEAD if view.price is None else (*HEAD, *PRICES)
+
+
+def costs(view: ReportView) -> tuple[ModelCost, ...]:
+    """Cost of every model; empty where nothing is known of any."""
+    info = view.info(view.leaderboard.primary)
+    if info is None or not (view.costs.of or view.costs.post_training):
+        return ()
+    found = model_costs(view.leaderboard, view.costs, info.better)
+    known = any(cost.seconds.value is not None or cost.post_training for cost in found)
+    return found if known else ()
+
+
+def lines(view: ReportView) -> tuple[tuple[Cell, ...], ...]:
+    """A line for each model, in rank order."""
+    return tuple(_line(view, cost) for cost in costs(view))
+
+
+def _line(view: ReportView, cost: ModelCost) -> tuple[Cell, ...]:
+    trained = cost.post_training
+    row = next(row for row in view.leaderboard.rows if row.model == cost.model)
+    quality = row.cells.get(view.leaderboard.primary)
+    shown = NOTHING if quality is None else str(interval_text(quality.mean, quality.low, quality.high))
+    gain = (
+        Cell(NOTHING, cost.no_gain or "")
+        if cost.gain is None
+        else Cell(f"{interval_text(cost.gain.value, cost.gain.low, cost.gain.high, sign=True)} over {cost.gain.base}")
+    )
+    cells = (
+        Cell(plain(cost.model)),
+        _cell(cost.seconds, 3),
+        _cell(cost.realtime, 3),
+        _cell(_scaled(cost.memory, 1 / GB), 3),
+        Cell(NOTHING, cost.peak_share.reason or "")
+        if cost.peak_share.value is None
+        else Cell(f"{100 * cost.peak_share.value:.0f} %"),
+        _cell(cost.energy, 3),
+        Cell("none known") if trained is None else _cell(trained.device_hours, 3, trained.source),
+        Cell(NOTHING) if trained is None else _cell(_scaled(trained.memory, 1 / GB), 3),
+        Cell(shown),
+        Cell(plain(gain.text), gain.reason),
+    )
+    if view.price is None:
+        return cells
+    hours = Amount(0.0) if trained is None else trained.device_hours
+    clips = _scaled(cost.seconds, CLIPS / HOUR)
+    return (*cells, *(_cell(_scaled(amount, view.price), 3) for amount in (hours, clips)))
+
+
+def _scaled(amount: Amount, factor: float) -> Amount:
+    return amount if amount.value is None else Amount(amount.value * factor)
+
+
+def _cell(amount: Amount, digits: int, note: str = "") -> Cell:
+    return Cell(number(amount.value, digits=digits), plain(amount.reason or note))
+
+
+PHASE_HEAD = ("phase", "device", "wall time, s", "items", "items/s", "peak host GB", "peak device GB", "energy, J")
+
+
+def phases(view: ReportView) -> tuple[tuple[Cell, ...], ...]:
+    """What the run itself took, phase by phase, over all models."""
+    try:
+        total = view.costs.total
+    except ValueError:  # sheets of another version that do not add up
+        return ()
+    return tuple(_phase(phase) for phase in total.phases)
+
+
+def _phase(phase: PhaseCost) -> tuple[Cell, ...]:
+    return (
+        Cell(phase.name),
+        Cell(plain(", ".join(phase.devices))),
+        Cell(number(phase.seconds, digits=3)),
+        Cell(NOTHING, phase.items.reason or "")
+        if phase.items.value is None
+        else Cell(f"{phase.items.value:.0f} {phase.unit}s"),
+        _cell(phase.items_per_second, 3),
+        _cell(_scaled(phase.host, 1 / GB), 3),
+        _cell(_scaled(phase.device_allocated, 1 / GB), 3),
+        _cell(phase.energy, 3),
+    )

@@ -1,0 +1,103 @@
+"""What a run of training takes: its phases measured, its clips, tokens and FLOPs counted; and memory given back."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ipa_bench.cost import Phase
+from ipa_bench.cost_flops import Lora, Shape, update_flops
+from ipa_bench.cost_ledger import Ledger
+from trainers.data import Batch
+from trainers.reference_errors import ReferenceErrors
+from trainers.train_config import Method, TrainConfig
+
+
+class Spent:
+    """The cost sheet of one process of a run, kept in the run's folder."""
+
+    def __init__(self, out: Path, method: Method, config: TrainConfig, transformer: Any) -> None:
+        """``transformer``: the model whose arithmetic is counted."""
+        self._ledger = Ledger(out)
+        self._method, self._config, self._model = method, config, transformer.config
+        self._train: Phase | None = None
+        self._dtype = {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(transformer.dtype, "fp32")
+        if config.train.precision == "bf16":
+            self._dtype = "bf16"
+
+    @contextmanager
+    def encoding(self) -> Iterator[Phase]:
+        """The phase in which clips become latents."""
+        with self._ledger.phase("encode", unit="clip") as phase:
+            yield phase
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """The phase of updates; looking, inside it, has a phase of its own."""
+        unit = "pair" if self._method == "dpo" else "clip"
+        with self._ledger.phase("train", unit=unit, dtype=self._dtype) as self._train:
+            yield
+        self._train = None
+
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """The phase in which held-out cases are looked at."""
+        with self._ledger.phase("evaluate", unit="look") as phase:
+            yield
+            phase.add(1)
+
+    def step(self, batch: Batch, *, reference_known: bool) -> None:
+        """Count a micro-batch (its good half, for pairs), after its backward pass or just before."""
+        if self._train is None:
+            return
+        shape = Shape(*batch.latents.shape[2:], text=batch.prompt.shape[1], batch=len(batch))  # type: ignore[misc]
+        adapter, copies = self._config.adapter, 2 if self._method == "dpo" else 1
+        flops = update_flops(
+            self._model,
+            shape,
+            self._method,
+            "full" if adapter.full else Lora(adapter.rank, adapter.layers, adapter.blocks),
+            checkpointing=self._config.train.gradient_checkpointing,
+            reference_known=reference_known,
+        )
+        self._train.add(len(batch), tokens=copies * shape.tokens(self._model), flops=flops)
+        self._ledger.tick()
+
+
+@contextmanager
+def counting(known: ReferenceErrors | None) -> Iterator[list[bool]]:
+    """Whether the reference's errors of what is done inside were all known: one entry, set when it ends."""
+    before, told = len(known) if known is not None else -1, [False]
+    yield told
+    told[0] = known is not None and len(known) == before
+
+
+class Away:
+    """VAE and text encoder in host memory while a model trains on a GPU: they are needed to encode and to look."""
+
+    def __init__(self, pipe: Any, device: torch.device) -> None:
+        """Moves them away. ``device``: where they are when they are needed."""
+        self._parts = [part for part in (pipe.vae, pipe.text_encoder) if part is not None]
+        self._device = device
+        self._to(torch.device("cpu"))
+
+    @contextmanager
+    def back(self) -> Iterator[None]:
+        """On the device inside."""
+        self._to(self._device)
+        try:
+            yield
+        finally:
+            self._to(torch.device("cpu"))
+
+    def _to(self, device: torch.device) -> None:
+        for part in self._parts:
+            part.to(device)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
