@@ -153,8 +153,8 @@ steps = {steps}
 
 #: of the LoRA in the package: its 1,536 candidates and 100 updates at the rates of ``ipa-bench align`` on two cores
 _SPENT = """\
-post_training = { device_hours = 0.56, base = "base", source = "estimated: 1,536 candidates and 100 updates at the rates \
-of ipa-bench align on two CPU cores" }
+post_training = { device_hours = 0.56, base = "base", source = "estimated: 1,536 candidates and 100 updates at \
+the rates of ipa-bench align on two CPU cores" }
 """
 
 
