@@ -69,7 +69,12 @@ def freeze(frames: UInt8, masks: Any, level: float, rng: np.random.Generator, ot
     return frames[np.minimum(np.arange(len(frames)), last)]
 
 
-def identity(frames: UInt8, masks: Any, level: float, rng: np.random.Generator, other: UInt8) -> UInt8:
+def leak(frames: UInt8, masks: Any, level: float, rng: np.random.Generator, other: UInt8) -> UInt8:
+    """Another person shows through: their clip has this weight in the mean of both."""
+    return np.asarray(((1 - level) * frames.astype(np.float32) + level * other).round(), np.uint8)
+
+
+def cut(frames: UInt8, masks: Any, level: float, rng: np.random.Generator, other: UInt8) -> UInt8:
     """The last share of the clip shows somebody else."""
     first = round((1 - level) * len(frames))
     return np.concatenate([frames[:first], other[first:]])
@@ -77,12 +82,13 @@ def identity(frames: UInt8, masks: Any, level: float, rng: np.random.Generator, 
 
 #: name -> (what it does, levels, unit)
 DAMAGES: Mapping[str, tuple[Callable[..., UInt8], tuple[float, ...], str]] = {
-    "blur": (blur, (0.5, 1.0, 2.0), "sigma, pixels"),
+    "blur": (blur, (1.0, 2.0, 4.0), "sigma, pixels"),
     "hands blurred": (hand_blur, (1.0, 2.0, 4.0), "sigma, pixels"),
     "flicker": (flicker, (4.0, 12.0, 36.0), "grey levels"),
     "frames shuffled": (shuffle, (2.0, 4.0, 17.0), "length of a block"),
     "frozen": (freeze, (0.33, 0.67, 1.0), "share of the clip"),
-    "another person": (identity, (0.12, 0.25, 0.5), "share of the clip"),
+    "another person mixed in": (leak, (0.12, 0.25, 0.5), "their weight"),
+    "cut to another person": (cut, (0.12, 0.25, 0.5), "share of the clip"),
 }
 
 
@@ -179,10 +185,10 @@ def _draw(rows: Any, path: Path) -> None:
     from matplotlib import pyplot
 
     metrics = ("fvd.embedded", "hand.fvmd", "lpips.embedded")
-    figure, axes = pyplot.subplots(len(metrics), len(DAMAGES), figsize=(15, 7), sharex="col", squeeze=False)
+    figure, axes = pyplot.subplots(len(metrics), len(DAMAGES), figsize=(17, 7), sharex="col", squeeze=False)
     for column, (name, entry) in enumerate(rows["damage"].items()):
         levels = [0.0, *(level["level"] for level in entry["levels"])]
-        axes[0][column].set_title(name)
+        axes[0][column].set_title(name, fontsize=10)
         axes[-1][column].set_xlabel(entry["unit"])
         for row, metric in enumerate(metrics):
             axis = axes[row][column]
@@ -197,7 +203,7 @@ def _draw(rows: Any, path: Path) -> None:
             if column == 0:
                 axis.set_ylabel(metric)
     figure.tight_layout()
-    figure.savefig(path, dpi=80)
+    figure.savefig(path, dpi=60)
 
 
 if __name__ == "__main__":
