@@ -15,7 +15,7 @@ NOT_MADE_HERE = Amount(reason="its videos were not made here")
 
 @dataclass(frozen=True)
 class Gain:
-    """Improvement on the primary metric over the base for one device-hour of post-training; above 0 is better."""
+    """Improvement on a metric over the base for one device-hour of post-training; above 0 is better."""
 
     base: str
     value: float
@@ -46,14 +46,14 @@ class ModelCost:
         return 0.0 if self.post_training is None else self.post_training.device_hours.value
 
 
-def model_costs(board: Leaderboard, costs: Costs, better: Better) -> tuple[ModelCost, ...]:
-    """The cost of every model of a leaderboard, in its order. ``better``: direction of the primary metric."""
+def model_costs(board: Leaderboard, costs: Costs, metric: str, better: Better) -> tuple[ModelCost, ...]:
+    """The cost of every model of a leaderboard, in its order; gains on ``metric``, whose direction is ``better``."""
     found = []
     for row in board.rows:
         sheet = costs.of.get(row.model)
         made = None if sheet is None else sheet.phase("generate")
         trained = costs.post_training.get(row.model)
-        gain, why = _gain(board, row.model, trained, better)
+        gain, why = _gain(board, row.model, trained, metric, better)
         found.append(ModelCost(row.model, *_inference(made), trained, gain, why))
     return tuple(found)
 
@@ -70,7 +70,7 @@ def _inference(made: PhaseCost | None) -> tuple[Amount, Amount, Amount, Amount, 
 
 
 def _gain(
-    board: Leaderboard, model: str, trained: PostTraining | None, better: Better
+    board: Leaderboard, model: str, trained: PostTraining | None, metric: str, better: Better
 ) -> tuple[Gain | None, str | None]:
     if trained is None:
         return None, None
@@ -81,7 +81,7 @@ def _gain(
         return None, "it took no device-hours"
     if trained.base is None:
         return None, "the model that it was made from is not in this run"
-    pair = _difference(board.comparisons, board.primary, model, trained.base)
+    pair = _difference(board.comparisons, metric, model, trained.base)
     if pair is None:
         return None, f"no video to compare with {trained.base}"
     sign = 1 if better == "higher" else -1

@@ -32,7 +32,7 @@ def costs(hours=FOUR, base="base"):
 
 
 def test_gain_is_the_improvement_over_the_hours():
-    aligned, base = model_costs(board(), costs(), "lower")
+    aligned, base = model_costs(board(), costs(), METRIC, "lower")
     assert (aligned.gain.value, aligned.gain.low, aligned.gain.high) == pytest.approx((0.05, 0.025, 0.075))
     assert aligned.seconds.value == 2.5  # of two devices
     assert aligned.realtime.value == 0.5
@@ -42,7 +42,7 @@ def test_gain_is_the_improvement_over_the_hours():
 
 
 def test_a_pair_the_other_way_round_says_the_same_with_the_other_sign():
-    (aligned, _) = model_costs(board("base", "aligned"), costs(), "lower")
+    (aligned, _) = model_costs(board("base", "aligned"), costs(), METRIC, "lower")
     assert (aligned.gain.value, aligned.gain.low, aligned.gain.high) == pytest.approx((-0.05, -0.075, -0.025))
 
 
@@ -56,7 +56,7 @@ def test_a_pair_the_other_way_round_says_the_same_with_the_other_sign():
     ],
 )
 def test_what_is_not_known_has_a_reason(known, reason):
-    (aligned, _) = model_costs(board(), known, "lower")
+    (aligned, _) = model_costs(board(), known, METRIC, "lower")
     assert aligned.gain is None
     assert aligned.no_gain == reason
 

@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ipa_bench.cost_gain import front
-from ipa_bench.report.costs import costs
+from ipa_bench.report.costs import costs, quality_metric
 from ipa_bench.report.plots import FAINT, GRID, SERIES, drawing, shortened, to_svg
 from ipa_bench.report.text import arrow
-from ipa_bench.report.view import ReportView, base_name, upper_bounds
+from ipa_bench.report.view import ReportView, base_name
 from ipa_bench.types import Better, Interval
 
 #: name -> (cost, quality)
@@ -19,16 +19,16 @@ Points = Mapping[str, tuple[float, float]]
 
 
 def quality_against_cost(view: ReportView) -> str | None:
-    """SVG; None where no model has both a cost and a score. Upper bounds are no models and not in it."""
-    info = view.info(view.leaderboard.primary)
+    """SVG; None where no model has both a cost and a score."""
+    info = view.info(quality_metric(view))
     if info is None:
         return None
-    cells = {row.model: row.cells.get(view.leaderboard.primary) for row in view.leaderboard.rows}
+    cells = {row.model: row.cells.get(info.id) for row in view.leaderboard.rows}
     making: dict[str, tuple[float, float]] = {}
     training: dict[str, tuple[float, float]] = {}
     for cost in costs(view):
         cell = cells[cost.model]
-        if cell is None or cell.mean is None or cost.model in upper_bounds(view):
+        if cell is None or cell.mean is None:
             continue
         if cost.seconds.value is not None:
             making[cost.model] = (cost.seconds.value, cell.mean)
@@ -62,8 +62,9 @@ def _panel(
             shortened(name, 24), (cost, quality), xytext=(8, 4), textcoords="offset points", fontsize=9, color=FAINT
         )
     axes.set_title(label, loc="left", fontsize=10)
-    axes.margins(x=0.25, y=0.15)
-    axes.set_xlim(left=0)
+    axes.margins(y=0.15)
+    most = max(cost for cost, _ in points.values()) or 1.0
+    axes.set_xlim(-0.05 * most, 1.35 * most)
     axes.grid(color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.set_xlabel("filled: on the Pareto front", fontsize=8, color=FAINT, loc="left")

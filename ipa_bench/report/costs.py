@@ -8,7 +8,7 @@ from ipa_bench.cost import PhaseCost
 from ipa_bench.cost_device import Amount
 from ipa_bench.cost_gain import ModelCost, model_costs
 from ipa_bench.report.text import NOTHING, interval_text, number, plain
-from ipa_bench.report.view import ReportView
+from ipa_bench.report.view import ReportView, base_name, headline, upper_bounds
 
 GB = 1e9
 HOUR = 3600.0
@@ -17,8 +17,9 @@ CLIPS = 1000
 EXPLAINED_IN_TEXT = (
     "Making a clip: device-seconds, seconds of video made in a second, peak memory of the GPU (of the host where none "
     "was used), share of the matmul peak that denoising reached. Post-training: everything between base and model, in "
-    "hours of a device. Gain: improvement of the primary metric over the base for one such hour, with the 95 % "
-    "interval of the paired difference divided by the hours. A dash: not measured."
+    "hours of a device. Gain: improvement over the base for one such hour, with the 95 % interval of the paired "
+    "difference divided by the hours; above 0 is better. The metric is the primary one, or the first that no model "
+    "was trained on. A dash: not measured."
 )
 EXPLAINED = f"{EXPLAINED_IN_TEXT} Point at it for the reason."
 HEAD = (
@@ -30,9 +31,8 @@ HEAD = (
     "J/clip",
     "post-training h",
     "its peak GB",
-    "primary metric",
-    "gain per h",
 )
+GAIN = "gain per h"
 PRICES = ("post-training price", f"price of {CLIPS} clips")
 
 
@@ -46,15 +46,25 @@ class Cell:
 
 def head(view: ReportView) -> tuple[str, ...]:
     """Names of the columns."""
-    return HEAD if view.price is None else (*HEAD, *PRICES)
+    names = (*HEAD, base_name(quality_metric(view)), GAIN)
+    return names if view.price is None else (*names, *PRICES)
+
+
+def quality_metric(view: ReportView) -> str:
+    """The metric that cost is compared with: gain on a metric that a model was trained on proves nothing."""
+    trained = {metric for row in view.leaderboard.rows for metric in row.trained_on}
+    known = [metric for metric in headline(view, len(view.leaderboard.metrics) + 1) if metric not in trained]
+    return known[0] if known else view.leaderboard.primary
 
 
 def costs(view: ReportView) -> tuple[ModelCost, ...]:
-    """Cost of every model; empty where nothing is known of any."""
-    info = view.info(view.leaderboard.primary)
+    """Cost of every model but upper bounds, which are the ground truth; empty where nothing is known of any."""
+    info = view.info(quality_metric(view))
     if info is None or not (view.costs.of or view.costs.post_training):
         return ()
-    found = model_costs(view.leaderboard, view.costs, info.better)
+    bounds = upper_bounds(view)
+    every = model_costs(view.leaderboard, view.costs, info.id, info.better)
+    found = tuple(cost for cost in every if cost.model not in bounds)
     known = any(cost.seconds.value is not None or cost.post_training for cost in found)
     return found if known else ()
 
@@ -67,7 +77,7 @@ def lines(view: ReportView) -> tuple[tuple[Cell, ...], ...]:
 def _line(view: ReportView, cost: ModelCost) -> tuple[Cell, ...]:
     trained = cost.post_training
     row = next(row for row in view.leaderboard.rows if row.model == cost.model)
-    quality = row.cells.get(view.leaderboard.primary)
+    quality = row.cells.get(quality_metric(view))
     shown = NOTHING if quality is None else str(interval_text(quality.mean, quality.low, quality.high))
     gain = (
         Cell(NOTHING, cost.no_gain or "")
@@ -90,7 +100,7 @@ def _line(view: ReportView, cost: ModelCost) -> tuple[Cell, ...]:
     )
     if view.price is None:
         return cells
-    hours = Amount(0.0) if trained is None else trained.device_hours
+    hours = Amount(reason="none known") if trained is None else trained.device_hours
     clips = _scaled(cost.seconds, CLIPS / HOUR)
     return (*cells, *(_cell(_scaled(amount, view.price), 3) for amount in (hours, clips)))
 

@@ -64,7 +64,7 @@ def test_prices_are_hours_by_the_rate(view: ReportView) -> None:
     by_model = {line[0].text: dict(zip(costs.head(priced), line, strict=True)) for line in costs.lines(priced)}
     assert by_model["tuned"]["post-training price"].text == "2.00"
     assert float(by_model["tuned"]["price of 1000 clips"].text) == pytest.approx(2.5 * 1000 / 3600 * 4, rel=0.01)
-    assert by_model["base"]["post-training price"].text == "0.0"
+    assert by_model["base"]["post-training price"].text == "–"
     assert "post-training price" not in costs.head(view)
 
 
