@@ -26,6 +26,9 @@ def write_all(
         "scores.csv": csv_.scores(view),
         "leaderboard.csv": csv_.leaderboard(view),
     }
+    spent = csv_.costs(view)
+    if spent is not None:
+        texts["costs.csv"] = spent
     for name, text in texts.items():
         write_atomic(folder / name, text.encode())
     return [*(folder / name for name in texts), html.write(view, folder, jobs=jobs, progress=progress)]

@@ -10,6 +10,7 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
+from ipa_bench.report import costs as cost_lines
 from ipa_bench.report.view import ReportView, metric_order
 
 Cell = str | int | float | None
@@ -34,6 +35,25 @@ def leaderboard(view: ReportView) -> str:
             )
             rows.append((row.rank, row.model, metric, *about, *numbers, int(metric in row.trained_on)))
     return _write((*head, "identities", "scored", "missing", "trained_on"), rows)
+
+
+def costs(view: ReportView) -> str | None:
+    """One line per model in rank order, in SI units; None where no cost is known. An empty cell is not measured."""
+    head = ("model", "device_seconds_per_clip", "video_seconds_per_second", "peak_bytes", "joules_per_clip")
+    head += ("matmul_peak_share", "post_training_device_hours", "post_training_peak_bytes", "post_training_source")
+    head += ("gain_metric", "gain_base", "gain_per_device_hour", "gain_low", "gain_high")
+    metric, rows = cost_lines.quality_metric(view), []
+    for cost in cost_lines.costs(view):
+        made = (cost.seconds, cost.realtime, cost.memory, cost.energy, cost.peak_share)
+        trained, gain = cost.post_training, cost.gain
+        before: tuple[Cell, ...] = (None,) * 3
+        if trained is not None:
+            before = (trained.device_hours.value, trained.memory.value, trained.source)
+        gained: tuple[Cell, ...] = (None,) * 4
+        if gain is not None:
+            gained = (gain.base, gain.value, gain.low, gain.high)
+        rows.append((cost.model, *(amount.value for amount in made), *before, metric, *gained))
+    return _write(head, rows) if rows else None
 
 
 def _write(head: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:

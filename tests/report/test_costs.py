@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 from io import StringIO
@@ -13,7 +14,7 @@ from rich.console import Console
 from ipa_bench.cost import Cost, PhaseCost
 from ipa_bench.cost_device import UNUSED, Amount
 from ipa_bench.cost_ledger import Costs, PostTraining
-from ipa_bench.report import costs, html, json_, markdown, terminal
+from ipa_bench.report import costs, csv_, html, json_, markdown, terminal
 from ipa_bench.report.cost_plot import quality_against_cost
 from ipa_bench.report.view import ReportView
 
@@ -77,6 +78,10 @@ def test_every_format_shows_them_and_none_runs_a_name(view: ReportView, tmp_path
     assert "## Cost" in text
     assert "<img" not in text
     assert "Costs are not complete: x.json is no cost sheet" in text
+    by_model = {row["model"]: row for row in csv.DictReader(StringIO(csv_.costs(view) or ""))}
+    assert float(by_model["tuned"]["device_seconds_per_clip"]) == 2.5
+    assert float(by_model["tuned"]["post_training_device_hours"]) == 0.5
+    assert by_model["sixteen fps"]["device_seconds_per_clip"] == ""
     content = json.loads(json_.render(view))["costs"]
     assert content["post_training"]["tuned"]["device_hours"]["value"] == 0.5
     assert content["sheets"]["base"]["phases"][0]["seconds"] == 40.0
@@ -96,6 +101,7 @@ def test_the_picture_has_both_panels_and_every_model_that_was_measured(view: Rep
 
 
 def test_a_run_that_knows_no_cost_says_nothing(numbers: ReportView) -> None:
+    assert csv_.costs(numbers) is None
     assert costs.lines(numbers) == costs.phases(numbers) == ()
     assert quality_against_cost(numbers) is None
     assert "## Cost" not in markdown.render(numbers)
