@@ -14,6 +14,11 @@ from ipa_bench.report import costs as cost_lines
 from ipa_bench.report.view import ReportView, metric_order
 
 Cell = str | int | float | None
+COST_HEAD = (
+    *("model", "device_seconds_per_clip", "video_seconds_per_second", "peak_bytes", "joules_per_clip"),
+    *("matmul_peak_share", "post_training_device_hours", "post_training_peak_bytes", "post_training_source"),
+    *("gain_metric", "gain_base", "gain_per_device_hour", "gain_low", "gain_high"),
+)
 
 
 def scores(view: ReportView) -> str:
@@ -39,9 +44,6 @@ def leaderboard(view: ReportView) -> str:
 
 def costs(view: ReportView) -> str | None:
     """One line per model in rank order, in SI units; None where no cost is known. An empty cell is not measured."""
-    head = ("model", "device_seconds_per_clip", "video_seconds_per_second", "peak_bytes", "joules_per_clip")
-    head += ("matmul_peak_share", "post_training_device_hours", "post_training_peak_bytes", "post_training_source")
-    head += ("gain_metric", "gain_base", "gain_per_device_hour", "gain_low", "gain_high")
     metric, rows = cost_lines.quality_metric(view), []
     for cost in cost_lines.costs(view):
         made = (cost.seconds, cost.realtime, cost.memory, cost.energy, cost.peak_share)
@@ -53,7 +55,7 @@ def costs(view: ReportView) -> str | None:
         if gain is not None:
             gained = (gain.base, gain.value, gain.low, gain.high)
         rows.append((cost.model, *(amount.value for amount in made), *before, metric, *gained))
-    return _write(head, rows) if rows else None
+    return _write(COST_HEAD, rows) if rows else None
 
 
 def _write(head: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
