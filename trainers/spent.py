@@ -47,7 +47,7 @@ class Spent:
     @contextmanager
     def looking(self) -> Iterator[None]:
         """The phase in which held-out cases are looked at."""
-        with self._ledger.phase("evaluate", unit="look") as phase:
+        with self._ledger.phase("evaluate", unit="evaluation") as phase:
             yield
             phase.add(1)
 
