@@ -17,13 +17,13 @@ from ipa_bench.models.checkpoint import locate
 from ipa_bench.models.wan_vace import load
 from ipa_bench.suite_specs import WanVaceSpec
 
-#: products of one piece, and pieces of one phase: 0.2 s or so of one core
-STEPS, SIDE = 10, 768
+#: products of one phase, and their size: two seconds or so of one core, as short as phases of a run are
+STEPS, SIDE = 200, 768
 
 
 def work(matrix):
     """A step without the meter."""
-    return matrix @ matrix
+    return torch.mm(matrix, matrix)
 
 
 def spent(function):
@@ -34,8 +34,11 @@ def spent(function):
 
 
 def test_overhead(benchmark):
-    """Steps of some 20 ms, each counted, in a phase of ten: the share that the meter adds."""
-    matrix = np.random.default_rng(0).normal(size=(SIDE, SIDE))
+    """Steps of some 10 ms, each counted, in a phase of two hundred: the share that the meter adds.
+
+    Which comes first alternates, and products have one thread: waiting threads of two would count as work.
+    """
+    matrix = torch.randn(SIDE, SIDE)
     meter = Meter()
 
     def plain():
@@ -50,11 +53,17 @@ def test_overhead(benchmark):
 
     times = {"plain": [], "metered": []}
 
-    def both():
-        for name, function in (("plain", plain), ("metered", metered)):
-            times[name].append(spent(function))
+    order = [("plain", plain), ("metered", metered)]
 
-    benchmark.pedantic(both, rounds=40, iterations=1, warmup_rounds=2)
+    def both():
+        for name, function in order:
+            times[name].append(spent(function))
+        order.reverse()
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    benchmark.pedantic(both, rounds=12, iterations=1, warmup_rounds=1)
+    torch.set_num_threads(before)
     ratio = min(times["metered"]) / min(times["plain"])
     benchmark.extra_info.update(
         plain_seconds=min(times["plain"]),
@@ -65,6 +74,7 @@ def test_overhead(benchmark):
         looking_share=meter.host.busy / meter.cost().seconds,
     )
     assert ratio < 1.01
+    assert meter.host.looks
     assert meter.host.busy < 0.005 * meter.cost().seconds
 
 
