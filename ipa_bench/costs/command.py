@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
@@ -137,5 +138,6 @@ def _print(folder: Path) -> None:
     from ipa_bench.console import OUT
     from ipa_bench.costs.write import HTML_NAME, MARKDOWN_NAME
 
-    OUT.print((folder / MARKDOWN_NAME).read_text(encoding="utf-8"), markup=False, soft_wrap=True)
+    text = (folder / MARKDOWN_NAME).read_text(encoding="utf-8")
+    OUT.print(re.sub(r"\\([\[\]|*_`#~$])", r"\1", text), markup=False, soft_wrap=True)  # no renderer reads it here
     OUT.print(str(folder / HTML_NAME), markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""A cost sheet as pictures: time and memory of every method over the size of the clip, a column for each model."""
+"""A cost sheet as pictures: time and memory of every method over the size of the clip, panels for each model."""
 
 from __future__ import annotations
 
@@ -24,15 +24,18 @@ def curves(sheet: Sheet, *, training: bool) -> str | None:
     if not kinds:
         return None
     with drawing():
-        figure = Figure(figsize=(5.2 * len(kinds), 6.4), layout="constrained")
-        panels = figure.subplots(2, len(kinds), squeeze=False)
-        for column, kind in enumerate(kinds):
-            _panel(panels[0][column], kind, times, "s/step" if training else "s/clip")
-            _panel(panels[1][column], kind, peaks, "peak memory, GB")
-            panels[0][column].set_title(shortened(kind, 60), loc="left", fontsize=9)
-            panels[1][column].set_xlabel("pixels of the clip, millions", fontsize=9, color=FAINT)
+        figure = Figure(figsize=(10.4, 0.7 + 2.9 * len(kinds)), layout="constrained")
+        panels = figure.subplots(len(kinds), 2, squeeze=False)
+        for (left, right), kind in zip(panels, kinds, strict=True):
+            _panel(left, kind, times, "s/step" if training else "s/clip")
+            _panel(right, kind, peaks, "peak memory, GB")
+            left.set_title(shortened(kind, 90), loc="left", fontsize=9)
+            for axes in (left, right):
+                axes.set_xlabel("pixels of the clip, millions", fontsize=9, color=FAINT)
         shown = {
-            label: handle for axes in panels[0] for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+            label: handle
+            for axes in panels[:, 0]
+            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
         }
         figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=3, fontsize=8, frameon=False)
         return to_svg(figure)
@@ -87,6 +90,7 @@ def _panel(axes: Axes, kind: str, lines: Mapping[tuple[str, str], Sequence[Dot]]
                     [d[0] for d in chosen], [d[1] / scale for d in chosen], "o", color=colour, markersize=5,
                     fillstyle=fill, label=label,
                 )  # fmt: skip
+    axes.margins(x=0.1, y=0.2)
     axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)
     axes.set_ylabel(name, fontsize=9)

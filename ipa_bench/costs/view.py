@@ -87,7 +87,7 @@ def share(amount: Amount) -> str:
 
 def money(seconds: float | None, price: float | None) -> str:
     """What so much time of the machine costs."""
-    return NOTHING if seconds is None or price is None else f"{seconds * price / HOUR:.2f}"
+    return NOTHING if seconds is None or price is None else number(seconds * price / HOUR, digits=3)
 
 
 def _names(cell: Cell) -> tuple[str, ...]:

@@ -68,7 +68,7 @@ def test_a_sheet_goes_on_where_it_stopped(first, cost, folder):
     text = (folder / "sheet" / "cost.md").read_text()
     assert "Estimates, not measurements" in text
     assert "price of 1000 steps" in text
-    assert text.strip() in ended.stdout
+    assert text.replace("\\", "").strip() in ended.stdout  # no backslashes where nothing renders them
     names = {path.name for path in (folder / "sheet").iterdir()}
     assert names == {"cost.json", "cost.md", "cost.html", "training.svg", "generating.svg"}
 
