@@ -171,12 +171,18 @@ def train(work: Alignment, number: int, tell: training.Tell = lambda *_: None) -
     return lora
 
 
-def spent(work: Alignment, rounds: int) -> Cost:
-    """What the first rounds took, from their candidates to their LoRAs."""
+def spent(work: Alignment, rounds: int) -> Cost | None:
+    """What the first rounds took, from their candidates to their LoRAs; None where a sheet of theirs is damaged."""
     total = Cost()
     for number in range(1, rounds + 1):
         for part in ("candidates", "train"):
-            total = total.merge(cost_ledger.read(work.round(number) / part).total)
+            found = cost_ledger.total(work.round(number) / part)
+            try:
+                total = total if found is None else total.merge(found)
+            except ValueError:  # sheets of another version
+                found = None
+            if found is None:
+                return None
     return total
 
 

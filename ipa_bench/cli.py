@@ -10,7 +10,7 @@ import typer
 
 from ipa_bench import pool
 from ipa_bench.costs.command import EPILOG as COST_EPILOG
-from ipa_bench.costs.command import cost
+from ipa_bench.costs.command import cost, finite
 from ipa_bench.errors import Unscorable, UserError
 
 app = typer.Typer(
@@ -30,7 +30,8 @@ Engine = Annotated[
 ]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=0, help="Processes (one a core).", show_default=False)]
 Price = Annotated[
-    float | None, typer.Option(min=0, metavar="PER_HOUR", help="Of one device: adds prices to the table of costs.")
+    float | None,
+    typer.Option(min=0, metavar="PER_HOUR", callback=finite, help="Of one device: adds prices to the table of costs."),
 ]
 Clips = Annotated[list[Path], typer.Argument(metavar="CLIP...", help="Video files, or folders of them.")]
 

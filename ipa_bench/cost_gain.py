@@ -10,6 +10,7 @@ from ipa_bench.cost_device import Amount
 from ipa_bench.cost_ledger import Costs, PostTraining
 from ipa_bench.types import Better, Comparison, Leaderboard
 
+NOT_KNOWN = Amount(reason="not known")
 NOT_MADE_HERE = Amount(reason="its videos were not made here")
 
 
@@ -36,25 +37,25 @@ class ModelCost:
     energy: Amount
     peak_share: Amount
     post_training: PostTraining | None
+    #: of post-training; 0 for a model that others were made from
+    device_hours: Amount
     gain: Gain | None
     #: why there is no gain
     no_gain: str | None
-
-    @property
-    def device_hours(self) -> float | None:
-        """Of post-training; 0 for a model that had none, as far as the run knows; None where it is not known."""
-        return 0.0 if self.post_training is None else self.post_training.device_hours.value
 
 
 def model_costs(board: Leaderboard, costs: Costs, metric: str, better: Better) -> tuple[ModelCost, ...]:
     """The cost of every model of a leaderboard, in its order; gains on ``metric``, whose direction is ``better``."""
     found = []
+    bases = {entry.base for entry in costs.post_training.values()}
     for row in board.rows:
         sheet = costs.of.get(row.model)
         made = None if sheet is None else sheet.phase("generate")
         trained = costs.post_training.get(row.model)
         gain, why = _gain(board, row.model, trained, metric, better)
-        found.append(ModelCost(row.model, *_inference(made), trained, gain, why))
+        hours = Amount(0.0) if row.model in bases else NOT_KNOWN
+        hours = hours if trained is None else trained.device_hours
+        found.append(ModelCost(row.model, *_inference(made), trained, hours, gain, why))
     return tuple(found)
 
 

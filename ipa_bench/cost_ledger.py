@@ -3,7 +3,8 @@
     FOLDER/costs/*.json              what was measured
     FOLDER/costs/post_training.json  what the run's models had cost before it
 
-A process that is killed leaves what it had saved: at most ``EVERY`` seconds of its work are missing from the sum.
+A process that is killed leaves what it had saved: missing from the sum are the last ``EVERY`` seconds, or the piece of
+work that was under way where that is longer. Sheets are kept as well as can be: no run fails for want of one.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ipa_bench.cache import digest
 from ipa_bench.cost import Cost, Meter, Phase, PhaseName
-from ipa_bench.cost_device import Amount
+from ipa_bench.cost_device import Amount, matmul_peak
 from ipa_bench.errors import UserError
 from ipa_bench.models.checkpoint import LORA_FILE
 from ipa_bench.store import write_atomic
@@ -44,6 +45,8 @@ class Ledger:
     @contextmanager
     def phase(self, name: PhaseName, *, unit: str, dtype: str | None = None) -> Iterator[Phase]:
         """:meth:`Meter.phase`, saved when it ends, also where that is by an exception."""
+        if dtype is not None:
+            matmul_peak(dtype)  # now, while the device's memory is free
         try:
             with self.meter.phase(name, unit=unit, dtype=dtype) as phase:
                 yield phase
@@ -56,17 +59,15 @@ class Ledger:
             self.save()
 
     def save(self) -> None:
-        """Write the sheet so far. Raises :class:`UserError` for a full disk."""
+        """Write the sheet so far; where that is not possible, the next time may do."""
         self._saved = time.monotonic()
         cost = self.meter.cost()
         if not cost.phases:
             return
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot write in {self._path.parent}: {error.strerror}", "free some space") from None
         about = {"owner": self._owner, "begin": self._begin, "end": time.time(), "cost": cost.to_json()}
-        write_atomic(self._path, json.dumps(about, allow_nan=False).encode())
+        with suppress(OSError, UserError):  # what the work itself has to write will say so
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(self._path, json.dumps(about, allow_nan=False).encode())
 
 
 @dataclass(frozen=True)
@@ -87,11 +88,11 @@ class PostTraining:
         """From a sheet; what was spent on evaluating is not part of it."""
         phases = [phase for phase in cost.phases if phase.name != "evaluate"]
         hours = Amount(sum(phase.process_seconds for phase in phases) / 3600)
-        peaks = [peak_memory(phase.device_allocated, phase.host).value for phase in phases]
-        known = [peak for peak in peaks if peak is not None]
+        on_device = [phase.device_allocated.value for phase in phases if phase.device_allocated.value is not None]
+        known = on_device or [phase.host.value for phase in phases if phase.host.value is not None]
         memory = Amount(max(known)) if known else Amount(reason="not measured")
         devices = ", ".join(dict.fromkeys(device for phase in phases for device in phase.devices))
-        return cls(hours, memory, f"measured on {devices}", base)
+        return cls(hours, memory, f"{', '.join(phase.name for phase in phases)}: measured on {devices}", base)
 
 
 def peak_memory(device: Amount, host: Amount) -> Amount:
@@ -119,7 +120,11 @@ class Costs:
 
 
 def read(folder: Path) -> Costs:
-    """What the run in ``folder`` cost so far. Parts whose times overlap worked side by side."""
+    """What the run in ``folder`` cost so far.
+
+    Parts whose times overlap count as side by side all along: their wall time is that of the longest, their memory adds
+    up. Processes that ``accelerate launch`` starts do overlap so.
+    """
     parts: list[tuple[str, float, float, Cost]] = []
     problems = []
     for path in sorted((folder / FOLDER).glob("*.json")):
@@ -153,39 +158,58 @@ def _added(parts: list[tuple[float, float, Cost]]) -> Cost:
 
 
 def write_post_training(folder: Path, known: Mapping[str, PostTraining]) -> None:
-    """Keep what models had cost before the run. Raises :class:`UserError` for a full disk."""
-    if not known:
+    """Keep what models had cost before the run, in the place of what was kept.
+
+    Raises :class:`UserError` for a full disk.
+    """
+    path = folder / FOLDER / POST_TRAINING
+    if not known and not path.exists():
         return
-    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
     content = {name: asdict(entry) for name, entry in known.items()}
-    _write_new(folder / FOLDER / POST_TRAINING, json.dumps(content, indent=1, allow_nan=False).encode())
+    _write_new(path, json.dumps(content, indent=1, allow_nan=False).encode())
 
 
 def _read_post_training(folder: Path, problems: list[str]) -> dict[str, PostTraining]:
     path = folder / FOLDER / POST_TRAINING
     if not path.exists():
         return {}
+    from pydantic import TypeAdapter
+
     try:
-        content = json.loads(path.read_bytes())
-        return {
-            str(name): PostTraining(
-                Amount(**entry["device_hours"]), Amount(**entry["memory"]), str(entry["source"]), entry["base"]
-            )
-            for name, entry in content.items()
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        problems.append(f"{path.name} cannot be read: {error}")
+        return TypeAdapter(dict[str, PostTraining]).validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        problems.append(f"{path.name} cannot be read: {str(error).splitlines()[0]}")
         return {}
 
 
-def write_beside_lora(lora: Path, cost: Cost) -> None:
-    """Keep what a LoRA (a file, or a folder with one) took beside it. Raises :class:`UserError` for a full disk."""
-    _write_new(_sheet_of(lora), json.dumps(cost.to_json(), allow_nan=False).encode())
+def total(folder: Path) -> Cost | None:
+    """Everything that was measured in a folder; None where some of it cannot be read or does not add up."""
+    found = read(folder)
+    try:
+        return None if found.problems else found.total
+    except ValueError:
+        return None
+
+
+def write_beside_lora(lora: Path, cost: Cost | None) -> None:
+    """Keep what a LoRA (a file, or a folder with one) took beside it; None removes what was kept.
+
+    Raises :class:`UserError` for a full disk.
+    """
+    if cost is None:
+        _sheet_of(lora).unlink(missing_ok=True)
+    else:
+        _write_new(_sheet_of(lora), json.dumps(cost.to_json(), allow_nan=False).encode())
 
 
 def _write_new(path: Path, content: bytes) -> None:
-    if not path.is_file() or path.read_bytes() != content:
-        write_atomic(path, content)
+    try:
+        if path.is_file() and path.read_bytes() == content:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}", "free some space, or give another folder") from None
+    write_atomic(path, content)
 
 
 def _sheet_of(lora: Path) -> Path:

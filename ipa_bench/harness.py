@@ -108,7 +108,7 @@ def _score_all(
         # Clips that many videos are compared with are observed first, or two workers would do the same one at once.
         clips = list(dict.fromkeys(p for job in todo for p in (job.case.driving, job.case.ground_truth) if p))
         for _ in _each("observe", work.observe, clips, workers, metrics, progress):
-            pass
+            ledger.tick()
         for record, details in _each("score", _score, todo, workers, metrics, progress):
             if details is not None:
                 store.write_details(record.unit, details)

@@ -97,8 +97,11 @@ def measure(
     kept = set_results.load(store.folder, key)
     if kept is not None:
         return kept
-    with Ledger(store.folder).phase("evaluate", unit="evaluation") as phase:
-        results = [result for info in metrics for result in _metric(info.id, opened[info.id], sets, truth, progress)]
+    ledger, results = Ledger(store.folder), []
+    with ledger.phase("evaluate", unit="evaluation") as phase:
+        for info in metrics:
+            results += _metric(info.id, opened[info.id], sets, truth, progress)
+            ledger.tick()
         phase.add(1)
     set_results.save(store.folder, key, results)
     return tuple(results)

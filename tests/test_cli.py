@@ -121,6 +121,11 @@ path = "{footage.poor}"
     failed(tool("select", "train", "--threshold", "1.5"), 2, "threshold")
 
 
+def test_a_price_is_a_number(tool):
+    for price in ("nan", "inf", "-1"):
+        assert tool("report", "nowhere", "--price", price).returncode == 2
+
+
 def test_metrics_doctor_and_weights_answer(tool):
     table = tool("metrics")
     assert table.returncode == 0

@@ -37,7 +37,8 @@ def test_gain_is_the_improvement_over_the_hours():
     assert aligned.seconds.value == 2.5  # of two devices
     assert aligned.realtime.value == 0.5
     assert base.gain is None
-    assert base.device_hours == 0.0
+    assert base.device_hours.value == 0.0
+    assert aligned.device_hours.value == 4.0
     assert base.seconds.reason == "its videos were not made here"
 
 

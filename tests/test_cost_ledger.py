@@ -94,6 +94,36 @@ def test_parts_that_count_otherwise_are_told(tmp_path):
     assert "do not add up" in found.problems[0]
 
 
+def test_a_disk_that_takes_no_sheet_stops_no_work(tmp_path):
+    (tmp_path / "costs").write_text("a file where the folder would be")
+    with Ledger(tmp_path).phase("observe", unit="video") as phase:
+        phase.add(1)
+    with pytest.raises(UserError, match="cannot write"):
+        cost_ledger.write_post_training(tmp_path, {"a": PostTraining(Amount(1.0), Amount(2.0), "told")})
+
+
+def test_what_is_no_longer_told_is_forgotten(tmp_path):
+    cost_ledger.write_post_training(tmp_path, {"a": PostTraining(Amount(1.0), Amount(2.0), "told")})
+    cost_ledger.write_post_training(tmp_path, {})
+    assert read(tmp_path).post_training == {}
+    (tmp_path / "costs" / "post_training.json").write_text('{"a": {"device_hours": {"value": "much"}}}')
+    assert "post_training.json" in read(tmp_path).problems[0]
+
+
+def test_a_total_is_known_where_every_sheet_is(tmp_path):
+    keep(tmp_path, "good", "", 0.0, 1.0, Cost((part(),)))
+    assert cost_ledger.total(tmp_path) == Cost((part(),))
+    keep(tmp_path, "other", "model", 2.0, 3.0, Cost((part(unit="clip"),)))
+    assert cost_ledger.total(tmp_path) is None
+
+
+def test_memory_is_of_the_gpus_where_there_were_some():
+    observed = part("observe", host=Amount(40e9))
+    trained = part("train", device_allocated=Amount(20e9), host=Amount(8e9))
+    assert PostTraining.measured(Cost((observed, trained)), None).memory.value == 20e9
+    assert PostTraining.measured(Cost((observed,)), None).memory.value == 40e9
+
+
 def wan(name: str, **more: object) -> WanVaceSpec:
     return WanVaceSpec.model_validate({"name": name, "kind": "wan_vace", "model": "embedded", **more})
 

@@ -29,9 +29,11 @@ PACKAGES = ("torch", "diffusers", "peft", "accelerate", "transformers")
 def write(job: Job, policy: Policy, out: Path, processes: int) -> None:
     """Write ``card.json`` and ``README.md`` beside the LoRA. The JSON is the sign that a run is complete."""
     folder = out / LORA_FOLDER
-    cost = cost_ledger.read(out).total
-    about = describe(job, policy, out, cost, processes)
-    cost_ledger.write_beside_lora(folder, cost)
+    cost = cost_ledger.total(out)
+    about = describe(job, policy, out, cost or Cost(), processes)
+    # What the LoRA that training continued from took is a part of it, and without that nobody knows the whole.
+    before = Cost() if job.start is None else cost_ledger.beside_lora(job.start)
+    cost_ledger.write_beside_lora(folder, None if cost is None or before is None else before.merge(cost))
     write_atomic(folder / TEXT_NAME, text(about).encode())
     write_atomic(folder / JSON_NAME, json.dumps(about, indent=1, allow_nan=False).encode() + b"\n")
 
@@ -97,7 +99,7 @@ def text(about: Mapping[str, Any]) -> str:
         "cost": "not measured"
         if cost["train_seconds"] is None
         else f"{cost['train_seconds']:.0f} s on {cost['processes']} x {cost['device']}, "
-        f"peak {cost['peak_memory_gb'] or 0:.2f} GB",
+        f"peak {'not measured' if cost['peak_memory_gb'] is None else format(cost['peak_memory_gb'], '.2f') + ' GB'}",
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     return (

@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from ipa_bench import cost_ledger
 from ipa_bench.errors import UserError
 from ipa_bench.store import write_atomic
 
@@ -37,7 +38,7 @@ def mean_change(runs: Sequence[Layers], start: Layers | None, strength: float = 
     parts = [(run, strength / len(runs)) for run in runs]
     if start is not None and strength != 1.0:
         parts.append((start, 1.0 - strength))
-    if any(part.keys() != runs[0].keys() for part, _ in parts):
+    if any(_sides(part) != _sides(runs[0]) for part, _ in parts):
         raise ValueError("LoRAs to average have the same layers")
     return {
         name: torch.cat([part[name].float() * weight for part, weight in parts], dim=1)
@@ -47,12 +48,19 @@ def mean_change(runs: Sequence[Layers], start: Layers | None, strength: float = 
     }
 
 
+def _sides(layers: Layers) -> dict[str, int]:
+    """What a matrix must have in common with its like in another LoRA: all but the rank."""
+    return {name: tensor.shape[0 if ".lora_B." in name else 1] for name, tensor in layers.items()}
+
+
 def cook(out: Path, runs: Sequence[Path], start: Path | None, strength: float) -> int:
     """Write the mean of LoRA files, and give its rank.
 
     Raises :class:`UserError` for a file that is no LoRA of this project, and for LoRAs of other layers or scales.
     """
     files = [*runs, *([start] if start is not None else [])]
+    if out.resolve() in {file.resolve() for file in files}:
+        raise UserError(f"{out} is one of the LoRAs to average", "name another file first: the one to write")
     read = [_read(file) for file in files]
     scales = {scale for _, _, scale in read}
     if len(scales) > 1:
@@ -64,6 +72,7 @@ def cook(out: Path, runs: Sequence[Path], start: Path | None, strength: float) -
     rank = next(tensor.shape[0] for name, tensor in layers.items() if ".lora_A." in name)
     dtype = next(iter(read[0][0].values())).dtype
     stored = {name: tensor.to(dtype).contiguous() for name, tensor in layers.items()}
+    cost_ledger.write_beside_lora(out, None)  # a sheet that lies there is of what it replaces
     write_atomic(out, save(stored, metadata=_with_rank(read[0][1], rank, next(iter(scales)))))
     return rank
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,15 @@ class Spent:
             self._dtype = "bf16"
 
     @contextmanager
-    def encoding(self) -> Iterator[Phase]:
-        """The phase in which clips become latents."""
+    def encoding(self) -> Iterator[Callable[[], None]]:
+        """The phase in which clips become latents; what it gives is called after each."""
         with self._ledger.phase("encode", unit="clip") as phase:
-            yield phase
+
+            def encoded() -> None:
+                phase.add(1)
+                self._ledger.tick()
+
+            yield encoded
 
     @contextmanager
     def training(self) -> Iterator[None]:
@@ -45,14 +50,14 @@ class Spent:
         self._train = None
 
     @contextmanager
-    def looking(self) -> Iterator[None]:
-        """The phase in which held-out cases are looked at."""
+    def looking(self, looks: bool) -> Iterator[None]:
+        """The phase in which held-out cases are looked at, or in which a process that does not look waits."""
         with self._ledger.phase("evaluate", unit="evaluation") as phase:
             yield
-            phase.add(1)
+            phase.add(int(looks))
 
     def step(self, batch: Batch, *, reference_known: bool) -> None:
-        """Count a micro-batch (its good half, for pairs), after its backward pass or just before."""
+        """Count a micro-batch (its good half, for pairs). An adapter of the reference's is not in its FLOPs."""
         if self._train is None:
             return
         shape = Shape(*batch.latents.shape[2:], text=batch.prompt.shape[1], batch=len(batch))  # type: ignore[misc]

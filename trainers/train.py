@@ -121,7 +121,7 @@ def train(job: Job, out: Path, *, stop_after: int | None = None, tell: Tell = la
         away = Away(pipe, accelerator.device) if accelerator.device.type == "cuda" else None
 
         def look(step: int) -> None:
-            with spent.looking(), nullcontext() if away is None else away.back():
+            with spent.looking(accelerator.is_main_process), nullcontext() if away is None else away.back():
                 _look(watch, loop, step, accelerator, tell)
 
         with spent.training():
@@ -134,6 +134,7 @@ def train(job: Job, out: Path, *, stop_after: int | None = None, tell: Tell = la
             )
         if not done:
             return None
+        accelerator.wait_for_everyone()  # every process has written what it took
         if accelerator.is_main_process:
             with loop.averaged() if config.train.ema else nullcontext():
                 file = trained.save(out / LORA_FOLDER)
@@ -199,10 +200,10 @@ def _encode_all(job: Job, encoder: Encoder, accelerator: Any, tell: Tell, spent:
     """Encode what the cache lacks, each process its share, and check that all clips fit together."""
     every = job.data.all
     mine = every[accelerator.process_index :: accelerator.num_processes]
-    with spent.encoding() as phase:
+    with spent.encoding() as encoded:
         for count, clip in enumerate(mine, 1):
             encoder.encode(clip)
-            phase.add(1)
+            encoded()
             tell("encode", count, len(mine), {})
     accelerator.wait_for_everyone()
     shapes = {tuple(encoder.encode(clip).latents.shape): clip.video for clip in every}

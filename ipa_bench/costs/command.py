@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
@@ -45,7 +47,16 @@ Memory = Annotated[float | None, typer.Option(metavar="GB", help="Treat the devi
 Unmeasured = Annotated[
     str | None, typer.Option(metavar="HxWxFRAMES,...", help="Clips to estimate from the measured ones.")
 ]
-Price = Annotated[float | None, typer.Option(min=0, metavar="PER_HOUR", help="Of the machine.")]
+
+
+def finite(price: float | None) -> float | None:
+    """A price that is a number."""
+    if price is not None and not math.isfinite(price):
+        raise typer.BadParameter(f"{price} is no price")
+    return price
+
+
+Price = Annotated[float | None, typer.Option(min=0, metavar="PER_HOUR", callback=finite, help="Of the machine.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of the sheet; an old one goes on.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be measured.")]
 
@@ -139,5 +150,6 @@ def _print(folder: Path) -> None:
     from ipa_bench.costs.write import HTML_NAME, MARKDOWN_NAME
 
     text = (folder / MARKDOWN_NAME).read_text(encoding="utf-8")
-    OUT.print(re.sub(r"\\([\[\]|*_`#~$])", r"\1", text), markup=False, soft_wrap=True)  # no renderer reads it here
+    readable = unescape(re.sub(r"\\([\[\]|*_`#~$])", r"\1", text)).replace("\u200b", "")  # no renderer reads it here
+    OUT.print(readable, markup=False, soft_wrap=True)
     OUT.print(str(folder / HTML_NAME), markup=False, soft_wrap=True)

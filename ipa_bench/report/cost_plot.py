@@ -32,8 +32,8 @@ def quality_against_cost(view: ReportView) -> str | None:
             continue
         if cost.seconds.value is not None:
             making[cost.model] = (cost.seconds.value, cell.mean)
-        if cost.device_hours is not None:
-            training[cost.model] = (cost.device_hours, cell.mean)
+        if cost.device_hours.value is not None:
+            training[cost.model] = (cost.device_hours.value, cell.mean)
     trained = any(hours for hours, _ in training.values())
     panels = [("device-seconds a clip", making)] if making else []
     panels += [("device-hours of post-training", training)] if trained else []

@@ -16,10 +16,10 @@ HOUR = 3600.0
 CLIPS = 1000
 EXPLAINED_IN_TEXT = (
     "Making a clip: device-seconds, seconds of video made in a second, peak memory of the GPU (of the host where none "
-    "was used), share of the matmul peak that denoising reached. Post-training: everything between base and model, in "
-    "hours of a device. Gain: improvement over the base for one such hour, with the 95 % interval of the paired "
-    "difference divided by the hours; above 0 is better. The metric is the primary one, or the first that no model "
-    "was trained on. A dash: not measured."
+    "was used), share of the matmul peak that denoising reached. Post-training: what is known to lie between base and "
+    "model, in hours of a device. Gain: improvement over the base for one such hour, with the 95 % interval of the "
+    "paired difference divided by the hours; above 0 is better. The metric is the first that no model was trained "
+    "on, where there is one. A dash: not measured."
 )
 EXPLAINED = f"{EXPLAINED_IN_TEXT} Point at it for the reason."
 HEAD = (
@@ -93,16 +93,15 @@ def _line(view: ReportView, cost: ModelCost) -> tuple[Cell, ...]:
         if cost.peak_share.value is None
         else Cell(f"{100 * cost.peak_share.value:.0f} %"),
         _cell(cost.energy, 3),
-        Cell("none known") if trained is None else _cell(trained.device_hours, 3, trained.source),
+        _cell(cost.device_hours, 3, "" if trained is None else trained.source),
         Cell(NOTHING) if trained is None else _cell(_scaled(trained.memory, 1 / GB), 3),
         Cell(shown),
         Cell(plain(gain.text), gain.reason),
     )
     if view.price is None:
         return cells
-    hours = Amount(reason="none known") if trained is None else trained.device_hours
     clips = _scaled(cost.seconds, CLIPS / HOUR)
-    return (*cells, *(_cell(_scaled(amount, view.price), 3) for amount in (hours, clips)))
+    return (*cells, *(_cell(_scaled(amount, view.price), 3) for amount in (cost.device_hours, clips)))
 
 
 def _scaled(amount: Amount, factor: float) -> Amount:

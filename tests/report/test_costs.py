@@ -65,7 +65,8 @@ def test_prices_are_hours_by_the_rate(view: ReportView) -> None:
     by_model = {line[0].text: dict(zip(costs.head(priced), line, strict=True)) for line in costs.lines(priced)}
     assert by_model["tuned"]["post-training price"].text == "2.00"
     assert float(by_model["tuned"]["price of 1000 clips"].text) == pytest.approx(2.5 * 1000 / 3600 * 4, rel=0.01)
-    assert by_model["base"]["post-training price"].text == "–"
+    assert by_model["base"]["post-training price"].text == "0.0"  # others were made from it
+    assert by_model["sixteen fps"]["post-training price"].reason == "not known"
     assert "post-training price" not in costs.head(view)
 
 
@@ -93,8 +94,9 @@ def test_every_format_shows_them_and_none_runs_a_name(view: ReportView, tmp_path
 def test_the_picture_has_both_panels_and_every_model_that_was_measured(view: ReportView) -> None:
     svg = quality_against_cost(view)
     assert svg is not None
-    for word in ("device-seconds a clip", "device-hours of post-training", "tuned", "base"):
+    for word in ("device-seconds a clip", "device-hours of post-training", "tuned"):
         assert word in svg
+    assert "sixteen fps" not in svg  # nothing is known of its cost: that is not 0
     assert svg == quality_against_cost(view)
     only_made = replace(view, costs=Costs({"base": made(40.0)}))
     assert "post-training" not in (quality_against_cost(only_made) or "")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from ipa_bench.errors import UserError
 from ipa_bench.models.lora import load_lora
@@ -65,6 +65,19 @@ def test_the_mean_of_one_lora_with_itself_is_that_lora_in_a_pipeline(tmp_path: P
     assert not torch.allclose(drawn(out), alone, rtol=1e-3, atol=1e-4)
 
 
+def test_from_a_start_it_is_what_the_matrices_say(tmp_path: Path) -> None:
+    start, one, two = (saved(tmp_path / name, seed) for name, seed in (("start", 1), ("one", 2), ("two", 3)))
+    out = tmp_path / "mean.safetensors"
+    (tmp_path / "mean.cost.json").write_text("of another LoRA")
+    assert soup.cook(out, [one, two], start, 2.0) == 9
+    assert not (tmp_path / "mean.cost.json").exists()
+    read = [load_file(file) for file in (start, one, two, out)]
+    name = next(key for key in read[0] if ".lora_A." in key)
+    changes = [layers[name.replace("lora_A", "lora_B")] @ layers[name] for layers in read]
+    wanted = changes[0] + 2.0 * ((changes[1] + changes[2]) / 2 - changes[0])
+    torch.testing.assert_close(changes[3], wanted, rtol=1e-4, atol=1e-4)
+
+
 def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
     one, other = saved(tmp_path / "one", 1), saved(tmp_path / "other", 1, alpha=3.0)
     with pytest.raises(UserError, match="different scales"):
@@ -72,6 +85,8 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / "no.safetensors")
     with pytest.raises(UserError, match="does not say its rank"):
         soup.cook(tmp_path / "out.safetensors", [tmp_path / "no.safetensors"], None, 1.0)
+    with pytest.raises(UserError, match="is one of the LoRAs"):
+        soup.cook(one, [one, other], None, 1.0)
     (tmp_path / "torn.safetensors").write_bytes(one.read_bytes()[:100])
     with pytest.raises(UserError, match="cannot be read"):
         soup.cook(tmp_path / "out.safetensors", [tmp_path / "torn.safetensors"], None, 1.0)
