@@ -131,7 +131,7 @@ def _phase(phase: PhaseCost) -> tuple[Cell, ...]:
         Cell(number(phase.seconds, digits=3)),
         Cell(NOTHING, phase.items.reason or "")
         if phase.items.value is None
-        else Cell(f"{phase.items.value:.0f} {phase.unit}s"),
+        else Cell(f"{phase.items.value:.0f} {phase.unit}{'' if phase.items.value == 1 else 's'}"),
         _cell(phase.items_per_second, 3),
         _cell(_scaled(phase.host, 1 / GB), 3),
         _cell(_scaled(phase.device_allocated, 1 / GB), 3),
