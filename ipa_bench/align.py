@@ -173,17 +173,9 @@ def train(work: Alignment, number: int, tell: training.Tell = lambda *_: None) -
 
 def spent(work: Alignment, rounds: int) -> Cost | None:
     """What the first rounds took, from their candidates to their LoRAs; None where a sheet of theirs is damaged."""
-    total = Cost()
-    for number in range(1, rounds + 1):
-        for part in ("candidates", "train"):
-            found = cost_ledger.total(work.round(number) / part)
-            try:
-                total = total if found is None else total.merge(found)
-            except ValueError:  # sheets of another version
-                found = None
-            if found is None:
-                return None
-    return total
+    folders = [work.round(number) / part for number in range(1, rounds + 1) for part in ("candidates", "train")]
+    known = [total for folder in folders if (total := cost_ledger.read(folder).total) is not None]
+    return cost_ledger.added(known) if len(known) == len(folders) else None
 
 
 def choose(config: AlignConfig, store: RunStore, folder: Path) -> Path:

@@ -74,6 +74,11 @@ class PhaseCost:
             raise ValueError(f"times and entries of a phase do not fit together: {self}")
 
     @property
+    def memory(self) -> Amount:
+        """Peak bytes: of the GPUs where some were used, else of the host."""
+        return self.host if self.device_allocated.value is None else self.device_allocated
+
+    @property
     def items_per_second(self) -> Amount:
         """Items in a second of wall time."""
         return _ratio(self.items, Amount(self.seconds))

@@ -43,6 +43,14 @@ _LARGEST, _LONGEST = 8192, 0.1
 _STRETCH, _EACH = 0.005, 0.1
 
 
+def short_name(dtype: object) -> str:
+    """``bf16`` of ``torch.bfloat16``. Raises ``ValueError`` for a dtype that is not among :data:`DTYPES`."""
+    for short, long in DTYPES.items():
+        if str(dtype) == f"torch.{long}":
+            return short
+    raise ValueError(f"dtype is one of {', '.join(DTYPES.values())}, got {dtype}")
+
+
 @dataclass(frozen=True)
 class Amount:
     """A number that was measured, or the reason why there is none (exactly one of the two)."""

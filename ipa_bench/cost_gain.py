@@ -66,8 +66,7 @@ def _inference(made: PhaseCost | None) -> tuple[Amount, Amount, Amount, Amount, 
     if not items:
         return (Amount(reason=made.items.reason or "no clip was finished"),) * 5
     energy = made.energy if made.energy.value is None else Amount(made.energy.value / items)
-    memory = made.host if made.device_allocated.value is None else made.device_allocated
-    return Amount(made.process_seconds / items), made.video_per_second, memory, energy, made.peak_share
+    return Amount(made.process_seconds / items), made.video_per_second, made.memory, energy, made.peak_share
 
 
 def _gain(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -95,11 +95,6 @@ class PostTraining:
         return cls(hours, memory, f"{', '.join(phase.name for phase in phases)}: measured on {devices}", base)
 
 
-def peak_memory(device: Amount, host: Amount) -> Amount:
-    """Of the GPUs where some were used, else of the host."""
-    return host if device.value is None else device
-
-
 @dataclass(frozen=True)
 class Costs:
     """Everything that is known of the cost of a run folder."""
@@ -111,12 +106,20 @@ class Costs:
     problems: tuple[str, ...] = ()
 
     @property
-    def total(self) -> Cost:
-        """All owners, one after the other."""
-        total = Cost()
-        for cost in self.of.values():
+    def total(self) -> Cost | None:
+        """All owners, one after the other; None where some of it cannot be read or does not add up."""
+        return None if self.problems else added(self.of.values())
+
+
+def added(costs: Iterable[Cost]) -> Cost | None:
+    """Sheets one after the other; None where they count in other units."""
+    total = Cost()
+    try:
+        for cost in costs:
             total = total.merge(cost)
-        return total
+    except ValueError:
+        return None
+    return total
 
 
 def read(folder: Path) -> Costs:
@@ -140,13 +143,13 @@ def read(folder: Path) -> Costs:
     of: dict[str, Cost] = {}
     for owner in dict.fromkeys(part[0] for part in parts):
         try:
-            of[owner] = _added([part[1:] for part in parts if part[0] == owner])
+            of[owner] = _in_time([part[1:] for part in parts if part[0] == owner])
         except ValueError as error:  # other units
             problems.append(str(error))
     return Costs(of, _read_post_training(folder, problems), tuple(problems))
 
 
-def _added(parts: list[tuple[float, float, Cost]]) -> Cost:
+def _in_time(parts: list[tuple[float, float, Cost]]) -> Cost:
     total, side, until = Cost(), Cost(), 0.0
     for begin, end, cost in sorted(parts, key=lambda part: part[0]):
         if begin >= until:
@@ -180,15 +183,6 @@ def _read_post_training(folder: Path, problems: list[str]) -> dict[str, PostTrai
     except (OSError, ValueError) as error:
         problems.append(f"{path.name} cannot be read: {str(error).splitlines()[0]}")
         return {}
-
-
-def total(folder: Path) -> Cost | None:
-    """Everything that was measured in a folder; None where some of it cannot be read or does not add up."""
-    found = read(folder)
-    try:
-        return None if found.problems else found.total
-    except ValueError:
-        return None
 
 
 def write_beside_lora(lora: Path, cost: Cost | None) -> None:

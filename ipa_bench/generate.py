@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipa_bench.cache import digest
 from ipa_bench.cost import Phase
+from ipa_bench.cost_device import short_name
 from ipa_bench.cost_flops import Shape, sample_flops
 from ipa_bench.cost_ledger import Ledger
 from ipa_bench.errors import Unscorable, UserError
@@ -105,7 +106,7 @@ def generate(
     failed, count = 0, 0
     for model in _loaded([plan for plan in known.values() if todo[plan.spec.name]], folder, device):
         ledger = Ledger(folder, model.name)
-        with ledger.phase("generate", unit="clip", dtype=_dtype(model)) as phase:
+        with ledger.phase("generate", unit="clip", dtype=short_name(model.pipe.transformer.dtype)) as phase:
             for made in model.generate_many(todo[model.name]):
                 failed, count = failed + (made.path is None), count + 1
                 if made.sampled is not None:
@@ -113,10 +114,6 @@ def generate(
                 ledger.tick()
                 progress("generate", count, total)
     return Outcome(count - failed, kept, failed)
-
-
-def _dtype(model: WanVaceModel) -> str:
-    return {"torch.bfloat16": "bf16", "torch.float16": "fp16"}.get(str(model.pipe.transformer.dtype), "fp32")
 
 
 def _count(phase: Phase, model: WanVaceModel, sampled: Sampled) -> None:

@@ -112,9 +112,9 @@ def test_what_is_no_longer_told_is_forgotten(tmp_path):
 
 def test_a_total_is_known_where_every_sheet_is(tmp_path):
     keep(tmp_path, "good", "", 0.0, 1.0, Cost((part(),)))
-    assert cost_ledger.total(tmp_path) == Cost((part(),))
+    assert read(tmp_path).total == Cost((part(),))
     keep(tmp_path, "other", "model", 2.0, 3.0, Cost((part(unit="clip"),)))
-    assert cost_ledger.total(tmp_path) is None
+    assert read(tmp_path).total is None
 
 
 def test_memory_is_of_the_gpus_where_there_were_some():

@@ -29,7 +29,7 @@ PACKAGES = ("torch", "diffusers", "peft", "accelerate", "transformers")
 def write(job: Job, policy: Policy, out: Path, processes: int) -> None:
     """Write ``card.json`` and ``README.md`` beside the LoRA. The JSON is the sign that a run is complete."""
     folder = out / LORA_FOLDER
-    cost = cost_ledger.total(out)
+    cost = cost_ledger.read(out).total
     about = describe(job, policy, out, cost or Cost(), processes)
     # What the LoRA that training continued from took is a part of it, and without that nobody knows the whole.
     before = Cost() if job.start is None else cost_ledger.beside_lora(job.start)
@@ -43,7 +43,7 @@ def describe(job: Job, policy: Policy, out: Path, cost: Cost, processes: int) ->
     lora = out / LORA_FOLDER / LORA_FILE
     data = job.data
     train = cost.phase("train")
-    peak = None if train is None else cost_ledger.peak_memory(train.device_allocated, train.host).value
+    peak = None if train is None else train.memory.value
     threads = "" if torch.cuda.is_available() else f", {torch.get_num_threads()} threads"
     return {
         "run": job.key,

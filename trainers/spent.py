@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from ipa_bench.cost import Phase
+from ipa_bench.cost_device import short_name
 from ipa_bench.cost_flops import Lora, Shape, update_flops
 from ipa_bench.cost_ledger import Ledger
 from trainers.data import Batch
-from trainers.reference_errors import ReferenceErrors
 from trainers.train_config import Method, TrainConfig
 
 
@@ -26,9 +26,7 @@ class Spent:
         self._ledger = Ledger(out)
         self._method, self._config, self._model = method, config, transformer.config
         self._train: Phase | None = None
-        self._dtype = {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(transformer.dtype, "fp32")
-        if config.train.precision == "bf16":
-            self._dtype = "bf16"
+        self._dtype = "bf16" if config.train.precision == "bf16" else short_name(transformer.dtype)
 
     @contextmanager
     def encoding(self) -> Iterator[Callable[[], None]]:
@@ -72,14 +70,6 @@ class Spent:
         )
         self._train.add(len(batch), tokens=copies * shape.tokens(self._model), flops=flops)
         self._ledger.tick()
-
-
-@contextmanager
-def counting(known: ReferenceErrors | None) -> Iterator[list[bool]]:
-    """Whether the reference's errors of what is done inside were all known: one entry, set when it ends."""
-    before, told = len(known) if known is not None else -1, [False]
-    yield told
-    told[0] = known is not None and len(known) == before
 
 
 class Away:

@@ -31,7 +31,7 @@ from trainers.loop import STATE, Items, Loop
 from trainers.methods import Draw, Objective
 from trainers.policy import Policy
 from trainers.reference_errors import ReferenceErrors
-from trainers.spent import Away, Spent, counting
+from trainers.spent import Away, Spent
 from trainers.train_config import Method, TrainConfig
 from trainers.watch import Watch
 
@@ -236,9 +236,9 @@ def _step_loss(job: Job, trained: Policy, encoder: Encoder, accelerator: Any, sp
     def loss_of(index: Sequence[int], draws: Sequence[Draw]) -> Any:
         bad = batch(job.data.bad, index) if job.data.bad else None
         good = batch(job.data.good, index)
-        with counting(known) as were_known:
-            found = objective.loss(good, bad, draws)
-        spent.step(good, reference_known=were_known[0])
+        before = 0 if known is None else len(known)
+        found = objective.loss(good, bad, draws)
+        spent.step(good, reference_known=known is not None and len(known) == before)
         return found
 
     return loss_of

@@ -125,7 +125,8 @@ class Prompts:
     def __init__(self, pipe: Pipe) -> None:
         self._pipe = pipe
         self._known: dict[str, torch.Tensor] = {}
-        self._tokens = min(MAX_TOKENS, int(pipe.tokenizer.model_max_length))
+        #: of each text, padding included
+        self.tokens = min(MAX_TOKENS, int(pipe.tokenizer.model_max_length))
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> torch.Tensor:
@@ -133,7 +134,7 @@ class Prompts:
         for text in dict.fromkeys(texts):
             if text not in self._known:  # one by one: the same numbers whatever else is in the batch
                 self._known[text] = self._pipe.encode_prompt(
-                    text, do_classifier_free_guidance=False, max_sequence_length=self._tokens
+                    text, do_classifier_free_guidance=False, max_sequence_length=self.tokens
                 )[0].to(self._pipe.transformer.dtype)
         return torch.cat([self._known[text] for text in texts])
 

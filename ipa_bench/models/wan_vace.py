@@ -217,8 +217,6 @@ class WanVaceModel:
         self.pipe = pipe or load(spec, checkpoint, device)
         self._prompts = conditioning.Prompts(self.pipe)
         self._given: dict[Case, Given] = {}
-        #: tokens of the last prompt
-        self._text = 0
         self.device = torch.device(self.pipe._execution_device)
         scheduler_of(self.pipe, spec.shift)  # a shift that cannot be is said before the work
 
@@ -275,7 +273,7 @@ class WanVaceModel:
                 seconds = round((time.monotonic() - begin) / len(batch), 3)
                 self.clips.finish(case, seed, seconds=seconds, made_with=self._environment(), **about)
                 t, h, w = given.control.shape[2:]
-                sampled = Sampled((t, h, w), self._text, given.frames / given.fps)
+                sampled = Sampled((t, h, w), self._prompts.tokens, given.frames / given.fps)
                 yield Made(case, seed, path, sampled=sampled)
         except torch.cuda.OutOfMemoryError as error:
             raise UserError(
@@ -290,7 +288,6 @@ class WanVaceModel:
         start = torch.cat([noise(case, seed, (1, channels, *control.shape[2:])) for case, seed, _ in batch])
         with torch.inference_mode():
             prompt = self._prompts.encode([case.prompt for case, _, _ in batch])
-            self._text = prompt.shape[1]
             guided = self.spec.guidance > 1
             negative = self._prompts.encode([self.spec.negative_prompt] * len(batch)) if guided else None
         scheduler = scheduler_of(self.pipe, self.spec.shift)

@@ -86,30 +86,30 @@ def _line(view: ReportView, cost: ModelCost) -> tuple[Cell, ...]:
     )
     cells = (
         Cell(plain(cost.model)),
-        _cell(cost.seconds, 3),
-        _cell(cost.realtime, 3),
-        _cell(_scaled(cost.memory, 1 / GB), 3),
+        _cell(cost.seconds),
+        _cell(cost.realtime),
+        _cell(_scaled(cost.memory, 1 / GB)),
         Cell(NOTHING, cost.peak_share.reason or "")
         if cost.peak_share.value is None
         else Cell(f"{100 * cost.peak_share.value:.0f} %"),
-        _cell(cost.energy, 3),
-        _cell(cost.device_hours, 3, "" if trained is None else trained.source),
-        Cell(NOTHING) if trained is None else _cell(_scaled(trained.memory, 1 / GB), 3),
+        _cell(cost.energy),
+        _cell(cost.device_hours, "" if trained is None else trained.source),
+        Cell(NOTHING) if trained is None else _cell(_scaled(trained.memory, 1 / GB)),
         Cell(shown),
         Cell(plain(gain.text), gain.reason),
     )
     if view.price is None:
         return cells
     clips = _scaled(cost.seconds, CLIPS / HOUR)
-    return (*cells, *(_cell(_scaled(amount, view.price), 3) for amount in (cost.device_hours, clips)))
+    return (*cells, *(_cell(_scaled(amount, view.price)) for amount in (cost.device_hours, clips)))
 
 
 def _scaled(amount: Amount, factor: float) -> Amount:
     return amount if amount.value is None else Amount(amount.value * factor)
 
 
-def _cell(amount: Amount, digits: int, note: str = "") -> Cell:
-    return Cell(number(amount.value, digits=digits), plain(amount.reason or note))
+def _cell(amount: Amount, note: str = "") -> Cell:
+    return Cell(number(amount.value, digits=3), plain(amount.reason or note))
 
 
 PHASE_HEAD = ("phase", "device", "wall time, s", "items", "items/s", "peak host GB", "peak device GB", "energy, J")
@@ -117,11 +117,8 @@ PHASE_HEAD = ("phase", "device", "wall time, s", "items", "items/s", "peak host 
 
 def phases(view: ReportView) -> tuple[tuple[Cell, ...], ...]:
     """What the run itself took, phase by phase, over all models."""
-    try:
-        total = view.costs.total
-    except ValueError:  # sheets of another version that do not add up
-        return ()
-    return tuple(_phase(phase) for phase in total.phases)
+    total = view.costs.total
+    return () if total is None else tuple(_phase(phase) for phase in total.phases)
 
 
 def _phase(phase: PhaseCost) -> tuple[Cell, ...]:
@@ -132,8 +129,8 @@ def _phase(phase: PhaseCost) -> tuple[Cell, ...]:
         Cell(NOTHING, phase.items.reason or "")
         if phase.items.value is None
         else Cell(f"{phase.items.value:.0f} {phase.unit}{'' if phase.items.value == 1 else 's'}"),
-        _cell(phase.items_per_second, 3),
-        _cell(_scaled(phase.host, 1 / GB), 3),
-        _cell(_scaled(phase.device_allocated, 1 / GB), 3),
-        _cell(phase.energy, 3),
+        _cell(phase.items_per_second),
+        _cell(_scaled(phase.host, 1 / GB)),
+        _cell(_scaled(phase.device_allocated, 1 / GB)),
+        _cell(phase.energy),
     )

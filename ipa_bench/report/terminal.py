@@ -130,7 +130,7 @@ def _costs(view: ReportView) -> list[Text]:
     for line in costs.lines(view):
         cells = dict(zip(costs.head(view), line, strict=True))
         named = [(name, cells[name].text) for name in TOLD if name in cells]
-        told = [f"{text} {name}" for name, text in named if text not in (NOTHING, "0.0")]
+        told = [f"{text} {name}" for name, text in named if text != NOTHING]
         if told:
             found.append(Text("cost: ", style="bold").append(f"{cells['model'].text}: {', '.join(told)}", "not bold"))
     return [Text(), *found] if found else []

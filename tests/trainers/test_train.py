@@ -103,6 +103,9 @@ def test_a_remembered_reference_changes_nothing(plain: Path, tmp_path: Path, met
         tiny_runs.assert_same_state(tmp_path / "computed", tmp_path / name)
         assert tiny_runs.log(tmp_path / "computed") == tiny_runs.log(tmp_path / name)
     assert sum(len(each.read_text(errors="replace").splitlines()) for each in known.rglob("*.jsonl")) == count + 2
+    computed, again = (beside_lora(tmp_path / name / "lora") for name in ("computed", "again"))
+    flops = [phase.flops.value for cost in (computed, again) if cost for phase in cost.phases if phase.name == "train"]
+    assert flops[0] > flops[1]  # a pass of the reference that is known is none
     # another seed has other noise, and other settings another reference
     train(plain, tmp_path / "other", method, {"train": {**changes["train"], "seed": 1}})
     assert len(list(known.iterdir())) == 2
