@@ -13,11 +13,11 @@ import numpy as np
 
 from ipa_bench.errors import Unscorable
 from ipa_bench.metrics import METRICS, find_in, hand, motion
-from ipa_bench.metrics.align import pair_hands, period
 from ipa_bench.metrics.base import NO_TRUTH, Evidence, Measured, Metric, driving_hands, unknown
 from ipa_bench.metrics.hand import FINGERS, joint_errors
+from ipa_bench.metrics.pairing import pair_hands, period
 from ipa_bench.observers import perceptual
-from ipa_bench.observers.look import Compared, Looker, at
+from ipa_bench.observers.looker import Compared, Looker, at
 from ipa_bench.types import Bool, Case, Float64, HandTracks, MetricInfo, Video
 
 # Calibration of hand_quality@1. An error of TOLERANCE takes a part from 1 to 1/e. Storing a real clip leaves 0.003 to

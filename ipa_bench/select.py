@@ -15,7 +15,8 @@ from typing import Protocol
 from pydantic import TypeAdapter, ValidationError
 
 from ipa_bench.errors import UserError
-from ipa_bench.store import UnitRecord, write_atomic
+from ipa_bench.files import write_atomic
+from ipa_bench.store import UnitRecord
 from ipa_bench.types import Better, MetricInfo, Preference, Split
 
 SCHEMA_VERSION = 1

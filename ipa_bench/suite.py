@@ -17,8 +17,9 @@ from typing import Annotated
 
 from pydantic import Field, Strict
 
+from ipa_bench.config.toml import Loc, Toml, read_toml
 from ipa_bench.errors import UserError
-from ipa_bench.suite_specs import (
+from ipa_bench.models.specs import (
     EMBEDDED,
     HUB_NAME,
     Array,
@@ -34,7 +35,6 @@ from ipa_bench.suite_specs import (
     WanVaceSpec,
     plain_name,
 )
-from ipa_bench.toml import Loc, Toml, read_toml
 from ipa_bench.types import Case, Split
 from ipa_bench.video import VIDEO_SUFFIXES
 

@@ -3,7 +3,7 @@
 from ipa_bench.nets.checkpoint import random_weights
 from ipa_bench.nets.fold import prepare
 from ipa_bench.nets.lpips import Lpips
-from ipa_bench.observers.perceptual_nets import Network
+from ipa_bench.observers.networks import Network
 
 
 class Counting(Lpips):

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from ipa_bench.metrics.sets import SET_METRICS
+from ipa_bench.metrics.set_table import SET_METRICS
 from ipa_bench.scorer import (
     ALL,
     LAG_TOLERANCE,

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from ipa_bench import video
 from ipa_bench.errors import Unscorable, UserError
-from ipa_bench.metrics.align import pair_hands
 from ipa_bench.metrics.base import Evidence
+from ipa_bench.metrics.pairing import pair_hands
 from ipa_bench.scorer import ALL, PART_IDS, WEIGHTS, Scorer, find, hand_quality, hand_quality_free
 from ipa_bench.types import Case
 from tests.hands import made_up, moved, shown, without
@@ -105,7 +105,7 @@ def clip(media, tmp_path_factory):
 @pytest.fixture(scope="module")
 def scorer(tmp_path_factory):
     from ipa_bench.cache import Cache
-    from ipa_bench.observers.look import Looker
+    from ipa_bench.observers.looker import Looker
 
     return Scorer(Looker(Cache(tmp_path_factory.mktemp("cache"))))
 

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ipa_bench import __version__, cost_ledger
+from ipa_bench import __version__
 from ipa_bench.cost import Cost
-from ipa_bench.models.checkpoint import LORA_FILE
-from ipa_bench.store import write_atomic
+from ipa_bench.cost import ledger as cost_ledger
+from ipa_bench.files import LORA_FILE, write_atomic
 from ipa_bench.video import file_sha256
 from trainers.policy import Policy, trainable_size
 
 if TYPE_CHECKING:
-    from trainers.train import Job
+    from trainers.run import Job
 
 LORA_FOLDER = "lora"
 JSON_NAME, TEXT_NAME = "card.json", "README.md"

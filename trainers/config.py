@@ -1,21 +1,27 @@
-"""The configuration of pretraining: a TOML file checked by pydantic."""
+"""The configuration of post-training: one TOML file for every method, checked by pydantic."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from ipa_bench.toml import read_toml
+from ipa_bench.config.toml import read_toml
+from ipa_bench.errors import UserError
+from trainers.flow import TSampling
+from trainers.halo import Form, Shape
+from trainers.methods.loss import TimeWeight
 
-Positive = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0, le=1e-1)]
-Ints = Annotated[
-    tuple[int, ...],
-    BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value),
-    Field(min_length=1),
-]
+Method = Literal["sft", "ipa", "dpo"]
+MaskSource = Literal["exact", "driving", "generated", "none"]
+Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0)]
+Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Text = Annotated[str, Field(min_length=1)]
+Names = Annotated[tuple[Text, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
+Wholes = Annotated[tuple[Whole, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
 
 
 class _Table(BaseModel):
@@ -23,63 +29,179 @@ class _Table(BaseModel):
 
 
 class DataConfig(_Table):
-    """How much of the world's train split is shown."""
+    """What is trained on. Paths are relative to the configuration file."""
 
-    identities: Positive = 500
-    takes: Positive = 2
-
-
-class Phase(_Table):
-    """``steps`` updates on ``batch`` crops of ``crop`` pixels and ``frames`` frames (1 more than a multiple of 4)."""
-
-    steps: Positive
-    batch: Positive
-    frames: Positive
-    crop: Positive
-
-
-class VaeConfig(_Table):
-    """The autoencoder, and how it is trained."""
-
-    z_dim: Positive
-    encoder_dim: Positive
-    decoder_dim: Positive
-    dim_mult: Ints
-    kl: Annotated[float, Field(ge=0)]
-    #: how many times more an error on a hand's pixel counts
-    hand_weight: Annotated[float, Field(ge=1)]
-    lr: Rate
-    lr_rest: Rate
-    ema: Annotated[float, Field(ge=0, lt=1)]
-    phases: Annotated[tuple[Phase, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
+    #: the suite whose cases the clips were made for
+    suite: Text
+    #: what ``ipa-bench select`` wrote: ``selection.json`` for SFT and IPA, ``pairs.json`` for DPO
+    selection: Text
+    #: pairs that no metric contradicts, or all that differ by the margin
+    pairs: Literal["strict", "all"] = "strict"
+    #: where the hands are: the case's ``mask`` video, its driving clip's keypoints, those seen in the clip itself
+    mask: MaskSource = "driving"
+    shape: Shape = "hull"
+    #: how far a mask reaches around a hand, in hand sizes
+    margin: Number = 0.25
 
 
-class TransformerConfig(_Table):
-    """The denoising transformer, and how it is trained."""
+class ModelConfig(_Table):
+    """The model that is trained."""
 
-    heads: Positive
-    head_dim: Positive
-    layers: Positive
-    vace_layers: Ints
-    ffn_dim: Positive
-    lr: Rate
-    lr_rest: Rate
-    ema: Annotated[float, Field(ge=0, lt=1)]
-    steps: Positive
-    batch: Positive
-    #: chance that a sample is trained without its prompt, for guidance
-    drop_prompt: Annotated[float, Field(ge=0, le=1)] = 0.1
+    #: a diffusers folder, a hub name, or ``embedded``
+    model: Text
+    revision: Text | None = None
+    #: training continues from this LoRA, which is the reference too
+    lora: Text | None = None
+    #: of the frozen weights
+    dtype: Literal["bf16", "fp32"] = "bf16"
 
 
-class PretrainConfig(_Table):
-    """Everything that decides the result of a pretraining run."""
+class AdapterConfig(_Table):
+    """The LoRA; as published 128 on Q, K and V. ``full`` trains every weight instead."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    full: bool = False
+    rank: Count = 128
+    #: the LoRA is scaled by alpha / rank; the rank where not given
+    alpha: Annotated[float, Field(gt=0)] | None = None
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    #: store the LoRA in fp16: half the file
+    half: bool = False
+    #: how many times the change that training made is applied in the saved LoRA; see trainers/strength.py
+    strength: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] = 1.0
+    #: Q, K, V of every attention; its output too; every linear layer of a block
+    layers: Literal["qkv", "attention", "linear"] = "qkv"
+    #: of the transformer itself, of VACE's control branch, or both
+    blocks: Literal["all", "main", "vace"] = "all"
+
+
+class LossConfig(_Table):
+    """The objective; SFT ignores ``beta`` and ``time_weight``."""
+
+    beta: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 600.0
+    #: (1 − t)² as published, or 1
+    time_weight: TimeWeight = "squared"
+    #: how many times more an error on a hand counts; 1 is no HALO
+    hand_weight: Number = 10.0
+    #: weight 1 + (w − 1) M of the authors' code, or 1 + λ M of the paper
+    hand_form: Form = "authors"
+    t: TSampling = "uniform"
+    shift: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+
+    @model_validator(mode="after")
+    def _fits(self) -> LossConfig:
+        if self.hand_form == "authors" and self.hand_weight < 1:
+            raise ValueError('hand_weight has to be at least 1 with hand_form = "authors"')
+        return self
+
+
+class TrainTable(_Table):
+    """How long and how fast. The result depends on ``batch``, and but for dropout not on how it is divided."""
+
+    seed: Whole = 0
+    steps: Count = 1000
+    #: clips (pairs, for DPO) of one update, over all processes
+    batch: Count = 8
+    #: of them at once in a process
+    micro_batch: Count = 1
+    lr: Annotated[float, Field(gt=0, le=1)] = 1e-4
+    warmup: Whole = 20
+    schedule: Literal["constant", "cosine"] = "constant"
+    weight_decay: Number = 0.0
+    #: largest norm of the gradient
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    #: decay of an average of the weights, which is then what is saved; 0 is none
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    precision: Literal["bf16", "fp32"] = "bf16"
+    gradient_checkpointing: bool = False
+    save_every: Count = 50
+    #: pairs of noise and t that a clip is shown with, again and again; 0: new ones each time
+    draws: Whole = 0
+    #: keep the reference's error of each (clip, noise, t): what repeats is not computed again
+    cache_reference: bool = True
+    #: names that accelerate knows, beside the log in JSON lines: ``tensorboard``, ``wandb``
+    trackers: Names = ()
+
+    @model_validator(mode="after")
+    def _fits(self) -> TrainTable:
+        if self.batch % self.micro_batch:
+            raise ValueError("batch has to be a multiple of micro_batch")
+        return self
+
+
+class WatchConfig(_Table):
+    """Held-out cases that training is watched on."""
+
+    #: a suite; the one of the data where not given
+    suite: Text | None = None
+    #: updates between two looks; 0 looks at the beginning and at the end only
+    every: Whole = 0
+    #: at most this many cases of the suite's val split; 0 looks at none
+    cases: Whole = 8
+    #: of the samples; none: only the flow error is watched
+    seeds: Wholes = (0,)
+    steps: Count = 20
+    guidance: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
+    shift: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+
+class TrainConfig(_Table):
+    """Everything that decides the result of a post-training run, but the method."""
+
     data: DataConfig
-    vae: VaeConfig
-    transformer: TransformerConfig
+    model: ModelConfig
+    adapter: AdapterConfig = AdapterConfig()
+    loss: LossConfig = LossConfig()
+    train: TrainTable = TrainTable()
+    watch: WatchConfig = WatchConfig()
+
+    @model_validator(mode="after")
+    def _fits(self) -> TrainConfig:
+        if self.adapter.full and self.model.lora:
+            raise ValueError("adapter.full trains every weight: model.lora cannot be continued")
+        if self.adapter.full and self.adapter.strength != 1.0:
+            raise ValueError("adapter.strength is a LoRA's; adapter.full has none")
+        if self.adapter.full and self.model.dtype == "bf16":
+            raise ValueError('adapter.full needs model.dtype = "fp32": small steps vanish in bf16')
+        return self
+
+    @property
+    def weighted(self) -> bool:
+        """Whether hands weigh more than the rest."""
+        neutral = 1.0 if self.loss.hand_form == "authors" else 0.0
+        return self.data.mask != "none" and self.loss.hand_weight != neutral
 
 
-def load(path: Path) -> PretrainConfig:
-    """Read a configuration. Raises UserError naming the file, the line and what is wrong there."""
-    return read_toml(path, PretrainConfig).value
+def load(path: Path) -> TrainConfig:
+    """Read a configuration, its paths made relative to the working directory.
+
+    Raises UserError naming the file, the line and what is wrong there.
+    """
+    return placed(read_toml(path, TrainConfig).value, path.parent)
+
+
+def placed(config: TrainConfig, folder: Path) -> TrainConfig:
+    """The configuration with its relative paths starting at ``folder``."""
+
+    def there(text: str | None) -> str | None:
+        return None if text is None else str(folder / text)
+
+    model = config.model
+    as_folder = (folder / model.model).is_dir()
+    model = model.model_copy(update={"lora": there(model.lora)} | ({"model": there(model.model)} if as_folder else {}))
+    data = config.data.model_copy(update={"suite": there(config.data.suite), "selection": there(config.data.selection)})
+    watch = config.watch.model_copy(update={"suite": there(config.watch.suite)})
+    return config.model_copy(update={"model": model, "data": data, "watch": watch})
+
+
+def changed(config: TrainConfig, changes: Mapping[str, Mapping[str, Any]]) -> TrainConfig:
+    """A configuration with some values of some tables replaced. Raises UserError for a key that does not exist."""
+    content = config.model_dump()
+    for table, values in changes.items():
+        content.setdefault(table, {})
+        content[table] = {**content[table], **values}
+    try:
+        return TrainConfig.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the configuration"
+        raise UserError(f"{where}: {first['msg']}", "see trainers/train_config.py for what there is") from None

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 
 from ipa_bench.errors import UserError
 from trainers import state as states
-from trainers.methods import Draw
+from trainers.config import TrainTable
+from trainers.methods.objective import Draw
 from trainers.policy import Policy
 from trainers.state import State
-from trainers.train_config import TrainTable
 
 STATE, LOG = "state.pt", "log.jsonl"
 

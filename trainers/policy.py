@@ -18,13 +18,13 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from ipa_bench.models.checkpoint import LORA_FILE
-from ipa_bench.models.conditioning import Pipe
+from ipa_bench.files import LORA_FILE
 from ipa_bench.models.lora import load_lora
+from ipa_bench.models.wan.conditioning import Pipe
 from trainers import flow
-from trainers.data import Batch
+from trainers.config import AdapterConfig
+from trainers.data.encode import Batch
 from trainers.strength import strengthened
-from trainers.train_config import AdapterConfig
 
 #: the adapter that is trained, and the frozen one that training continued from
 ADAPTER, FROZEN = "policy", "reference"

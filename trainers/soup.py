@@ -18,9 +18,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ipa_bench import cost_ledger
+from ipa_bench.cost import ledger as cost_ledger
 from ipa_bench.errors import UserError
-from ipa_bench.store import write_atomic
+from ipa_bench.files import write_atomic
 
 #: matrices by name
 Layers = Mapping[str, Tensor]

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from ipa_bench.cost import Phase
-from ipa_bench.cost_device import short_name
-from ipa_bench.cost_flops import Lora, Shape, update_flops
-from ipa_bench.cost_ledger import Ledger
-from trainers.data import Batch
-from trainers.train_config import Method, TrainConfig
+from ipa_bench.cost.device import short_name
+from ipa_bench.cost.ledger import Ledger
+from ipa_bench.models.wan.flops import Lora, Shape, update_flops
+from trainers.config import Method, TrainConfig
+from trainers.data.encode import Batch
 
 
 class Spent:

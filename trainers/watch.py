@@ -12,20 +12,20 @@ import torch
 
 from ipa_bench.compare import difference
 from ipa_bench.errors import Unscorable
-from ipa_bench.models.wan_vace import WanVaceModel
-from ipa_bench.observers.look import Looker
+from ipa_bench.models.specs import WanVaceSpec
+from ipa_bench.models.wan.vace import WanVaceModel
+from ipa_bench.observers.looker import Looker
 from ipa_bench.observers.pose import OBSERVER_ID as DRAWN_BY
 from ipa_bench.scorer import PART_IDS, Scorer, find
-from ipa_bench.suite_specs import WanVaceSpec
 from ipa_bench.types import Case
 from ipa_bench.video import file_sha256
 from trainers import flow
 from trainers import state as states
-from trainers.clips import Clip
-from trainers.data import Batch, Encoder
-from trainers.methods import Draw, drawn
+from trainers.config import LossConfig, WatchConfig
+from trainers.data.clips import Clip
+from trainers.data.encode import Batch, Encoder
+from trainers.methods.objective import Draw, drawn
 from trainers.policy import Policy
-from trainers.train_config import LossConfig, WatchConfig
 
 LOG = "watch.jsonl"
 #: noise levels that the held-out flow error is measured at

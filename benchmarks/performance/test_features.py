@@ -23,7 +23,7 @@ from PIL import Image
 
 from ipa_bench import video
 from ipa_bench.cache import Cache
-from ipa_bench.features import POLICIES, FeatureDefinition, TorchBackbone, extract
+from ipa_bench.observers.features import POLICIES, FeatureDefinition, TorchBackbone, extract
 
 T = 16
 

@@ -12,9 +12,9 @@ import warnings
 import numpy as np
 import scipy.linalg
 
-from ipa_bench.metrics.frechet import draw, frechet_distance, frechet_of
-from ipa_bench.metrics.set_intervals import compare_sets, measure_sets
-from ipa_bench.metrics.set_pair import pair_sets
+from ipa_bench.metrics.sets.frechet import draw, frechet_distance, frechet_of
+from ipa_bench.metrics.sets.intervals import compare_sets, measure_sets
+from ipa_bench.metrics.sets.pair import pair_sets
 
 
 def features(n, d, seed=0):

@@ -15,7 +15,8 @@ import time
 import numpy as np
 import pytest
 
-from ipa_bench import pool, video
+from ipa_bench import video
+from ipa_bench.engine import processes as pool
 
 #: different clips of 48 frames: some 20 s of work for one process
 CLIPS = 24

@@ -16,11 +16,11 @@ from operator import truediv
 import pytest
 import torch
 
-from ipa_bench.costs import build
-from ipa_bench.costs.plan import EMBEDDED_CLIPS
-from ipa_bench.costs.recipes import Recipe, Training
-from ipa_bench.costs.subject import subject
-from trainers.train_config import AdapterConfig
+from trainers.config import AdapterConfig
+from trainers.cost_sheet import build
+from trainers.cost_sheet.plan import EMBEDDED_CLIPS
+from trainers.cost_sheet.recipes import Recipe, Training
+from trainers.cost_sheet.subject import subject
 
 #: as the built-in alignment trains
 ADAPTER = AdapterConfig(rank=16, layers="linear")

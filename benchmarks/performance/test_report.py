@@ -7,7 +7,8 @@ import shutil
 
 import pytest
 
-from ipa_bench.report import html, json_, markdown
+from ipa_bench.report import export_json as json_
+from ipa_bench.report import html, markdown
 from tests.report import build
 
 

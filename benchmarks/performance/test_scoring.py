@@ -31,7 +31,7 @@ def _plain_loop(clips):
     begin = time.perf_counter()
     code = (
         "import sys\nfrom PIL import Image\nfrom ipa_bench import video\n"
-        "from ipa_bench.observers.mediapipe_tasks import TasksHands\n"
+        "from ipa_bench.observers.mediapipe.tasks import TasksHands\n"
         "net = TasksHands()\n"
         "for path in sys.argv[1:]:\n"
         "    hands = [net.find(Image.fromarray(frame.image)) for frame in video.read_frames(path)]\n"
@@ -68,7 +68,7 @@ def test_scoring_against_a_plain_loop_over_mediapipe(benchmark, clips, cold_cach
 
 def test_a_second_run_is_served_from_the_cache(benchmark, clips, cold_cache, tmp_path):
     """In one process, so that starting Python is not what is measured; then as a command."""
-    from ipa_bench.observers.look import Looker
+    from ipa_bench.observers.looker import Looker
     from ipa_bench.scorer import Scorer
     from ipa_bench.types import Case
 
@@ -160,7 +160,7 @@ def test_compare_pixels(benchmark):
 
 
 def test_one_hand(benchmark, clips):
-    from ipa_bench.observers.palm import HandNet
+    from ipa_bench.observers.mediapipe.palm import HandNet
 
     image = Image.fromarray(next(iter(video.read_frames(clips[0]))).image)
     net = HandNet()

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from ipa_bench.models import conditioning
 from ipa_bench.models.checkpoint import locate
-from ipa_bench.models.wan_vace import load
-from ipa_bench.suite_specs import WanVaceSpec
-from trainers.data import Batch
-from trainers.methods import Draw, Objective
+from ipa_bench.models.specs import WanVaceSpec
+from ipa_bench.models.wan import conditioning
+from ipa_bench.models.wan.vace import load
+from trainers.config import AdapterConfig, LossConfig
+from trainers.data.encode import Batch
+from trainers.data.reference import ReferenceErrors
+from trainers.methods.objective import Draw, Objective
 from trainers.policy import LoraPolicy
-from trainers.reference_errors import ReferenceErrors
-from trainers.train_config import AdapterConfig, LossConfig
 
 
 @pytest.fixture

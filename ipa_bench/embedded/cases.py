@@ -13,12 +13,13 @@ from typing import Literal, cast, get_args
 import numpy as np
 from PIL import Image
 
-from ipa_bench import pool, pose, video
+from ipa_bench import pose, video
 from ipa_bench.embedded import estimator, world
 from ipa_bench.embedded.gesture import TEST_MOTION, TEST_POSTURES
+from ipa_bench.engine import processes as pool
 from ipa_bench.errors import UserError
+from ipa_bench.files import write_atomic
 from ipa_bench.scorer import PART_IDS, QUALITY
-from ipa_bench.store import write_atomic
 from ipa_bench.types import Split
 
 #: H.264 quality of driving clips and pose maps
@@ -26,7 +27,7 @@ CRF = 12
 SPLITS = get_args(Split)
 #: sampler steps of the built-in suites' models
 STEPS = 6
-#: LoRAs of the tiny checkpoint: the base (``python -m trainers.footage``), and what ``ipa-bench align`` made of it
+#: LoRAs of the tiny checkpoint: the base (``trainers.embedded.footage``), and what ``ipa-bench align`` made of it
 LORAS = Path(__file__).parent / "suite" / "lora"
 
 

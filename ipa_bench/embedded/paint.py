@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ipa_bench.embedded import relief
-from ipa_bench.embedded.look import Colour, Person, Scene
+from ipa_bench.embedded.people import Colour, Person, Scene
 from ipa_bench.embedded.rig import SIDES, SIZE, Rig
 from ipa_bench.types import Float32, Float64, UInt8
 

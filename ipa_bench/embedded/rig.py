@@ -8,7 +8,7 @@ import numpy as np
 
 from ipa_bench.embedded import gesture, hand
 from ipa_bench.embedded.gesture import HandMotion
-from ipa_bench.embedded.look import Person
+from ipa_bench.embedded.people import Person
 from ipa_bench.types import Float64
 
 #: side of the square frame, pixels

@@ -7,8 +7,9 @@ from typing import get_args
 
 import numpy as np
 
-from ipa_bench.embedded import look, paint
-from ipa_bench.embedded.look import Person, Scene
+from ipa_bench.embedded import paint
+from ipa_bench.embedded import people as look
+from ipa_bench.embedded.people import Person, Scene
 from ipa_bench.embedded.rig import SIZE, Rig, rig
 from ipa_bench.types import Bool, Float32, Split, UInt8
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ipa_bench.metrics.align import HandPair
+from ipa_bench.metrics.pairing import HandPair
 from ipa_bench.types import Float64, HandTracks, MetricInfo, PerceptualStats, PixelStats
 
 NO_HAND = "the driving video shows no hand"

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
-from ipa_bench.metrics.align import HandPair
 from ipa_bench.metrics.base import NO_HAND, Evidence, Measured, driving_hands, over_frames, unknown
+from ipa_bench.metrics.pairing import HandPair
 
 #: joints of thumb, index, middle, ring and little finger, from the palm to the tip
 FINGERS = np.arange(1, 21).reshape(5, 4)

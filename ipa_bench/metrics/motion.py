@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
-from ipa_bench.metrics.align import HandPair, period
 from ipa_bench.metrics.base import NO_HAND, Evidence, Measured, driving_hands, over_frames, unknown
 from ipa_bench.metrics.hand import MIN_FRAMES
+from ipa_bench.metrics.pairing import HandPair, period
 
 #: a driving hand slower than this (hand sizes per second) moves no more than the estimator's own noise
 STILL = 0.25

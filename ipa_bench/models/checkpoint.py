@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ipa_bench.errors import UserError
-from ipa_bench.suite_specs import EMBEDDED, HUB_NAME, WanVaceSpec
+from ipa_bench.files import LORA_FILE
+from ipa_bench.models.specs import EMBEDDED, HUB_NAME, WanVaceSpec
 from ipa_bench.video import file_sha256
 
 #: the checkpoint that the package carries
 EMBEDDED_FOLDER = Path(__file__).parents[1] / "embedded" / "wan_vace_tiny"
-LORA_FILE = "pytorch_lora_weights.safetensors"
 #: a checkpoint's files are hashed whole up to this many bytes together, and by samples beyond
 WHOLE_BYTES = 10**9
 _SAMPLES, _SAMPLE_BYTES = 64, 1 << 16

@@ -1,55 +1,237 @@
-"""The driving clips themselves, damaged in a known way, as a model: what a good metric ranks where it belongs."""
+"""Known damage to the hands of a video, at three strengths: what a metric must be able to see.
+
+Spatial damage acts on the hand region of each frame, which is known from the undamaged video; temporal damage shows
+other frames than are due. All of it is deterministic. Lengths are shares of the hand size (longer side of the
+landmarks' box).
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
 
 from ipa_bench import video
-from ipa_bench.damage import Strength, crf, damaged, find
-from ipa_bench.errors import Unscorable
-from ipa_bench.types import Case, HandTracks
+from ipa_bench.errors import UserError
+from ipa_bench.types import Float32, HandTracks, UInt8
+
+Strength = Literal["mild", "medium", "strong"]
+STRENGTHS: tuple[Strength, ...] = get_args(Strength)
+Kind = Literal["spatial", "temporal", "codec"]
 
 
 @dataclass(frozen=True)
-class DamageModel:
-    """Writes a damaged copy of the ground truth (or the driving clip) into ``folder`` and gives its path.
-
-    ``hands`` observes a clip: spatial damage must know where the hands are.
-    """
+class Damage:
+    """One kind of damage and what its strengths mean."""
 
     name: str
-    damage: str
-    strength: Strength
-    folder: Path
-    hands: Callable[[Path], HandTracks]
+    kind: Kind
+    #: value for mild, medium and strong
+    levels: tuple[float, float, float]
+    #: what the value is, for the report
+    meaning: str
 
-    def generate(self, case: Case, seed: int) -> Path:
-        """The damaged clip, made once; every seed gives the same. Raises Unscorable where the clip does not decode."""
-        path = self.folder / f"{case.id}.mp4"
-        if path.exists():
-            return path
-        source = case.ground_truth or case.driving
-        damage = find(self.damage)
-        tracks = self.hands(source)
-        if len(tracks.times) < 2:
-            raise Unscorable(f"{source.name}: one frame is not a video to damage")
-        steps = np.diff(tracks.times)
-        if np.ptp(steps) > 0.1 * np.median(steps):
-            raise Unscorable(f"{source.name}: its frame rate varies; a damaged copy at a constant one would drift")
-        fps = 1 / float(np.median(steps))
-        frames = (frame.image for frame in video.read_frames(source))
-        self.folder.mkdir(parents=True, exist_ok=True)
-        # Another process may be writing the same clip: each writes its own, the last rename wins.
-        mine = path.with_name(f"{path.stem}.{os.getpid()}.mp4")
-        try:
-            result = damaged(frames, tracks, fps, damage, self.strength)
-            video.encode(result, mine, fps, crf=crf(damage, self.strength))
-            mine.replace(path)
-        finally:
-            mine.unlink(missing_ok=True)
-        return path
+    def level(self, strength: Strength) -> float:
+        """The value that belongs to a strength."""
+        return self.levels[STRENGTHS.index(strength)]
+
+
+DAMAGES: tuple[Damage, ...] = (
+    Damage("blur", "spatial", (0.02, 0.04, 0.08), "Gaussian blur, sigma / hand size"),
+    Damage("low_resolution", "spatial", (48, 28, 16), "hand drawn with this many pixels a side"),
+    Damage("finger_erased", "spatial", (1, 2, 3), "fingers painted over with background"),
+    Damage("finger_melt", "spatial", (0.03, 0.05, 0.08), "steady smooth warp, RMS / hand size"),
+    Damage("smear", "spatial", (0.1, 0.2, 0.4), "linear motion blur, length / hand size"),
+    Damage("flicker", "spatial", (0.02, 0.04, 0.08), "another smooth warp in each frame, RMS / hand size"),
+    Damage("stutter", "temporal", (2, 3, 4), "each frame is shown this many times"),
+    Damage("frozen", "temporal", (1 / 3, 2 / 3, 1.0), "share of each second that stands still"),
+    Damage("lag", "temporal", (2, 4, 8), "frames late"),
+    Damage("compression", "codec", (35, 41, 47), "H.264 CRF"),
+)
+#: the undamaged clip as any video is stored; every damaged one is stored like it, so that only the damage differs
+CLEAN = Damage("clean", "codec", (18, 18, 18), "H.264 CRF")
+#: harmless: what a score does between these and the clean clip is its noise floor
+HARMLESS: tuple[Damage, ...] = (
+    Damage("reencode", "codec", (17, 19, 21), "H.264 CRF"),
+    Damage("reencode_too", "codec", (16, 20, 22), "H.264 CRF"),
+)
+
+
+def find(name: str) -> Damage:
+    """A damage by name. Raises UserError naming those that exist."""
+    every = (*DAMAGES, *HARMLESS, CLEAN)
+    for damage in every:
+        if damage.name == name:
+            return damage
+    raise UserError(f"there is no damage called {name!r}", f"use one of {', '.join(d.name for d in every)}")
+
+
+def damaged(
+    frames: Iterable[UInt8], tracks: HandTracks, fps: float, damage: Damage, strength: Strength
+) -> Iterator[UInt8]:
+    """The frames uint8 ``[H, W, 3]`` of a video with damage done to them, as many as there were.
+
+    ``tracks`` are the hands of the undamaged video. The codec is not part of it: see :func:`stored`.
+    """
+    level = damage.level(strength)
+    if damage.kind == "codec":
+        yield from frames
+    elif damage.kind == "temporal":
+        yield from _shown(frames, shown_frames(damage.name, level, len(tracks.times), fps))
+    else:
+        for index, frame in enumerate(frames):
+            yield damage_frame(frame, tracks, index, damage.name, level)
+
+
+def crf(damage: Damage, strength: Strength) -> int:
+    """The H.264 quality that a damaged clip is stored at."""
+    return int(damage.level(strength) if damage.kind == "codec" else CLEAN.levels[0])
+
+
+def stored(
+    frames: Iterable[UInt8], tracks: HandTracks, fps: float, damage: Damage, strength: Strength
+) -> Iterator[UInt8]:
+    """:func:`damaged` frames as they come out of the file that they are stored in, which is held in memory."""
+    result = damaged(frames, tracks, fps, damage, strength)
+    data = video.encode_bytes(result, fps, crf=crf(damage, strength), preset="veryfast")
+    yield from (frame.image for frame in video.read_bytes(data))
+
+
+def shown_frames(name: str, level: float, count: int, fps: float) -> list[int]:
+    """Which frame is shown at each of ``count`` times; never one from the future."""
+    if name == "stutter":
+        return [t - t % int(level) for t in range(count)]
+    if name == "lag":
+        return [max(t - int(level), 0) for t in range(count)]
+    second = max(round(fps), 2)
+    moving = round(second * (1 - level))
+    # At full strength the clip stands still from its first frame on, not from the beginning of each second.
+    return [0 if level >= 1 else t if t % second < moving else t - t % second + moving - 1 for t in range(count)]
+
+
+def _shown(frames: Iterable[UInt8], order: Sequence[int]) -> Iterator[UInt8]:
+    source, at, current = iter(frames), -1, np.zeros((0, 0, 3), np.uint8)
+    for index in order:
+        while at < index:
+            current, at = next(source), at + 1
+        yield current
+
+
+def damage_frame(frame: UInt8, tracks: HandTracks, index: int, name: str, level: float) -> UInt8:
+    """One frame with every hand that ``tracks`` shows in it damaged."""
+    result = frame
+    for slot in np.flatnonzero(tracks.found[index]):
+        points = tracks.landmarks[index, slot]
+        size = float(np.ptp(points, axis=0).max())
+        pad = 0.35 * size
+        x0, y0 = (max(int(v), 0) for v in points.min(axis=0) - pad)
+        x1, y1 = (int(np.ceil(v)) for v in points.max(axis=0) + pad)
+        crop = result[y0:y1, x0:x1]
+        if min(crop.shape[:2]) < 8 or size < 8:
+            continue
+        seed = [index if name == "flicker" else 0, int(slot)]
+        rng = np.random.default_rng([*hashlib.sha256(name.encode()).digest()[:4], *seed])
+        changed = _SPATIAL[name](crop, points - (x0, y0), size, level, rng)
+        mask = _mask(crop.shape, points - (x0, y0), size)[..., None]
+        result = result.copy()
+        result[y0:y1, x0:x1] = np.round(crop + (changed - crop) * mask).astype(np.uint8)
+    return result
+
+
+def _mask(shape: tuple[int, ...], points: Float32, size: float) -> Float32:
+    """1 on the hand, falling softly to 0 around it."""
+    return _drawn(shape, [list(range(i, i + 4)) for i in range(1, 21, 4)], points, 0.22 * size, 0.04 * size)
+
+
+def _drawn(
+    shape: tuple[int, ...], chains: Sequence[Sequence[int]], points: Float32, width: float, soft: float
+) -> Float32:
+    """Thick lines along chains of joints and the palm, softened; ``[h, w]`` in [0, 1]."""
+    image = Image.new("L", (shape[1], shape[0]), 0)
+    draw = ImageDraw.Draw(image)
+    palm = [0, 1, 5, 9, 13, 17] if len(chains) == 5 else []
+    for chain in ([*c[:1], *c] if not palm else [0, *c] for c in chains):
+        line = [(float(points[j, 0]), float(points[j, 1])) for j in chain]
+        draw.line(line, 255, max(int(width), 1), "curve")
+        for x, y in line:
+            draw.ellipse((x - width / 2, y - width / 2, x + width / 2, y + width / 2), 255)
+    if palm:
+        draw.polygon([(float(points[j, 0]), float(points[j, 1])) for j in palm], 255)
+    blurred = image.filter(ImageFilter.GaussianBlur(max(soft, 0.5)))
+    return np.asarray(np.asarray(blurred, np.float32) / 255, np.float32)
+
+
+def _blur(crop: UInt8, points: Float32, size: float, level: float, rng: np.random.Generator) -> Float32:
+    return np.asarray(Image.fromarray(crop).filter(ImageFilter.GaussianBlur(level * size)), np.float32)
+
+
+def _low_resolution(crop: UInt8, points: Float32, size: float, level: float, rng: np.random.Generator) -> Float32:
+    # A hand that is small already loses detail all the same: at least half its pixels a side.
+    factor = max(size / level, 2.0)
+    image = Image.fromarray(crop)
+    small = image.resize(
+        (max(round(image.width / factor), 1), max(round(image.height / factor), 1)), Image.Resampling.BOX
+    )
+    return np.asarray(small.resize(image.size, Image.Resampling.BICUBIC), np.float32)
+
+
+def _finger_erased(crop: UInt8, points: Float32, size: float, level: float, rng: np.random.Generator) -> Float32:
+    """Fingers 8, 16, 12 (index, ring, middle) from the first joint on, filled from what surrounds the hand."""
+    from scipy.ndimage import gaussian_filter  # slow to import; most commands do no damage
+
+    outside = 1 - _mask(crop.shape, points, size)
+    sigma = 0.15 * size
+    weight = gaussian_filter(outside, sigma, mode="nearest") + 1e-3
+    background = np.stack(
+        [gaussian_filter(crop[..., c] * outside, sigma, mode="nearest") / weight for c in range(3)], axis=-1
+    )
+    chains = [[6, 7, 8], [14, 15, 16], [10, 11, 12]][: int(level)]
+    erase = _drawn(crop.shape, chains, points, 0.2 * size, 0.03 * size)[..., None]
+    return np.asarray(crop + (background - crop) * erase, np.float32)
+
+
+def _warp(crop: UInt8, points: Float32, size: float, level: float, rng: np.random.Generator) -> Float32:
+    """Displacement by smooth noise with features of a quarter of the hand, anchored to the hand's centre."""
+    from scipy.ndimage import map_coordinates
+
+    grid = np.linspace(-1, 1, 9)
+    coarse = rng.standard_normal((2, 9, 9))
+    height, width = crop.shape[:2]
+    centre = points.mean(axis=0)
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    u = np.stack([(y - centre[1]) / size, (x - centre[0]) / size])
+    at = np.clip((u - grid[0]) / (grid[1] - grid[0]), 0, 8)
+    shift = np.stack([map_coordinates(c, at, order=3, mode="nearest") for c in coarse])
+    shift *= level * size / max(float(np.sqrt((shift**2).mean())), 1e-6)
+    where = [y + shift[0], x + shift[1]]
+    return np.stack([map_coordinates(crop[..., c], where, order=1, mode="nearest") for c in range(3)], -1).astype(
+        np.float32
+    )
+
+
+def _smear(crop: UInt8, points: Float32, size: float, level: float, rng: np.random.Generator) -> Float32:
+    """Mean of copies shifted along 30 degrees."""
+    length = level * size
+    steps = max(int(length), 2)
+    direction = np.array([np.cos(np.pi / 6), np.sin(np.pi / 6)])
+    image = Image.fromarray(crop)
+    total = np.zeros(crop.shape, np.float32)
+    for shift in np.linspace(-length / 2, length / 2, steps):
+        dx, dy = shift * direction
+        # Pillow fills with black outside; at the crop's border the mask is 0.
+        total += np.asarray(image.transform(image.size, Image.Transform.AFFINE, (1, 0, dx, 0, 1, dy)), np.float32)
+    return np.asarray(total / steps, np.float32)
+
+
+_SPATIAL: dict[str, Callable[[UInt8, Float32, float, float, np.random.Generator], Float32]] = {
+    "blur": _blur,
+    "low_resolution": _low_resolution,
+    "finger_erased": _finger_erased,
+    "finger_melt": _warp,
+    "smear": _smear,
+    "flicker": _warp,
+}

@@ -1,7 +1,7 @@
 """The two small networks that ship with the project: video features and a picture distance for the built-in world.
 
-``python -m trainers.embedded_nets`` trains both on rendered people of the train split. They stand in for I3D and LPIPS
-where published weights are missing. Their numbers compare with each other and with no published number.
+``python -m trainers.embedded.nets.train`` trains both on rendered people of the train split. They stand in for I3D and
+LPIPS where published weights are missing. Their numbers compare with each other and with no published number.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from ipa_bench.nets import checkpoint
 from ipa_bench.nets.fold import Backbone, number_format, prepare, require_range
 from ipa_bench.nets.i3d import FoldedUnit, Unit
 from ipa_bench.nets.lpips import _CHANNELS, Lpips
-from ipa_bench.nets.shipped import IMAGE_SHA256 as IMAGE_SHA256
-from ipa_bench.nets.shipped import VIDEO_NAME as VIDEO_NAME
-from ipa_bench.nets.shipped import VIDEO_SHA256 as VIDEO_SHA256
+from ipa_bench.weights.shipped import IMAGE_SHA256 as IMAGE_SHA256
+from ipa_bench.weights.shipped import VIDEO_NAME as VIDEO_NAME
+from ipa_bench.weights.shipped import VIDEO_SHA256 as VIDEO_SHA256
 
 #: side of its input: that of the world's frames
 VIDEO_SIZE = 128

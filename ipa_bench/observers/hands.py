@@ -17,8 +17,9 @@ import numpy as np
 from PIL import Image
 
 from ipa_bench.errors import UserError
-from ipa_bench.observers import mediapipe_tasks
-from ipa_bench.observers.body import (
+from ipa_bench.observers.crops import change, sharpness
+from ipa_bench.observers.mediapipe import tasks as mediapipe_tasks
+from ipa_bench.observers.mediapipe.body import (
     LEFT_ELBOW,
     LEFT_SHOULDER,
     LEFT_WRIST,
@@ -28,10 +29,9 @@ from ipa_bench.observers.body import (
     Body,
     BodyNet,
 )
-from ipa_bench.observers.crops import change, sharpness
-from ipa_bench.observers.detect import iou
-from ipa_bench.observers.litert import Roi
-from ipa_bench.observers.palm import MIN_PRESENCE, WRIST, Hand, HandNet
+from ipa_bench.observers.mediapipe.detect import iou
+from ipa_bench.observers.mediapipe.litert import Roi
+from ipa_bench.observers.mediapipe.palm import MIN_PRESENCE, WRIST, Hand, HandNet
 from ipa_bench.observers.tracks import assign
 from ipa_bench.types import Float32, HandTracks, UInt8
 
@@ -86,8 +86,8 @@ class HandObserver:
 
     ``threads`` frames are looked at at a time; the result does not depend on it.
     ``backend`` is one of ``BACKENDS``; raises UserError for another, or where its runtime does not start.
-    ``tilt`` is for parity tests alone (:data:`ipa_bench.observers.palm.TASKS_TILT`): observations made with one are not
-    comparable with others.
+    ``tilt`` is for parity tests alone (:data:`ipa_bench.observers.mediapipe.palm.TASKS_TILT`): observations made with
+    one are not comparable with others.
     """
 
     def __init__(self, threads: int = 1, backend: str = "litert", tilt: float = 0.0) -> None:

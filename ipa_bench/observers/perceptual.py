@@ -28,7 +28,7 @@ from PIL import Image
 
 from ipa_bench import video
 from ipa_bench.errors import Unscorable, UserError
-from ipa_bench.observers.perceptual_nets import NETWORKS, Network
+from ipa_bench.observers.networks import NETWORKS, Network
 from ipa_bench.observers.pixels import Box, hand_boxes
 from ipa_bench.types import Float64, HandTracks, PerceptualStats, UInt8
 

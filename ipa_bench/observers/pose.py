@@ -16,8 +16,8 @@ from PIL import Image
 from ipa_bench import video
 from ipa_bench.cache import Cache
 from ipa_bench.errors import Unscorable
-from ipa_bench.observers.body import LEFT_SHOULDER, RIGHT_SHOULDER, Body, BodyNet
-from ipa_bench.observers.look import Looker
+from ipa_bench.observers.looker import Looker
+from ipa_bench.observers.mediapipe.body import LEFT_SHOULDER, RIGHT_SHOULDER, Body, BodyNet
 from ipa_bench.pose import LIMBS, Pose, inside
 from ipa_bench.types import Bool, Float32
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ipa_bench.observers.palm import WRIST, Hand
+from ipa_bench.observers.mediapipe.palm import WRIST, Hand
 from ipa_bench.types import Float32
 
 #: a hand unseen for longer than this many seconds starts a new track

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from ipa_bench.files import write_atomic
 from ipa_bench.report.view import ReportView
-from ipa_bench.store import write_atomic
 
 __all__ = ["ReportView", "write_all"]
 
@@ -18,7 +18,9 @@ def write_all(
 
     The quick ones come first, so that a full disk or an interrupt during the videos leaves the numbers.
     """
-    from ipa_bench.report import csv_, html, json_, markdown  # draws in matplotlib, and jinja: only who writes pays
+    from ipa_bench.report import export_csv as csv_  # draws in matplotlib, and jinja: only who writes pays
+    from ipa_bench.report import export_json as json_
+    from ipa_bench.report import html, markdown
 
     texts = {
         "leaderboard.md": markdown.render(view),

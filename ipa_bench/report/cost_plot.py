@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ipa_bench.cost_gain import front
+from ipa_bench.cost.gain import front
 from ipa_bench.report.costs import costs, quality_metric
 from ipa_bench.report.plots import FAINT, GRID, SERIES, drawing, shortened, to_svg
 from ipa_bench.report.text import arrow

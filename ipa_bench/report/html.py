@@ -18,22 +18,13 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from ipa_bench.errors import UserError
+from ipa_bench.files import located, write_atomic
 from ipa_bench.report import costs, page, plots, sets
-from ipa_bench.report.clips import (
-    Moment,
-    clip_script,
-    data_name,
-    index,
-    sources,
-    to_script,
-    worst_moments,
-)
 from ipa_bench.report.cost_plot import quality_against_cost
+from ipa_bench.report.drilldown import Moment, clip_script, data_name, index, sources, to_script, worst_moments
 from ipa_bench.report.media import Copy, StillJob, make_copies, make_stills
 from ipa_bench.report.text import number
 from ipa_bench.report.view import ReportView, headline, set_results, warnings
-from ipa_bench.run_files import located
-from ipa_bench.store import write_atomic
 
 Progress = Callable[[int, int], None]
 

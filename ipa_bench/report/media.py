@@ -18,7 +18,8 @@ from typing import TypeVar
 
 from PIL import Image
 
-from ipa_bench import pool, video
+from ipa_bench import video
+from ipa_bench.engine import processes as pool
 from ipa_bench.errors import Unscorable, UserError
 from ipa_bench.types import UInt8
 

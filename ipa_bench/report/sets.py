@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ipa_bench.metrics.set_intervals import SetDistance
+from ipa_bench.metrics.sets.intervals import SetDistance
 from ipa_bench.report.text import IntervalText, interval_text, plain
-from ipa_bench.set_results import SetResult
+from ipa_bench.store.sets import SetResult
 
 EXPLAINED = (
     "Squared distance of a model's videos from the ground truth as two sets, lower is better, with 95 % intervals over "

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from ipa_bench.cost_ledger import Costs
-from ipa_bench.set_results import SetResult
+from ipa_bench.cost.ledger import Costs
 from ipa_bench.store import Details, RunHeader, Unit, UnitRecord
+from ipa_bench.store.sets import SetResult
 from ipa_bench.types import Comparison, Leaderboard, LeaderboardRow, MetricInfo, Score
 
 #: Metrics that say most in the least room, in this order, where the run has them.

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ipa_bench.align import scored
 from ipa_bench.embedded import estimator, world
-from ipa_bench.observers.look import Looker
+from ipa_bench.observers.looker import Looker
 from ipa_bench.store import RunStore
+from trainers.align.stages import scored
 
 HERE = Path(__file__).parent
 FAILINGS = {"severe": estimator.SEVERE, "usual": estimator.USUAL}

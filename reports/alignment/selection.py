@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 from scipy.stats import kendalltau
 
-from ipa_bench.align import scored
 from ipa_bench.embedded import world
-from ipa_bench.observers.look import Looker
+from ipa_bench.observers.looker import Looker
 from ipa_bench.scorer import Scorer
 from ipa_bench.store import RunStore
 from ipa_bench.types import Case
+from trainers.align.stages import scored
 
 HERE = Path(__file__).parent
 

@@ -19,14 +19,15 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from ipa_bench import set_networks, video
+from ipa_bench import video
 from ipa_bench.embedded import world
-from ipa_bench.features.extract import extract
-from ipa_bench.metrics.hand_motion import hand_motion_features
-from ipa_bench.metrics.set_intervals import compare_sets, measure_sets
-from ipa_bench.metrics.sets import FVD_EMBEDDED
+from ipa_bench.metrics.set_table import FVD_EMBEDDED
+from ipa_bench.metrics.sets.hand_motion import hand_motion_features
+from ipa_bench.metrics.sets.intervals import compare_sets, measure_sets
 from ipa_bench.nets.embedded import load_image
-from ipa_bench.observers.look import Looker
+from ipa_bench.observers.features import networks as set_networks
+from ipa_bench.observers.features.extract import extract
+from ipa_bench.observers.looker import Looker
 from ipa_bench.types import Float64, HandTracks, UInt8
 
 COUNTS = (8, 16, 32, 64)

@@ -2,7 +2,7 @@
 
     python reports/embedded/make.py --pretrain runs/pretrain --seeds runs/seeds
 
-``--pretrain``: the folder of ``trainers.pretrain``; ``--seeds``: a run of the embedded suite with many seeds.
+``--pretrain``: the folder of ``trainers.embedded.pretrain``; ``--seeds``: a run of the embedded suite with many seeds.
 Writes curves.png, world.png, vae.png, base.png and figures.json beside this file.
 """
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ipa_bench import console, video
+from ipa_bench import video
+from ipa_bench.cli import console
 from ipa_bench.embedded import cases, world
 from ipa_bench.errors import UserError
 from ipa_bench.models.lora import check_lora

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ipa_bench import console, pose, video
+from ipa_bench import pose, video
+from ipa_bench.cli import console
 from ipa_bench.embedded import cases, estimator, gesture, world
 from ipa_bench.errors import UserError
 from ipa_bench.models.lora import check_lora

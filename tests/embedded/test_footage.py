@@ -11,7 +11,7 @@ from scipy.ndimage import maximum_filter
 from ipa_bench import video
 from ipa_bench.cache import Cache
 from ipa_bench.embedded import footage, world
-from ipa_bench.observers.look import Looker
+from ipa_bench.observers.looker import Looker
 
 
 @pytest.fixture(scope="module")

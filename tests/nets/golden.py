@@ -45,6 +45,6 @@ def published_file(name):
 
 def frechet(one, other):
     """The distance of two sets of features [n, d]."""
-    from ipa_bench.metrics.frechet import frechet_distance
+    from ipa_bench.metrics.sets.frechet import frechet_distance
 
     return frechet_distance(np.asarray(one, np.float64), np.asarray(other, np.float64))

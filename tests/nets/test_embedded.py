@@ -14,7 +14,7 @@ from ipa_bench.nets import embedded
 from ipa_bench.nets.checkpoint import read
 from ipa_bench.nets.embedded import EmbeddedLpips, EmbeddedVideoNet, load_image, load_video
 from ipa_bench.nets.fold import prepare
-from trainers.embedded_samples import blurred, noisy, shifted, wrong_hands, wrong_person
+from trainers.embedded.nets.samples import blurred, noisy, shifted, wrong_hands, wrong_person
 
 #: people of val; none is among those of the nets' own held-out figures
 FIRST, PEOPLE = 100, 16

@@ -12,9 +12,11 @@ import pytest
 from rich.console import Console
 
 from ipa_bench.cost import Cost, PhaseCost
-from ipa_bench.cost_device import UNUSED, Amount
-from ipa_bench.cost_ledger import Costs, PostTraining
-from ipa_bench.report import costs, csv_, html, json_, markdown, terminal
+from ipa_bench.cost.device import UNUSED, Amount
+from ipa_bench.cost.ledger import Costs, PostTraining
+from ipa_bench.report import costs, html, markdown, terminal
+from ipa_bench.report import export_csv as csv_
+from ipa_bench.report import export_json as json_
 from ipa_bench.report.cost_plot import quality_against_cost
 from ipa_bench.report.view import ReportView
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from ipa_bench.report import csv_, json_, markdown
+from ipa_bench.report import export_csv as csv_
+from ipa_bench.report import export_json as json_
+from ipa_bench.report import markdown
 from ipa_bench.report.view import ReportView
 from tests.report import build
 from tests.report.conftest import MISSING, REASON

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from ipa_bench.errors import UserError
-from ipa_bench.report import clips, html, write_all
+from ipa_bench.report import drilldown as clips
+from ipa_bench.report import html, write_all
 from ipa_bench.report.view import ReportView
 from tests.report import build
 from tests.report.conftest import MISSING, REASON

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from ipa_bench.report import clips, html
+from ipa_bench.report import drilldown as clips
+from ipa_bench.report import html
 from ipa_bench.report.view import ReportView
 from tests.browser import Tab, tab
 from tests.report import build

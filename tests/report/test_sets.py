@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from ipa_bench.metrics.set_intervals import compare_sets, measure_sets
-from ipa_bench.report import html, json_, markdown, sets, terminal
+from ipa_bench.metrics.sets.intervals import compare_sets, measure_sets
+from ipa_bench.report import export_json as json_
+from ipa_bench.report import html, markdown, sets, terminal
 from ipa_bench.report.view import ReportView
-from ipa_bench.set_results import SetResult, load, save
+from ipa_bench.store.sets import SetResult, load, save
 
 HOSTILE = "<img src=x onerror=alert(1)>|`a`"
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainers import flow
-from trainers.losses import time_weight
+from trainers.methods.loss import time_weight
 
 
 def draw(kind: flow.TSampling, shift: float, count: int = 400_000) -> torch.Tensor:

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 
 from ipa_bench.errors import UserError
 from trainers import loop as looping
+from trainers.config import TrainTable
 from trainers.loop import LOG, STATE, Items, Loop, StepLoss, schedule
-from trainers.methods import Draw
+from trainers.methods.objective import Draw
 from trainers.policy import Policy
-from trainers.train_config import TrainTable
 
 KEYS = ("a", "b", "c", "d", "e")
 

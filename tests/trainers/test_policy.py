@@ -13,13 +13,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ipa_bench.errors import UserError
+from ipa_bench.files import LORA_FILE
 from ipa_bench.models import lora
-from ipa_bench.models.checkpoint import LORA_FILE
 from tests import tiny_wan
 from trainers import policy
-from trainers.data import Batch
+from trainers.config import AdapterConfig
+from trainers.data.encode import Batch
 from trainers.policy import FullPolicy, LoraPolicy, Policy
-from trainers.train_config import AdapterConfig
 
 QKV = AdapterConfig(rank=4, alpha=8.0)
 

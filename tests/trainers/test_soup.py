@@ -18,8 +18,8 @@ from tests import tiny_wan
 from tests.trainers.test_policy import perturb, shown
 from tests.trainers.test_strength import change, lora
 from trainers import soup
+from trainers.config import AdapterConfig
 from trainers.policy import FullPolicy, LoraPolicy
-from trainers.train_config import AdapterConfig
 
 
 @settings(deadline=None)

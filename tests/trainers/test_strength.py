@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ipa_bench.models.checkpoint import LORA_FILE
+from ipa_bench.files import LORA_FILE
 from tests import tiny_wan
 from tests.trainers.test_policy import perturb, shown
+from trainers.config import AdapterConfig
 from trainers.policy import LoraPolicy
 from trainers.strength import strengthened
-from trainers.train_config import AdapterConfig
 
 A, B = "blocks.0.to_q.lora_A.weight", "blocks.0.to_q.lora_B.weight"
 

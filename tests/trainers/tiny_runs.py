@@ -25,17 +25,16 @@ from safetensors.torch import load_file, save_file
 
 from ipa_bench import video
 from ipa_bench.errors import UserError
-from ipa_bench.models.checkpoint import LORA_FILE
+from ipa_bench.files import LORA_FILE, write_atomic
 from ipa_bench.select import Pairs, Rule, SelectedVideo, Selection, write_pairs, write_selection
-from ipa_bench.store import write_atomic
 from ipa_bench.types import Preference
 from ipa_bench.video import file_sha256
 from tests import tiny_wan
 from tests.clips import noise
-from trainers import train as training
-from trainers import train_config
-from trainers.methods import Objective
-from trainers.train_config import Method, TrainConfig
+from trainers import config as train_config
+from trainers import run as training
+from trainers.config import Method, TrainConfig
+from trainers.methods.objective import Objective
 
 FRAMES, SIDE = 5, 16
 PEOPLE = ("anna", "bert", "cleo")
@@ -340,7 +339,7 @@ def _serve() -> None:
     import peft  # noqa: F401
     from accelerate import Accelerator  # noqa: F401
 
-    from ipa_bench.models import wan_vace  # noqa: F401
+    from ipa_bench.models.wan import vace as wan_vace  # noqa: F401
 
     assert diffusers.WanVACEPipeline
     torch.set_num_threads(1)

@@ -1,0 +1,155 @@
+"""The verb ``ipa-bench cost``: what a model takes to train and to run, on this machine."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from html import unescape
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from trainers.cost_sheet.plan import Sweep
+    from trainers.cost_sheet.sheet import Result
+
+T = TypeVar("T")
+EPILOG = (
+    "Examples:\n\n"
+    "  ipa-bench cost                                             the built-in model, on this machine\n\n"
+    "  ipa-bench cost wan2.1-vace-1.3b --random-weights --shapes 480x832x17,480x832x81 --checkpointing on\n\n"
+    "  ipa-bench cost wan2.1-vace-14b --random-weights --estimate 720x1280x81 --price 3.5\n\n"
+    "  ipa-bench cost my_model/ --methods ipa-cached,generate --memory 24      does it fit on a smaller GPU?"
+)
+_ON_OFF = {"on": (True,), "off": (False,), "both": (False, True)}
+
+
+Models = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[MODEL...]", help="wan2.1-vace-1.3b, wan2.1-vace-14b, a diffusers folder, or embedded (default)."
+    ),
+]
+Shapes = Annotated[str | None, typer.Option(metavar="HxWxFRAMES,...", help="Clips (480x832 of 17, 49 and 81 frames).")]
+Methods = Annotated[str, typer.Option(help="Of sft, ipa, ipa-cached, dpo, published, generate.")]
+Batch = Annotated[str, typer.Option(metavar="N,...", help="Clips at once.")]
+Dtype = Annotated[str, typer.Option(help="Of bf16, fp32.")]
+Checkpointing = Annotated[Literal["on", "off", "both"], typer.Option(help="Of gradients.")]
+Attention = Annotated[str, typer.Option(help="Of native, flash, efficient, cudnn, math.")]
+Rank = Annotated[int, typer.Option(min=1, help="Of the LoRA on Q, K and V.")]
+Steps = Annotated[int, typer.Option(min=1, help="Denoising steps of a clip.")]
+Guidance = Annotated[float, typer.Option(min=1, help="Above 1 each step runs the model twice.")]
+Repeats = Annotated[int, typer.Option(min=5, help="Of each measurement.")]
+RandomWeights = Annotated[bool, typer.Option("--random-weights", help="Only the configuration is needed.")]
+Memory = Annotated[float | None, typer.Option(metavar="GB", help="Treat the device as one of so much memory.")]
+Unmeasured = Annotated[
+    str | None, typer.Option(metavar="HxWxFRAMES,...", help="Clips to estimate from the measured ones.")
+]
+
+
+def finite(price: float | None) -> float | None:
+    """A price that is a number."""
+    if price is not None and not math.isfinite(price):
+        raise typer.BadParameter(f"{price} is no price")
+    return price
+
+
+Price = Annotated[float | None, typer.Option(min=0, metavar="PER_HOUR", callback=finite, help="Of the machine.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of the sheet; an old one goes on.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be measured.")]
+
+
+def cost(
+    models: Models = None,
+    shapes: Shapes = None,
+    methods: Methods = "sft,ipa,ipa-cached,dpo,published,generate",
+    batch: Batch = "1",
+    dtype: Dtype = "bf16",
+    checkpointing: Checkpointing = "off",
+    attention: Attention = "native",
+    rank: Rank = 128,
+    steps: Steps = 50,
+    guidance: Guidance = 5.0,
+    repeats: Repeats = 5,
+    random_weights: RandomWeights = False,
+    memory: Memory = None,
+    estimate: Unmeasured = None,
+    price: Price = None,
+    out: Out = Path("runs/cost"),
+    dry_run: DryRun = False,
+) -> None:
+    """Measure what training steps and clips take: time, memory, energy, money. Goes on where it stopped.
+
+    Every measurement is a process of its own. Memory that runs out is a result.
+    """
+    from ipa_bench.cli import console
+    from trainers.cost_sheet import plan, run
+    from trainers.cost_sheet.sheet import load
+
+    sweep = plan.sweep(
+        models=tuple(models or ["embedded"]),
+        clips=_each(shapes, plan.Clip.parse),
+        works=_each(methods, str),
+        batches=_each(batch, str),
+        dtypes=_each(dtype, str),
+        checkpointing=_ON_OFF[checkpointing],
+        attention=_each(attention, str),
+        rank=rank,
+        steps=steps,
+        guidance=guidance,
+        repeats=repeats,
+        random_weights=random_weights,
+        memory=memory,
+    )
+    unmeasured = _each(estimate, plan.Clip.parse)
+    if dry_run:
+        run.subjects(sweep, unmeasured)
+        _describe(sweep, load(out).done)
+        return
+    with console.progress("the same command goes on where this stopped") as progress:
+        sheet = run.cost(sweep, out, unmeasured=unmeasured, price=price, progress=progress, tell=_tell)
+    _print(out)
+    if any(result.state == "failed" for result in sheet.results.values()):
+        raise typer.Exit(1)
+
+
+def _each(text: str | None, of: Callable[[str], T]) -> tuple[T, ...]:
+    """The parts of a list with commas."""
+    return tuple(of(part.strip()) for part in (text or "").split(",") if part.strip())
+
+
+def _describe(sweep: Sweep, done: Callable[..., bool]) -> None:
+    from ipa_bench.cli.console import OUT
+    from trainers.cost_sheet.tables import options
+
+    cells = sweep.cells()
+    for cell in cells:
+        state = "there" if done(cell) else "to do"
+        text = f"{state}  {cell.model}  {cell.clip}  batch {cell.batch}  {cell.work}  {options(cell)}"
+        OUT.print(text, markup=False, soft_wrap=True)
+    OUT.print(f"{sum(not done(cell) for cell in cells)} of {len(cells)} to measure", markup=False)
+
+
+def _tell(result: Result) -> None:
+    """A line for each measurement."""
+    from ipa_bench.cli.console import say
+    from trainers.cost_sheet.tables import gigabytes, timing
+
+    cell = result.cell
+    what = f"{cell.model} {cell.clip} x {cell.batch} {cell.work}"
+    if result.state != "measured":
+        say(f"{what}: {result.state}: {result.reason}")
+        return
+    say(f"{what}: {timing(result.step)} s/step, peak {gigabytes(result.memory)} GB")
+
+
+def _print(folder: Path) -> None:
+    from ipa_bench.cli.console import OUT
+    from trainers.cost_sheet.pages import HTML_NAME, MARKDOWN_NAME
+
+    text = (folder / MARKDOWN_NAME).read_text(encoding="utf-8")
+    readable = unescape(re.sub(r"\\([\[\]|*_`#~$])", r"\1", text)).replace("\u200b", "")  # no renderer reads it here
+    OUT.print(readable, markup=False, soft_wrap=True)
+    OUT.print(str(folder / HTML_NAME), markup=False, soft_wrap=True)

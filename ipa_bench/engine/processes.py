@@ -1,0 +1,120 @@
+"""Worker processes: one place that starts them, keeps them from outliving their parent, and gives results in order."""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import forkserver
+from multiprocessing.connection import wait
+from typing import Any, TypeVar
+
+from ipa_bench.errors import UserError
+
+#: (stage, done, total)
+Progress = Callable[[str, int, int], None]
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def share_cores(jobs: int, items: int) -> tuple[int, int]:
+    """(processes, threads in each) that keep ``jobs`` cores busy with ``items`` pieces of work.
+
+    With few items some processes end before others: then each has threads for all the cores that are left.
+    """
+    processes = max(1, min(jobs, items))
+    return processes, min(jobs, max(2 * jobs // processes, 1)) if items < 4 * jobs else 1
+
+
+def prepare() -> None:
+    """Start the process that workers are forked from: it imports the package while this one does."""
+    if "forkserver" in mp.get_all_start_methods():
+        _context()
+        forkserver.ensure_running()
+
+
+def imap(
+    function: Callable[[T], R],
+    items: Iterable[T],
+    processes: int,
+    start: Callable[..., None] | None = None,
+    arguments: tuple[Any, ...] = (),
+) -> Iterator[R]:
+    """``map(function, items)`` in order, on worker processes; in this process where there is one.
+
+    ``start(*arguments)`` runs first in every worker. Few items are in flight at a time, so memory does not grow with
+    their number. Workers leave Ctrl-C to the parent and end when it does, however it ends. Raises what ``function``
+    raises, and UserError where a worker is killed.
+    """
+    if processes <= 1:
+        if start:
+            start(*arguments)
+        yield from map(function, items)
+        return
+    pool = ProcessPoolExecutor(processes, _context(), _begin, (start, arguments))
+    waiting: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(_call, function, item))
+            if len(waiting) > 2 * processes:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool:
+        raise UserError(
+            "a worker process was killed, perhaps for want of memory",
+            "run the same command again, it goes on where it stopped; fewer --jobs need less memory",
+        ) from None
+    except BaseException:
+        # Interrupted, closed early or failed: what is still being worked on is not waited for.
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _context() -> Any:
+    # Workers are forked from a clean process that has imported the package: quick to start, and no locks are inherited.
+    if "forkserver" not in mp.get_all_start_methods():
+        return mp.get_context("spawn")
+    context = mp.get_context("forkserver")
+    context.set_forkserver_preload(["ipa_bench.harness.workers"])
+    return context
+
+
+def _begin(start: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    try:
+        if start:
+            start(*arguments)
+    except Exception as error:  # a pool whose workers cannot start says no more than that; the first item says why
+        _failed.append(error)
+
+
+_failed: list[Exception] = []
+
+
+def _call(function: Callable[[T], R], item: T) -> R:
+    if _failed:
+        raise _failed[0]
+    return function(item)
+
+
+def _follow_parent() -> None:
+    """End with the parent: a killed parent cannot tell its workers."""
+    parent = mp.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

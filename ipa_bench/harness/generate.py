@@ -1,0 +1,190 @@
+"""Make the clips of a suite's generative models that are not there yet, in this process or one share of several.
+
+What is missing is known from small files: torch is imported only where there is something to make.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ipa_bench.cache import digest
+from ipa_bench.cost import Phase
+from ipa_bench.cost.device import short_name
+from ipa_bench.cost.ledger import Ledger
+from ipa_bench.engine.processes import Progress
+from ipa_bench.errors import Unscorable, UserError
+from ipa_bench.models.checkpoint import described, locate, recipe_of
+from ipa_bench.models.clips import ClipFolder, MadeModel
+from ipa_bench.models.wan.flops import Shape, sample_flops
+from ipa_bench.observers.looker import Looker
+from ipa_bench.observers.pose import OBSERVER_ID as DRAWN_BY
+from ipa_bench.suite import Suite, WanVaceSpec
+from ipa_bench.types import Case
+from ipa_bench.video import file_sha256
+
+if TYPE_CHECKING:
+    import torch
+
+    from ipa_bench.models.wan.vace import Sampled, WanVaceModel
+
+#: packages whose versions may change a clip
+PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "peft")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One generative model of a suite, and where its clips lie."""
+
+    spec: WanVaceSpec
+    clips: ClipFolder
+
+    @property
+    def source(self) -> str:
+        """The model in one line: checkpoint and settings."""
+        return described(self.spec, self.clips.recipe)
+
+    @property
+    def model(self) -> MadeModel:
+        """The model as those see it who only want its finished clips."""
+        return MadeModel(self.spec.name, self.clips)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Clips of this process's share: made now, there already, and those that could not be made."""
+
+    made: int
+    kept: int
+    failed: int
+
+
+def plans(suite: Suite, folder: Path) -> dict[str, Plan]:
+    """Model name -> plan, for each generative model; clips go into ``folder/videos/NAME``.
+
+    Raises :class:`UserError` where a checkpoint is not there (one of the hub is downloaded), or where clips lie that
+    were made otherwise. Reads the checkpoint's files, not its weights' values.
+    """
+    found = {}
+    for spec in suite.models:
+        if isinstance(spec, WanVaceSpec):
+            recipe = recipe_of(spec, locate(spec))
+            found[spec.name] = Plan(spec, ClipFolder(folder / "videos" / spec.name, recipe, DRAWN_BY))
+    return found
+
+
+def generate(
+    suite: Suite,
+    folder: Path,
+    *,
+    progress: Progress = lambda *_: None,
+    known: dict[str, Plan] | None = None,
+    share: tuple[int, int] = (0, 1),
+    device: torch.device | None = None,
+) -> Outcome:
+    """Make every clip of the suite's generative models that ``folder`` does not hold yet, each kept when it is done.
+
+    ``known`` are the :func:`plans` where they have been made; ``share`` (i, n): this process makes every n-th clip from
+    the i-th on; ``device`` as in :func:`ipa_bench.models.wan.vace.load`. A clip that cannot be made is noted with its
+    reason. Raises :class:`UserError` as :func:`plans` does, and where a model cannot be loaded or memory is too small.
+    """
+    known = plans(suite, folder) if known is None else known
+    todo: dict[str, list[tuple[Case, int]]] = {}
+    kept = 0
+    for plan in known.values():
+        plan.clips.open()
+        jobs = [(case, seed) for case in suite.cases for seed in suite.seeds]
+        missing = [job for job in jobs[share[0] :: share[1]] if not _is_done(plan, *job)]
+        kept += len(jobs[share[0] :: share[1]]) - len(missing)
+        todo[plan.spec.name] = missing
+    total = sum(map(len, todo.values()))
+    progress("generate", 0, total)
+    if not total:
+        return Outcome(0, kept, 0)
+    failed, count = 0, 0
+    for model in _loaded([plan for plan in known.values() if todo[plan.spec.name]], folder, device):
+        ledger = Ledger(folder, model.name)
+        with ledger.phase("generate", unit="clip", dtype=short_name(model.pipe.transformer.dtype)) as phase:
+            for made in model.generate_many(todo[model.name]):
+                failed, count = failed + (made.path is None), count + 1
+                if made.sampled is not None:
+                    _count(phase, model, made.sampled)
+                ledger.tick()
+                progress("generate", count, total)
+    return Outcome(count - failed, kept, failed)
+
+
+def _count(phase: Phase, model: WanVaceModel, sampled: Sampled) -> None:
+    """FLOPs and tokens are those of denoising: text encoder, VAE and an adapter that is not merged are not in them."""
+    config, spec = model.pipe.transformer.config, model.spec
+    shape = Shape(*sampled.latents, sampled.text)
+    passes = spec.steps * (2 if spec.guidance > 1 else 1)
+    flops = sample_flops(config, shape, spec.steps, spec.guidance)
+    phase.add(1, tokens=passes * shape.tokens(config), video_seconds=sampled.seconds, flops=flops)
+
+
+def generate_share(suite: Suite, folder: Path, *, progress: Progress = lambda *_: None) -> Outcome:
+    """:func:`generate` as one of the processes that ``accelerate launch`` starts, each on a device of its own.
+
+    A process that was started alone makes everything.
+    """
+    import torch
+    from accelerate import PartialState
+
+    state: Any = PartialState(cpu=not torch.cuda.is_available())
+    try:
+        device = state.device if state.device.type == "cuda" else None
+        share = (state.process_index, state.num_processes)
+        return generate(suite, folder, progress=progress, share=share, device=device)
+    finally:
+        state.destroy_process_group()
+
+
+def _is_done(plan: Plan, case: Case, seed: int) -> bool:
+    try:
+        return plan.clips.find(case, seed) is not None
+    except Unscorable:
+        return True  # noted with its reason; the same inputs would fail again
+
+
+def _loaded(wanted: Sequence[Plan], folder: Path, device: torch.device | None) -> Iterator[WanVaceModel]:
+    """The models one after the other; neighbours that differ in how they are sampled share the weights."""
+    from ipa_bench.models.wan.vace import WanVaceModel
+
+    poses = Poses(folder / "poses")
+    pipe: Any = None
+    loaded: tuple[object, ...] | None = None
+    for plan in wanted:
+        spec = plan.spec
+        weights = (spec.model, spec.revision, spec.lora, spec.dtype, spec.vae_tiling, spec.offload)
+        if weights != loaded:
+            pipe = None  # freed before the next is loaded
+        model = WanVaceModel(
+            spec, plan.clips.folder, pose_of=poses.of, drawn_by=plan.clips.drawn_by, device=device, pipe=pipe
+        )
+        yield model
+        pipe, loaded = model.pipe, weights
+
+
+class Poses:
+    """Pose videos of cases that have none, drawn from their driving clips once and kept in the run folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._looker = Looker()
+
+    def of(self, case: Case) -> Path:
+        """The pose video. Raises Unscorable where the driving clip shows nobody, is too short or does not decode."""
+        from ipa_bench.models.poses import write_pose
+
+        key = digest(file_sha256(case.driving), DRAWN_BY, case.size, case.fps, case.frames)
+        path = self._folder / f"{case.id}.{key[:8]}.mp4"
+        if not path.exists():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            try:
+                write_pose(case.driving, path, self._looker, size=case.size, fps=case.fps, frames=case.frames)
+            except UserError as error:
+                raise Unscorable(error.problem) from error
+        return path

@@ -1,0 +1,1 @@
+"""Distances between sets of videos: pure arithmetic on features, with intervals."""

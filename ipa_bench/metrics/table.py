@@ -1,0 +1,272 @@
+"""The metrics, in report order: a literal table. Pure arithmetic on observations; no model, no file."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal
+
+from ipa_bench.errors import UserError
+from ipa_bench.metrics import frame, hand, motion
+from ipa_bench.metrics.base import Evidence, Measured, Metric
+from ipa_bench.types import Better, MetricInfo
+
+__all__ = ["METRICS", "Evidence", "Measured", "Metric", "find", "find_in"]
+
+_Needs = Literal["driving", "ground_truth", "free"]
+
+
+def _info(
+    id: str, unit: str, better: Better, source: str, blind_spot: str, needs: _Needs = "driving", floor: bool = False
+) -> MetricInfo:
+    return MetricInfo(id, unit, better, source, blind_spot, needs, "video", floor)
+
+
+_WANG = "Wang et al., IEEE TIP 2004"
+_REGIONS = {
+    "hand": "the hand boxes of the ground truth, with a margin of 15 %",
+    "frame": "the whole frame",
+    "rest": "everything but the hand boxes",
+}
+
+#: network -> unit, source and blind spot of its distances
+_NETWORKS = {
+    "lpips": (
+        "LPIPS",
+        "LPIPS v0.1 (Zhang et al., CVPR 2018), AlexNet",
+        "a finger too many of the right texture; looks up to 81 pixels past a region's edge",
+    ),
+    "lpips.embedded": (
+        "distance",
+        "ipa-bench: LPIPS with the small network of the built-in world, box-reduced by round(short side / 128)",
+        "compares with no published number; made for drawn people, not for filmed ones",
+    ),
+}
+
+
+def _pixels(region: str) -> tuple[Metric, ...]:
+    where = _REGIONS[region]
+    return (
+        Metric(
+            _info(
+                f"{region}.ssim@1",
+                "index",
+                "higher",
+                f"{_WANG}; luma, 11x11 Gaussian 1.5, box-reduced by round(short side / 256); {where}",
+                "a pixel's shift costs as much as a missing finger; blind to colour",
+                "ground_truth",
+            ),
+            partial(frame.ssim, region=region),
+        ),
+        Metric(
+            _info(
+                f"{region}.psnr@1",
+                "dB",
+                "higher",
+                f"10 log10(255^2/MSE) per frame, mean over frames, RGB, capped at 100; {where}",
+                "prefers blur to a sharp but shifted hand",
+                "ground_truth",
+            ),
+            partial(frame.psnr, region=region),
+        ),
+        Metric(
+            _info(
+                f"{region}.l1@1",
+                "0-1",
+                "lower",
+                f"mean absolute difference per value, RGB; {where}",
+                "prefers blur to a sharp but shifted hand",
+                "ground_truth",
+            ),
+            partial(frame.l1, region=region),
+        ),
+        *(_lpips(region, network) for network in _NETWORKS),
+    )
+
+
+def _lpips(region: str, network: str) -> Metric:
+    where = _REGIONS[region] + ("" if region == "frame" else "; cells of a layer count by their area inside")
+    unit, net, blind_spot = _NETWORKS[network]
+    return Metric(
+        _info(
+            f"{region}.{network}@1",
+            unit,
+            "lower",
+            f"{net}, bytes as [-1, 1], mean over space, sum over layers; {where}",
+            blind_spot,
+            "ground_truth",
+        ),
+        partial(frame.lpips, region=region, network=network),
+        network,
+    )
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric(
+        _info(
+            "hand.recall@1",
+            "share",
+            "higher",
+            "1 - missing keypoint rate (Monkey-Net, CVPR 2019), per hand",
+            "any hand-like shape counts; a hand where none is due; saturates near 1",
+        ),
+        hand.recall,
+    ),
+    Metric(
+        _info(
+            "hand.confidence@1",
+            "0-1",
+            "higher",
+            "MediaPipe hand presence, misses as 0",
+            "a gate: cannot see a sixth finger, mild melting or wrong poses",
+            floor=True,
+        ),
+        hand.confidence,
+    ),
+    Metric(
+        _info(
+            "hand.keypoint_error@1",
+            "hand sizes",
+            "lower",
+            "AKD (Monkey-Net, CVPR 2019) over hand size, misses as 1",
+            "the landmark net regularises: an extra finger moves it little; texture",
+            floor=True,
+        ),
+        hand.keypoint_error,
+    ),
+    Metric(
+        _info(
+            "hand.pck10@1",
+            "share",
+            "higher",
+            "PCK at 0.1 hand size (Yang and Ramanan, TPAMI 2013), misses as 0",
+            "blind below its threshold",
+            floor=True,
+        ),
+        partial(hand.pck, alpha=0.1),
+    ),
+    Metric(
+        _info(
+            "hand.pck20@1",
+            "share",
+            "higher",
+            "PCK at 0.2 hand size (Yang and Ramanan, TPAMI 2013), misses as 0",
+            "blind below its threshold",
+            floor=True,
+        ),
+        partial(hand.pck, alpha=0.2),
+    ),
+    Metric(
+        _info(
+            "hand.worst_finger@1",
+            "hand sizes",
+            "lower",
+            "ipa-bench: mean joint error of the worst finger",
+            "follows the noisiest finger of the estimator",
+            floor=True,
+        ),
+        hand.worst_finger,
+    ),
+    Metric(
+        _info(
+            "hand.jitter@1",
+            "|ln ratio|",
+            "lower",
+            "jerk as in TransPose and GVHMR, against the driving motion",
+            "estimator noise; not defined for a hand that is still",
+            floor=True,
+        ),
+        motion.jitter,
+    ),
+    Metric(
+        _info(
+            "hand.speed@1",
+            "|ln ratio|",
+            "lower",
+            "ipa-bench: mean joint speed against the driving motion",
+            "a hand that moves as fast somewhere else; not defined for a hand that is still",
+            floor=True,
+        ),
+        motion.speed,
+    ),
+    Metric(
+        _info(
+            "hand.lag@1",
+            "seconds",
+            "lower",
+            "ipa-bench: the shift at which the driving motion fits best",
+            "delays over 0.4 s; not defined for a hand that is still",
+            floor=True,
+        ),
+        motion.lag,
+    ),
+    Metric(
+        _info(
+            "hand.stall@1",
+            "share",
+            "lower",
+            "ipa-bench: frames in which the driving hand's pixels change and the generated hand's do not",
+            "slow drifting in place of movement; not defined for a hand that is still",
+            floor=True,
+        ),
+        motion.stall,
+    ),
+    Metric(
+        _info(
+            "hand.sharpness@1",
+            "|ln ratio|",
+            "lower",
+            "Laplacian energy (Pech-Pacheco et al., ICPR 2000) of the hand box",
+            "blur in the reference; shapes",
+            floor=True,
+        ),
+        hand.sharpness,
+    ),
+    Metric(
+        _info(
+            "hand.bone_drift@1",
+            "CV",
+            "lower",
+            "bone rigidity as in HumanScore (arXiv 2604.20157), finger bones",
+            "the landmark net keeps hands plausible; a frozen hand scores best",
+            "free",
+            True,
+        ),
+        hand.bone_drift,
+    ),
+    *_pixels("hand"),
+    *_pixels("frame"),
+    *_pixels("rest"),
+    Metric(
+        _info("hand.seen@1", "share", "higher", "frames with a hand", "says nothing where no hand is due", "free"),
+        hand.seen,
+    ),
+    Metric(
+        _info(
+            "hand.presence@1",
+            "0-1",
+            "higher",
+            "MediaPipe hand presence of the hands that are seen",
+            "hands that are not seen; saturates near 1",
+            "free",
+            True,
+        ),
+        hand.presence,
+    ),
+)
+
+
+def find_in(metrics: Sequence[Metric], name: str) -> Metric:
+    """The metric called ``name``, with or without its version. Raises UserError naming the nearest one."""
+    for metric in metrics:
+        if name in (metric.info.id, metric.info.id.partition("@")[0]):
+            return metric
+    near = difflib.get_close_matches(name, [m.info.id.partition("@")[0] for m in metrics], 1)
+    fix = f"did you mean {near[0]!r}?" if near else "`ipa-bench metrics` lists them"
+    raise UserError(f"there is no metric called {name!r}", fix)
+
+
+def find(name: str) -> Metric:
+    """A metric of :data:`METRICS`. Raises UserError naming the nearest one."""
+    return find_in(METRICS, name)

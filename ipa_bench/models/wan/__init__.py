@@ -1,0 +1,1 @@
+"""Wan-VACE: the only room that knows how diffusers' Wan classes are fed and sampled."""

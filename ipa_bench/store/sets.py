@@ -1,0 +1,58 @@
+"""Distances between sets of videos as a run keeps them: values with intervals, or the reason why there are none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ipa_bench.files import write_atomic
+from ipa_bench.metrics.sets.intervals import SetDistances
+
+FILE = "sets.json"
+#: Grows when a reader of an older file would misread a newer one, or when values change.
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class SetResult:
+    """One metric of one model's videos against the ground truth, or of two models' difference."""
+
+    #: id of a metric of :data:`ipa_bench.metrics.set_table.SET_METRICS`
+    metric: str
+    #: everything that moves the value: network, weights, preprocessing, windows, precision
+    definition: str
+    model: str
+    #: of a difference ``model − baseline``; empty for a distance from the ground truth
+    baseline: str = ""
+    #: exactly one of the two
+    distances: SetDistances | None = None
+    reason: str | None = None
+    #: videos that were left out, and why the first was
+    skipped: int = 0
+    skipped_why: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.distances is None) == (self.reason is None):
+            raise ValueError(f"{self.metric} of {self.model}: distances or a reason, not both or neither")
+
+
+def save(folder: Path, key: str, results: Sequence[SetResult]) -> None:
+    """Keep results in a run folder under a key of what they were measured on. Raises UserError for a full disk."""
+    content = {"schema_version": SCHEMA_VERSION, "key": key, "results": [asdict(result) for result in results]}
+    write_atomic(folder / FILE, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+
+
+def load(folder: Path, key: str | None = None) -> tuple[SetResult, ...] | None:
+    """What :func:`save` kept, or None where there is nothing, nothing readable, or something of another key."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        content: Any = json.loads((folder / FILE).read_bytes())
+        if content["schema_version"] != SCHEMA_VERSION or key not in (None, content["key"]):
+            return None
+        return TypeAdapter(tuple[SetResult, ...]).validate_python(content["results"])
+    except (OSError, ValueError, KeyError, TypeError, ValidationError):
+        return None

@@ -1,0 +1,144 @@
+"""The ladder of damage on one clip: observe every damaged version, and say how much worse each metric finds it.
+
+A clip is cut into windows of about a second. Every version, the clean one too, is stored with the same codec and
+measured against the original; a damaged version's loss is what it does worse than the clean one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ipa_bench import video
+from ipa_bench.cache import Cache, digest
+from ipa_bench.metrics.base import Evidence, Metric
+from ipa_bench.metrics.motion import is_still
+from ipa_bench.metrics.pairing import HandPair, pair_hands, period
+from ipa_bench.models.damage import DAMAGES, HARMLESS, STRENGTHS, Strength, crf, stored
+from ipa_bench.models.damage import find as find_damage
+from ipa_bench.observers import pixels
+from ipa_bench.observers.hands import OBSERVER_ID, HandObserver
+from ipa_bench.observers.looker import HAND_ARRAYS, arrays_of, at, stats_of
+from ipa_bench.observers.pixels import PixelSession
+from ipa_bench.types import Bool, Float64, HandTracks, PixelStats
+
+#: changes whenever a damage or an observation of it may change
+VERSION = f"damaged@1-{OBSERVER_ID}-{pixels.OBSERVER_ID}-{video.DECODER}"
+WINDOW_SECONDS = 1.0
+MIN_WINDOW_FRAMES = 12
+
+Variant = tuple[str, Strength]
+#: what every other variant is compared with: nothing was done to it but storing it
+CLEAN: Variant = ("clean", "mild")
+VARIANTS: tuple[Variant, ...] = (CLEAN, *((d.name, s) for d in (*HARMLESS, *DAMAGES) for s in STRENGTHS))
+#: the harmless change whose effect is a run's noise floor
+FLOOR: Variant = ("reencode", "strong")
+
+
+@dataclass(frozen=True, eq=False)
+class Losses:
+    """How much worse each variant is than the clean one, in each window of one clip."""
+
+    #: (metric id, variant) -> float64 ``[windows]``, positive where worse; NaN where either side has no value
+    loss: Mapping[tuple[str, Variant], Float64]
+    #: bool ``[windows]``: the hand hardly moves, so what is wrong with its timing cannot show
+    still: Bool
+
+
+def observe_variant(path: Path, variant: Variant, hands: HandTracks, cache: Cache) -> dict[str, Any]:
+    """Observe a damaged version of a clip against the original; arrays, from the cache where it was done before.
+
+    ``hands`` are those of the original. Raises Unscorable where the clip does not decode.
+    """
+    name, strength = variant
+    damage = find_damage(name)
+    quality = crf(damage, strength)
+    key = digest(hands.sha256, hands.observer, name, damage.level(strength), quality)
+    known = cache.get(VERSION, key)
+    if known is not None:
+        return known
+    session = _observer().start()
+    comparison = PixelSession(hands, (frame.image for frame in video.read_frames(path)))
+    original = (frame.image for frame in video.read_frames(path))
+    frames = stored(original, hands, 1 / period(hands.times), damage, strength)
+    for image, time in zip(frames, hands.times, strict=True):
+        session.push(image, float(time))
+        comparison.push(image, float(time))
+    tracks, stats = session.finish(key), comparison.finish()
+    arrays = {field: getattr(tracks, field) for field in HAND_ARRAYS} | arrays_of(stats)
+    cache.put(VERSION, key, arrays)
+    return arrays
+
+
+_observers: list[HandObserver] = []
+
+
+def _observer() -> HandObserver:
+    """One per process: loading the nets takes as long as observing a second of video."""
+    if not _observers:
+        _observers.append(HandObserver())
+    return _observers[0]
+
+
+def noise_floor(
+    hands: HandTracks, observed: Mapping[Variant, Mapping[str, Any]], metrics: Sequence[Metric]
+) -> dict[str, float | None]:
+    """metric id -> |difference| between two harmless versions of a clip, over all of it; None where unknown.
+
+    ``observed`` holds ``CLEAN`` and ``FLOOR``.
+    """
+    both = []
+    for variant in (CLEAN, FLOOR):
+        tracks, stats = _unpacked(hands, observed[variant])
+        both.append(_values(_evidence(tracks, pair_hands(tracks, hands), stats, slice(0, len(hands.times))), metrics))
+    change = [abs(one - other) for one, other in zip(*both, strict=True)]
+    return {m.info.id: c if np.isfinite(c) else None for m, c in zip(metrics, change, strict=True)}
+
+
+def _unpacked(hands: HandTracks, arrays: Mapping[str, Any]) -> tuple[HandTracks, PixelStats]:
+    return replace(hands, **{field: arrays[field] for field in HAND_ARRAYS}), stats_of(arrays)
+
+
+def losses(hands: HandTracks, observed: Mapping[Variant, Mapping[str, Any]], metrics: Sequence[Metric]) -> Losses:
+    """Measure every variant of a clip against the original, window by window, and compare it with the clean one."""
+    windows = _windows(hands)
+    values: dict[Variant, Float64] = {}  # [windows, metrics]
+    for variant, arrays in observed.items():
+        tracks, stats = _unpacked(hands, arrays)
+        pair = pair_hands(tracks, hands)
+        rows = [_values(_evidence(tracks, pair, stats, window), metrics) for window in windows]
+        values[variant] = np.array(rows, np.float64).reshape(len(windows), len(metrics))
+    sign = np.array([1.0 if m.info.better == "higher" else -1.0 for m in metrics])
+    loss = {variant: (values[CLEAN] - found) * sign for variant, found in values.items()}
+    own = pair_hands(hands, hands)
+    still = [is_still(_cut_pair(own, window)) for window in windows]
+    named = {(m.info.id, v): found[:, i] for v, found in loss.items() for i, m in enumerate(metrics)}
+    return Losses(named, np.array(still, bool))
+
+
+def _windows(hands: HandTracks) -> list[slice]:
+    """Windows of about a second in which the original shows a hand in at least half the frames."""
+    length = min(max(round(WINDOW_SECONDS / period(hands.times)), MIN_WINDOW_FRAMES), len(hands.times))
+    starts = range(0, len(hands.times) - length + 1, length)
+    windows = [slice(start, start + length) for start in starts]
+    return [window for window in windows if hands.found[window].any(axis=1).mean() >= 0.5]
+
+
+def _values(evidence: Evidence, metrics: Sequence[Metric]) -> list[float]:
+    return [np.nan if (value := m.measure(evidence).value) is None else value for m in metrics]
+
+
+def _evidence(tracks: HandTracks, pair: HandPair, stats: PixelStats, window: slice) -> Evidence:
+    cut = _cut_pair(pair, window)
+    part = {field: getattr(tracks, field)[window] for field in (*HAND_ARRAYS, "times")}
+    return Evidence(replace(tracks, **part), cut, cut, pixels=at(stats, np.arange(window.start, window.stop)))
+
+
+def _cut_pair(pair: HandPair, window: slice) -> HandPair:
+    """Some of the frames; the hand size stays that of the whole clip."""
+    fields = [field for field in pair.__dataclass_fields__ if field not in ("size", "reference_size")]
+    return replace(pair, **{field: getattr(pair, field)[window] for field in fields})

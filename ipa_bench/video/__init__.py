@@ -1,0 +1,41 @@
+"""The only room that decodes, encodes, resizes or hashes pixels. Nobody else imports ``av``."""
+
+from ipa_bench.video.read import (
+    DECODER,
+    STILL_SUFFIXES,
+    VIDEO_SUFFIXES,
+    Frame,
+    PixelHasher,
+    ResizePolicy,
+    VideoInfo,
+    encode,
+    encode_bytes,
+    file_sha256,
+    load,
+    pixel_sha256,
+    probe,
+    read_bytes,
+    read_frames,
+    resize,
+    video_from_frames,
+)
+
+__all__ = [
+    "DECODER",
+    "STILL_SUFFIXES",
+    "VIDEO_SUFFIXES",
+    "Frame",
+    "PixelHasher",
+    "ResizePolicy",
+    "VideoInfo",
+    "encode",
+    "encode_bytes",
+    "file_sha256",
+    "load",
+    "pixel_sha256",
+    "probe",
+    "read_bytes",
+    "read_frames",
+    "resize",
+    "video_from_frames",
+]

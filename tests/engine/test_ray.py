@@ -1,0 +1,348 @@
+"""The Ray engine on a cluster of two nodes on this machine: one result for each item, whoever dies."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ipa_bench import harness, video
+from ipa_bench.engine import ray as engine_ray
+from ipa_bench.engine.ray import RayEngine
+from ipa_bench.errors import UserError
+from ipa_bench.suite import FolderSpec, Suite
+from ipa_bench.types import Case
+
+ray = pytest.importorskip("ray")
+
+#: Ray leaves files and sockets of its own open when it ends
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+ROOT = Path(__file__).parents[2]
+#: no dashboard, and nobody who collects logs or starts more nodes
+NODE = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 80 * 2**20}
+HEAD = {**NODE, "include_log_monitor": False, "no_monitor": True}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A cluster of one node with one core."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        # Where other programs of this machine do not find it. Paths of sockets must be short.
+        patch.setenv("RAY_TMPDIR", folder)
+        # Workers import the functions of this file.
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))))
+        made = Cluster(initialize_head=True, head_node_args=HEAD)
+        yield made
+        made.shutdown()
+
+
+@pytest.fixture
+def node(cluster, monkeypatch):
+    """The second node of the cluster, which engines find."""
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    added = cluster.add_node(**NODE)
+    yield added
+    if added in cluster.worker_nodes:
+        cluster.remove_node(added)
+
+
+@pytest.fixture
+def engine(node):
+    made = RayEngine()
+    yield made
+    made.close()
+
+
+def processes(*nodes):
+    """Worker processes of an engine on some nodes."""
+    found = []
+    for each in nodes:
+        raylet = psutil.Process(each.all_processes["raylet"][0].process.pid)
+        for process in raylet.children(recursive=True):
+            try:
+                if process.cmdline()[0].startswith("ray::_Worker"):
+                    found.append(process)
+            except (psutil.Error, IndexError):
+                pass
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the contract of every engine
+
+_STARTED = []
+
+
+def _start(value):
+    _STARTED.append(value)
+
+
+def _square(x):
+    time.sleep(0.02 * (x % 3))
+    return x * x, list(_STARTED), os.getpid()
+
+
+def test_results_come_in_order_from_workers_that_started_once(engine):
+    assert engine.share(100) == (2, 1)
+    assert engine.share(1) == (1, 1)
+    results = list(engine.imap(_square, range(40), 2, _start, ("ready",)))
+    assert [square for square, _, _ in results] == [x * x for x in range(40)]
+    assert all(started == ["ready"] for _, started, _ in results)
+    assert len({pid for _, _, pid in results} - {os.getpid()}) == 2
+    assert list(engine.imap(_square, [], 2)) == []
+    assert engine.replaced == 0
+
+
+def _fails(x):
+    if x == 5:
+        raise UserError(f"item {x} is bad", "mend it")
+    return x
+
+
+def test_an_error_arrives_as_itself_and_in_its_turn(engine):
+    got = []
+    with pytest.raises(UserError, match=r"^item 5 is bad \(mend it\)$"):
+        got.extend(engine.imap(_fails, range(9), 2))
+    results = engine.imap(_fails, range(9), 2)
+    assert [next(results) for _ in range(5)] == [0, 1, 2, 3, 4]
+    with pytest.raises(UserError):
+        next(results)
+
+
+def _bad_start():
+    raise UserError("the model file is missing", "fetch it")
+
+
+def test_a_worker_that_cannot_start_says_why(engine):
+    with pytest.raises(UserError, match="the model file is missing"):
+        list(engine.imap(_square, range(4), 2, _bad_start))
+
+
+def test_a_node_with_other_versions_is_refused(engine, monkeypatch):
+    monkeypatch.setattr(engine_ray, "PACKAGES", ("pytest",))  # here only: workers import the module anew
+    with pytest.raises(UserError, match=r"a node of the Ray cluster has pytest not installed, this process \d"):
+        list(engine.imap(_square, range(4), 2))
+
+
+def test_items_are_taken_as_they_are_needed_and_who_stops_early_does_not_wait(engine, cluster, node):
+    taken = []
+
+    def items():
+        for x in range(1000):
+            taken.append(x)
+            yield x
+
+    results = engine.imap(_sleeps, items(), 2)
+    assert next(results) == 0
+    assert len(taken) <= 2 * engine_ray.AHEAD + 1
+    workers = processes(cluster.head_node, node)
+    assert len(workers) >= 1
+    begin = time.monotonic()
+    results.close()
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert not alive
+    assert time.monotonic() - begin < 20
+
+
+def _sleeps(x):
+    time.sleep(60 if x else 0)
+    return x
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# who dies
+
+
+def _mark(folder, x):
+    """Leaves a mark for each time it is tried; the first worker that has item 3 dies of it."""
+    tries = len(list(folder.glob(f"{x}.*"))) + 1
+    (folder / f"{x}.{tries}").touch()
+    if x == 3 and tries == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x, tries
+
+
+def test_an_item_whose_worker_died_is_worked_on_again(engine, tmp_path):
+    results = list(engine.imap(partial(_mark, tmp_path), range(12), 2))
+    assert results == [(x, 2 if x == 3 else 1) for x in range(12)]
+    assert engine.replaced == 1
+
+
+def _deadly(folder, x):
+    if x == "item four":
+        (folder / str(os.getpid())).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x
+
+
+def test_an_item_that_kills_three_workers_is_named(engine, tmp_path):
+    items = ["item one", "item two", "item three", "item four", "item five"]
+    results = engine.imap(partial(_deadly, tmp_path), items, 2)
+    assert [next(results) for _ in range(3)] == items[:3]
+    with pytest.raises(UserError, match="3 workers died while they had item four: "):
+        next(results)
+    assert len(list(tmp_path.iterdir())) == 3
+    assert engine.replaced == 3
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# a thousand jobs
+
+MODELS, SEEDS, VERSIONS = 10, 34, 5
+#: of every kind, but of those without a network beyond the one that finds hands
+METRICS = ("hand_quality", "hand_quality.motion", "hand.keypoint_error", "hand.jitter", "hand.ssim", "frame.psnr")
+
+
+@pytest.fixture(scope="module")
+def thousand(footage, cache_folder, tmp_path_factory):
+    """A suite of 1,020 videos, which are 15 different ones of 12 frames in a mixed order, and its records."""
+    root = tmp_path_factory.mktemp("thousand")
+    (root / "clips").mkdir()
+    (root / "versions").mkdir()
+    cases = []
+    for clip in sorted(footage.clips.iterdir()):
+        images = [frame.image for frame in video.read_frames(clip)][:12]
+        video.encode(images, root / "clips" / clip.name, 25, crf=12)
+        cases.append(Case(clip.stem, root / "clips" / clip.name, root / "clips" / clip.name, identity=clip.stem[:4]))
+        for version in range(VERSIONS):
+            video.encode(images, root / "versions" / f"{clip.stem}{version}.mp4", 25, crf=20 + 5 * version)
+    for model in range(MODELS):
+        for row, case in enumerate(cases):
+            folder = root / f"m{model}" / case.id
+            folder.mkdir(parents=True)
+            for seed in range(SEEDS):
+                version = (7 * seed + 3 * model + row) % VERSIONS
+                os.link(root / "versions" / f"{case.id}{version}.mp4", folder / f"seed{seed}.mp4")
+    specs = tuple(FolderSpec(name=f"m{model}", kind="folder", path=root / f"m{model}") for model in range(MODELS))
+    suite = Suite("thousand", tuple(cases), specs, tuple(range(SEEDS)), metrics=METRICS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IPA_BENCH_CACHE", str(cache_folder))
+        store = harness.run(suite, root / "one", jobs=1, sets=False)
+    return suite, known(store)
+
+
+def known(store):
+    """Everything in a store but how long it took."""
+    return {unit: replace(record, seconds=None) for unit, record in store.records().items()}
+
+
+def lines(folder):
+    """How often each unit is on the disk."""
+    text = "".join(shard.read_text() for shard in (folder / "scores").iterdir())
+    return Counter((record["case"], record["seed"], record["model"]) for record in map(json.loads, text.splitlines()))
+
+
+def run_and_kill(thousand, folder, kill):
+    """Run the suite on the cluster; ``kill`` is called from the 200th result on, until it has killed somebody."""
+    suite, expected = thousand
+    killed = []
+
+    def progress(stage, done, total):
+        if stage == "score" and 200 <= done < total and not killed and kill():
+            killed.append(done)
+
+    engine = RayEngine()
+    try:
+        store = harness.run(suite, folder, engine=engine, sets=False, progress=progress)
+    finally:
+        engine.close()
+    assert killed
+    assert engine.replaced >= 1
+    assert len(expected) == MODELS * SEEDS * 3 + 3  # and three noise floors
+    assert known(store) == expected
+    assert lines(folder) == dict.fromkeys(expected, 1)
+    assert any(score.value for record in expected.values() for score in record.scores)
+    assert all(store.read_details(unit) is not None for unit in expected if unit[2] != harness.FLOOR_MODEL)
+
+
+def test_a_thousand_jobs_with_a_killed_worker(thousand, cluster, node, tmp_path, cache_folder, monkeypatch):
+    monkeypatch.setenv("IPA_BENCH_CACHE", str(cache_folder))
+
+    def kill():
+        workers = processes(cluster.head_node, node)
+        if len(workers) == 2:
+            workers[0].kill()
+        return len(workers) == 2
+
+    run_and_kill(thousand, tmp_path / "run", kill)
+
+
+def test_a_thousand_jobs_with_a_killed_node(thousand, cluster, node, tmp_path, cache_folder, monkeypatch):
+    monkeypatch.setenv("IPA_BENCH_CACHE", str(cache_folder))
+
+    def kill():
+        there = processes(node)
+        if there:
+            cluster.remove_node(node, allow_graceful=False)
+        return bool(there)
+
+    run_and_kill(thousand, tmp_path / "run", kill)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# coming and going
+
+
+def test_addresses_that_cannot_be_used_are_refused(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "ray://nowhere:10001")
+    with pytest.raises(UserError, match="is the address of a Ray Client server"):
+        RayEngine()
+
+
+_SCRIPT = """
+import os, signal, time
+from pathlib import Path
+from ipa_bench.engine_ray import RayEngine
+
+died = Path({died!r})
+
+def work(seconds):
+    if not seconds and not died.exists():
+        died.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(seconds)
+
+engine = RayEngine(jobs=2)
+try:
+    for _ in engine.imap(work, [0, 600, 600, 600], 2):
+        print("running", flush=True)
+finally:
+    engine.close()
+"""
+
+
+def test_ctrl_c_leaves_nothing_behind_and_a_lost_worker_says_nothing(tmp_path):
+    before = set(Path("/tmp").glob("ipa-ray-*"))
+    process = subprocess.Popen(
+        [sys.executable, "-c", _SCRIPT.format(died=str(tmp_path / "died"))],
+        env={**os.environ, "RAY_ADDRESS": "local"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    said = process.stdout.readline()
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    rest, errors = process.communicate(timeout=120)
+    assert said + rest == "running\n"
+    assert errors.startswith("Traceback")
+    assert errors.endswith("KeyboardInterrupt\n")
+    assert len(family) >= 4  # the store of the cluster, its node, and two workers
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert not [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]
+    assert set(Path("/tmp").glob("ipa-ray-*")) == before

@@ -1,0 +1,220 @@
+"""LPIPS of clips: published files, the cache, what is missing, and what is not computed."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+from ipa_bench import video, weights
+from ipa_bench.cache import Cache
+from ipa_bench.metrics import find
+from ipa_bench.metrics.base import Evidence
+from ipa_bench.metrics.pairing import pair_hands
+from ipa_bench.nets.checkpoint import random_weights
+from ipa_bench.nets.lpips import Heads, Lpips, Trunk
+from ipa_bench.observers.looker import Looker
+from ipa_bench.observers.networks import NETWORKS
+from ipa_bench.scorer import Scorer
+from ipa_bench.types import Case, PerceptualStats, Video
+from tests.hands import made_up
+from tests.lpips_nets import drawn, network
+
+SUITE = Path(__file__).parents[2] / "ipa_bench" / "embedded" / "suite"
+NAMES = tuple(f"{region}.lpips" for region in ("frame", "hand", "rest"))
+
+
+@pytest.fixture(scope="module")
+def net():
+    return drawn()
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    """A case of the built-in suite, and what a model made of it: a stored copy with smeared hands."""
+    clip = SUITE / "driving" / "test000__take0.mp4"
+    frames = np.stack([f.image for f in video.read_frames(clip)]).astype(float)
+    made = tmp_path_factory.mktemp("made") / "test000__take0.mp4"
+    video.encode(list(gaussian_filter(frames, (0, 1, 1, 0)).astype(np.uint8)), made, video.probe(clip).fps, crf=20)
+    return Case("wave", clip, clip), made
+
+
+@pytest.fixture
+def published(tmp_path_factory, monkeypatch):
+    """Random weights in files named as the published ones are, and a table that knows their hashes; the folder."""
+    folder = tmp_path_factory.mktemp("weights")
+    monkeypatch.setenv("IPA_BENCH_WEIGHTS", str(folder))
+    table = []
+    for weight in weights.WEIGHTS:
+        module = {"alexnet": Trunk("alex"), "lpips_alex": Heads("alex")}.get(weight.name)
+        if module is not None:
+            random_weights(module, 3)
+            torch.save(module.state_dict(), folder / weight.file)
+            weight = replace(weight, sha256=hashlib.sha256((folder / weight.file).read_bytes()).hexdigest())
+        table.append(weight)
+    monkeypatch.setattr(weights, "WEIGHTS", tuple(table))
+    return folder
+
+
+def test_published_files_are_read_and_scored(case, published, tmp_path):
+    (wave, made), looker = case, Looker(Cache(tmp_path))
+    scores = Scorer(looker, metrics=[*NAMES, "hand.seen"]).score(made, wave)
+    net = Lpips("alex")
+    random_weights(net.trunk, 3)
+    random_weights(net.heads, 3)
+    frames = [np.stack([f.image for f in video.read_frames(path)]) for path in (made, wave.ground_truth)]
+    with torch.inference_mode():
+        expected = net.eval().distance(*(net.features(images) for images in frames))
+    assert scores["frame.lpips"].value == pytest.approx(float(expected.mean()), rel=1e-5)
+    np.testing.assert_allclose(scores["frame.lpips"].series, expected, rtol=1e-5)
+    assert scores["hand.lpips"].value > 0
+    assert scores["rest.lpips"].value > 0
+    assert scores.evidence.pixels is None  # nobody asked for them
+    assert Scorer(looker, metrics=NAMES).score(wave.driving, wave)["hand.lpips"].value == 0.0
+
+
+def test_the_shipped_network_needs_nothing_and_scores(case, tmp_path):
+    (wave, made), looker = case, Looker(Cache(tmp_path))
+    scorer = Scorer(looker, metrics=[f"{region}.lpips.embedded" for region in ("frame", "hand", "rest")])
+    blurred = scorer.score(made, wave).measured
+    frames = [f.image for f in video.read_frames(wave.driving)]
+    worse = np.stack([gaussian_filter(image, (3, 3, 0)) for image in frames])
+    blurrier = scorer.score(video.video_from_frames(worse, video.probe(wave.driving).fps), wave).measured
+    for metric, measured in scorer.score(wave.driving, wave).measured.items():
+        assert measured.value == 0.0
+        assert 0 < blurred[metric].value < blurrier[metric].value
+
+
+def test_a_hit_in_the_cache_looks_at_nothing(case, published, tmp_path):
+    wave, made = case
+    clips = [video.load(path) for path in (made, wave.driving)]
+    first = Looker(Cache(tmp_path)).compare(*clips, networks=["lpips"])
+    # The same content by name, but nothing to see in it, and weights that are gone.
+    for weight in weights.WEIGHTS:
+        (published / weight.file).unlink(missing_ok=True)
+    blind = [Video(np.zeros_like(clip.frames), clip.fps, clip.sha256) for clip in clips]
+    second = Looker(Cache(tmp_path)).compare(*blind, networks=["lpips"])
+    assert second.reasons == {}
+    for region, values in first.perceptual["lpips"].lpips.items():
+        assert np.isfinite(values).all()
+        np.testing.assert_array_equal(second.perceptual["lpips"].lpips[region], values)
+
+
+def test_only_what_is_new_is_computed_and_other_weights_are_other_distances(case, tmp_path):
+    wave, made = case
+    cache = Cache(tmp_path)
+    one, other = drawn(1), drawn(2)
+    looker = Looker(cache, networks=[network(one, sha256="1" * 64)])
+    first = looker.compare(made, wave.driving)  # pixels alone
+    assert (one.passed, first.perceptual) == (0, {})
+    assert not looker.knows(made, wave.driving)
+    second = looker.compare(made, wave.driving, networks=["lpips"])
+    assert one.passed == 2 * len(first.hands.times)
+    assert looker.knows(made, wave.driving)
+    np.testing.assert_array_equal(first.pixels.mse["frame"], second.pixels.mse["frame"])
+    looker = Looker(cache, networks=[network(other, sha256="2" * 64)])
+    assert not looker.knows(made, wave.driving)
+    third = looker.compare(made, wave.driving, networks=["lpips"])
+    assert other.passed == one.passed
+    assert (third.perceptual["lpips"].lpips["frame"] != second.perceptual["lpips"].lpips["frame"]).all()
+
+
+def test_in_one_pass_or_in_two_the_numbers_are_the_same(case, net, tmp_path):
+    wave, made = case
+    networks = [network(net), network(net, "lpips.embedded")]
+    at_once = Looker(Cache(tmp_path / "a"), networks=networks).compare(made, wave.driving, networks=["lpips"])
+    looker = Looker(Cache(tmp_path / "b"), networks=networks)
+    looker.hands(made)
+    looker.compare(made, wave.driving)
+    later = looker.compare(made, wave.driving, networks=["lpips", "lpips.embedded"])
+    for region in ("frame", "hand", "rest"):
+        values = at_once.perceptual["lpips"].lpips[region]
+        np.testing.assert_array_equal(values, later.perceptual["lpips"].lpips[region])
+        np.testing.assert_array_equal(values, later.perceptual["lpips.embedded"].lpips[region])
+
+
+# what is missing
+
+
+def test_missing_weights_are_the_command_that_fetches_them(case, tmp_path, cache_folder, monkeypatch):
+    monkeypatch.setenv("IPA_BENCH_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("IPA_BENCH_CACHE", str(cache_folder))  # has the models of hands and bodies, and no others
+    (wave, made), looker = case, Looker(Cache(tmp_path / "observations"), networks=NETWORKS[:1])
+    scores = Scorer(looker, metrics=[*NAMES, "frame.psnr"]).score(made, wave)
+    for name in NAMES:
+        assert scores[name].value is None
+        assert scores[name].reason == "alexnet is missing; run `ipa-bench weights fetch alexnet` (244 MB)"
+    assert scores["frame.psnr"].value > 20
+    assert looker.knows(made, wave.driving)
+
+
+CODE = """
+import sys
+from pathlib import Path
+from ipa_bench.cache import Cache
+from ipa_bench.observers.look import Looker
+from ipa_bench.scorer import Scorer
+from ipa_bench.types import Case
+clip, made, cache = map(Path, sys.argv[1:4])
+scorer = Scorer(Looker(Cache(cache)), metrics=sys.argv[4:])
+print(scorer.score(made, Case("wave", clip, clip))[sys.argv[4]], "torch" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("asked", [["frame.lpips"], ["frame.psnr"]])
+def test_torch_is_not_imported_for_missing_or_unwanted_distances(case, asked, tmp_path, cache_folder):
+    wave, made = case
+    environment = {**os.environ, "IPA_BENCH_WEIGHTS": str(tmp_path), "IPA_BENCH_CACHE": str(cache_folder)}
+    arguments = [wave.driving, made, tmp_path / "observations", *asked]
+    run = subprocess.run(
+        [sys.executable, "-c", CODE, *map(str, arguments)], capture_output=True, text=True, env=environment
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.endswith("False\n")
+    assert ("alexnet is missing" in run.stdout) == (asked == ["frame.lpips"])
+
+
+def test_frames_that_are_too_small_are_a_reason_of_that_metric_alone(case, net, tmp_path):
+    frames = np.stack([video.resize(f.image, (24, 24)) for f in video.read_frames(case[0].driving)])
+    tiny = video.video_from_frames(frames, 8)
+    found = Looker(Cache(tmp_path), networks=[network(net)]).compare(tiny, tiny, networks=["lpips"])
+    assert found.reasons == {"lpips": "LPIPS (alex) needs images of 31 x 31 pixels or more, got 24 x 24"}
+    assert found.pixels.mse["frame"].tolist() == [0.0] * len(frames)
+
+
+def test_the_metrics_read_the_distances_or_say_why_not():
+    tracks = made_up(4)
+    pair = pair_hands(tracks, tracks)
+    ones = np.ones(4)
+    series = {"frame": 0.5 * ones, "hand": np.array([np.nan, 0.1, 0.3, np.nan]), "rest": ones}
+    evidence = Evidence(
+        tracks, pair, pair, perceptual={"lpips": PerceptualStats(series)}, no_perceptual={"lpips.embedded": "gone"}
+    )
+    assert find("hand.lpips").measure(evidence).value == pytest.approx(0.2)
+    assert find("frame.lpips").measure(evidence).series.tolist() == [0.5] * 4
+    assert find("frame.lpips.embedded").measure(evidence).reason == "gone"
+    assert find("rest.lpips").measure(Evidence(tracks)).reason == "the case has no ground truth video"
+    none = PerceptualStats({**series, "hand": np.full(4, np.nan)})
+    assert (
+        find("hand.lpips").measure(Evidence(tracks, perceptual={"lpips": none})).reason
+        == "the ground truth shows no hand"
+    )
+    assert {n.name for n in NETWORKS} == {m.network for m in Scorer().metrics if m.network}
+
+
+def test_without_a_ground_truth_or_with_pixels_left_out_nothing_is_computed(case, tmp_path):
+    wave, made = case
+    untouched = drawn()
+    looker = Looker(Cache(tmp_path), networks=[network(untouched), network(untouched, "lpips.embedded")])
+    cross = Scorer(looker).score(made, replace(wave, ground_truth=None))
+    assert cross["hand.lpips"].reason == "the case has no ground truth video"
+    left_out = Scorer(looker, pixels=False).score(made, wave)
+    assert left_out["rest.lpips"].reason == left_out["rest.psnr"].reason == "pixels were not compared"
+    assert Scorer(looker, metrics=["frame.psnr"]).score(made, wave).evidence.perceptual == {}
+    assert untouched.passed == 0

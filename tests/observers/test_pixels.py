@@ -1,0 +1,143 @@
+"""Pixel comparisons against scikit-image, torchmetrics and values known in closed form."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from ipa_bench.metrics import find
+from ipa_bench.metrics.base import Evidence
+from ipa_bench.metrics.frame import psnr_db
+from ipa_bench.metrics.pairing import pair_hands
+from ipa_bench.observers.pixels import C1, Box, PixelSession, compare, hand_boxes, luma, ssim_map
+from ipa_bench.types import PixelStats
+from tests.hands import made_up, without
+
+
+def images(seed=0, shape=(96, 128, 3), noise=12):
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 255, (shape[0] // 8, shape[1] // 8, 3), dtype=np.uint8)
+    truth = np.asarray(Image.fromarray(coarse).resize((shape[1], shape[0]), Image.Resampling.BICUBIC))
+    other = np.clip(truth.astype(int) + rng.normal(0, noise, shape).astype(int), 0, 255).astype(np.uint8)
+    return other, truth
+
+
+def test_ssim_is_that_of_scikit_image():
+    one, other = (luma(i) for i in images())
+    _, full = structural_similarity(
+        one, other, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True
+    )
+    np.testing.assert_allclose(ssim_map(one, other), full, atol=2e-4)
+
+
+def test_ssim_is_that_of_torchmetrics_away_from_the_border():
+    one, other = (luma(i) for i in images(1))
+    tensors = [torch.from_numpy(np.array(i))[None, None].double() for i in (one, other)]
+    _, theirs = structural_similarity_index_measure(*tensors, data_range=255.0, return_full_image=True)
+    ours = ssim_map(one, other)
+    np.testing.assert_allclose(ours[8:-8, 8:-8], theirs[0, 0].numpy()[8:-8, 8:-8], atol=2e-4)
+
+
+def test_mse_psnr_and_l1_are_those_of_scikit_image_and_numpy():
+    one, other = images(2)
+    mse, l1, _ = compare(one, other, [], luma(other))["frame"]
+    assert mse == pytest.approx(mean_squared_error(one, other), rel=1e-6)
+    assert float(psnr_db(np.array([mse]))[0]) == pytest.approx(
+        peak_signal_noise_ratio(other, one, data_range=255), rel=1e-6
+    )
+    assert l1 == pytest.approx(np.abs(one.astype(float) - other).mean(), rel=1e-6)
+
+
+def test_zeros_against_ones():
+    # Values of the common_metrics repository for these two videos: PSNR 0, SSIM C1 / (1 + C1) = 9.999000099990664e-05.
+    zeros, ones = np.zeros((64, 64, 3), np.uint8), np.full((64, 64, 3), 255, np.uint8)
+    mse, l1, ssim = compare(zeros, ones, [], luma(ones))["frame"]
+    assert float(psnr_db(np.array([mse]))[0]) == pytest.approx(0.0, abs=1e-9)
+    assert l1 == pytest.approx(255.0)
+    assert ssim == pytest.approx(C1 / (255.0**2 + C1), rel=1e-4)
+    assert ssim == pytest.approx(9.999000099990664e-05, rel=1e-4)
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 1000), st.tuples(*[st.integers(0, 90)] * 8))
+def test_regions_are_what_a_mask_gives(seed, corners):
+    one, other = images(seed)
+    x = sorted(corners[:2]), sorted(corners[2:4])
+    y = sorted(corners[4:6]), sorted(corners[6:8])
+    boxes = [Box(a, c, b + 4, d + 4) for (a, b), (c, d) in zip(x, y, strict=True)]
+    mask = np.zeros(one.shape[:2], bool)
+    for box in boxes:
+        mask[box.y0 : box.y1, box.x0 : box.x1] = True
+    result = compare(one, other, boxes, luma(other))
+    squared = (one.astype(float) - other) ** 2
+    similarity = ssim_map(luma(one), luma(other))
+    for region, where in (("hand", mask), ("rest", ~mask)):
+        assert result[region][0] == pytest.approx(squared[where].mean(), rel=1e-5)
+        assert result[region][2] == pytest.approx(similarity[where].mean(), rel=1e-4, abs=1e-5)
+
+
+def test_a_region_without_pixels_is_left_out():
+    one, other = images()
+    assert set(compare(one, other, [], luma(other))) == {"frame", "rest"}
+    whole = [Box(0, 0, one.shape[1], one.shape[0])]
+    assert set(compare(one, other, whole, luma(other))) == {"frame", "hand"}
+
+
+def test_more_noise_is_worse():
+    stats = [compare(*images(3, noise=n), [], luma(images(3, noise=n)[1]))["frame"] for n in (0, 4, 8, 16, 32)]
+    mse, l1, ssim = zip(*stats, strict=True)
+    assert list(mse) == sorted(mse)
+    assert list(l1) == sorted(l1)
+    assert list(ssim) == sorted(ssim, reverse=True)
+    assert (mse[0], l1[0]) == (0.0, 0.0)
+    assert ssim[0] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_large_frames_are_reduced_as_wang_advises():
+    assert luma(np.zeros((720, 1280, 3), np.uint8)).shape == (240, 426)
+    assert luma(np.zeros((360, 640, 3), np.uint8)).shape == (360, 640)
+    gradient = np.tile(np.arange(0, 252, dtype=np.uint8)[:, None, None].repeat(3, 0), (1, 900, 3))
+    reduced = luma(gradient)
+    np.testing.assert_allclose(reduced[:, 0], gradient[:, 0, 0].reshape(-1, 3).mean(1), atol=0.51)
+
+
+def test_a_session_pairs_frames_by_time_and_scales_to_the_ground_truth():
+    tracks = made_up(6, fps=10)
+    rng = np.random.default_rng(0)
+    truth = [rng.integers(0, 255, (480, 640, 3), dtype=np.uint8) for _ in range(6)]
+    session = PixelSession(tracks, iter(truth))
+    for index in (0, 2, 4):
+        session.push(truth[index], index / 10)
+    session.push(np.zeros((48, 64, 3), np.uint8), 0.5)
+    session.push(truth[5], 99.0)
+    stats = session.finish()
+    assert stats.mse["frame"][:3].tolist() == [0, 0, 0]
+    assert stats.mse["frame"][3] > 1000
+    assert np.isnan(stats.mse["frame"][4])
+
+
+def test_hand_boxes_are_cut_to_the_picture():
+    tracks = made_up(3, size=900)
+    for box in hand_boxes(tracks, 0, (640, 480)):
+        assert 0 <= box.x0 < box.x1 <= 640
+        assert 0 <= box.y0 < box.y1 <= 480
+
+
+def test_metrics_read_the_stats_and_skip_frames_without_hands():
+    ones = np.ones(4)
+    series = {"frame": 4 * ones, "hand": np.array([np.nan, 1.0, 4.0, np.nan]), "rest": ones}
+    tracks = made_up(4)
+    pair = pair_hands(tracks, tracks)
+    evidence = Evidence(tracks, pair, pair, pixels=PixelStats(series, series, series))
+    assert find("hand.l1").measure(evidence).value == pytest.approx(2.5 / 255)
+    assert find("hand.psnr").measure(evidence).value == pytest.approx(
+        np.mean([10 * np.log10(255**2 / m) for m in (1, 4)])
+    )
+    none = {**series, "hand": np.full(4, np.nan)}
+    blind = Evidence(without(tracks, slice(None)), pair, pair, pixels=PixelStats(none, none, none))
+    assert find("hand.ssim").measure(blind).reason == "the ground truth shows no hand"
+    assert find("hand.ssim").measure(Evidence(tracks)).reason == "the case has no ground truth video"

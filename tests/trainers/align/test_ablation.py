@@ -1,0 +1,205 @@
+"""Rows that differ in one thing: what each is trained on, and a small ablation from its file to its table."""
+
+from __future__ import annotations
+
+import json
+import random
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("diffusers")
+
+import torch
+
+from ipa_bench.engine import processes as pool
+from ipa_bench.errors import UserError
+from ipa_bench.scorer import find
+from ipa_bench.select import read_selection, select
+from ipa_bench.store import CaseEntry, RunStore, UnitRecord
+from ipa_bench.types import Score
+from tests.trainers.align import tiny_align
+from trainers.align import ablation as ablating
+from trainers.align.ablation import Ablation, AblationConfig, Row, as_they_come, first
+from trainers.align.effects import effect
+
+METRIC = "frame.psnr@1"
+ROWS = """
+[[row]]
+name = "SFT, random"
+method = "sft"
+rule = "random"
+top_k = 1
+[[row]]
+name = "IPA"
+method = "ipa"
+seeds = [0, 1]
+top_k = 2
+clips = 3
+[row.changes.adapter]
+rank = 3
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("IPA_BENCH_CACHE", str(cache_folder))
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in the processes that are started: the same bits
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tiny_align.write(tmp_path_factory.mktemp("material"))
+    common = tiny_align.CONFIG.replace("[", "[common.").replace('method = "ipa"', "").replace("cases = 1", "cases = 0")
+    (folder / "ablation.toml").write_text('suite = "suite.toml"\n' + common + ROWS)
+    return folder
+
+
+def records(values: Mapping[tuple[str, int], float]) -> list[UnitRecord]:
+    return [
+        UnitRecord(case, seed, "m", f"{case}_{seed}.mp4", "0", scores=(Score(case, seed, "m", METRIC, value),))
+        for (case, seed), value in values.items()
+    ]
+
+
+CASES = {name: CaseEntry(name, name, "train", "d.mp4") for name in "abc"}
+VALUES = {(case, seed): float(10 * seed + place) for place, case in enumerate("abc") for seed in range(4)}
+
+
+def chosen(row: Row, values: Mapping[tuple[str, int], float], folder: Path) -> list[tuple[str, int]]:
+    """(case, seed) of the clips that a row takes from candidates with these values."""
+    store: Any = SimpleNamespace(
+        header=SimpleNamespace(cases=list(CASES.values()), metrics=(METRIC,)),
+        records=lambda: {record.unit: record for record in records(values)},
+    )
+    config = AblationConfig.model_validate(
+        {"suite": "s.toml", "common": {"choose": {"metric": METRIC}}, "row": (row.model_dump(),)}
+    )
+    work: Any = SimpleNamespace(out=folder)
+    made = Ablation(config, work)
+    made.choose(row, store)
+    return [(each.case, each.seed) for each in read_selection(made.folder(row) / "selection.json").rows]
+
+
+def test_the_first_clips_are_the_best_of_every_case_then_the_second_best() -> None:
+    every = select(records(VALUES), cases=CASES, metric=METRIC, better="higher", top_k=4)
+
+    def of(count: int | None) -> list[tuple[str, int]]:
+        return [(row.case, row.seed) for row in first(every, count).rows]
+
+    assert of(2) == [("a", 3), ("b", 3)]
+    assert of(3) == [("a", 3), ("b", 3), ("c", 3)]
+    assert of(5) == [("a", 3), ("a", 2), ("b", 3), ("b", 2), ("c", 3)]
+    assert of(12) == of(None)
+    with pytest.raises(UserError, match="13 clips are asked for, 12 can be chosen"):
+        of(13)
+
+
+@settings(deadline=None, max_examples=40)  # files are written
+@given(st.permutations(sorted(VALUES.values())), st.integers(1, 4), st.integers(1, 12))
+def test_clips_that_come_as_they_come_depend_on_no_score(values: list[float], top_k: int, count: int) -> None:
+    row = Row(name="r", method="sft", rule="random", top_k=top_k, clips=min(count, 3 * top_k))
+    other = dict(zip(VALUES, values, strict=True))
+    with tempfile.TemporaryDirectory() as folder:
+        assert chosen(row, other, Path(folder)) == chosen(row, VALUES, Path(folder))
+
+
+def test_random_clips_are_any_and_as_many_as_asked_for(tmp_path: Path) -> None:
+    row = Row(name="r", method="sft", rule="random", top_k=2)
+    found = chosen(row, VALUES, tmp_path)
+    assert [case for case, _ in found] == ["a", "a", "b", "b", "c", "c"]
+    best = chosen(Row(name="b", method="sft", top_k=2), VALUES, tmp_path)
+    assert best == [(case, seed) for case in "abc" for seed in (3, 2)]
+    assert set(found) != set(best)
+    assert chosen(row.model_copy(update={"clips": 3}), VALUES, tmp_path) == found[::2]
+    assert read_selection(tmp_path / "rows" / "r" / "selection.json").by == ()
+    assert read_selection(tmp_path / "rows" / "b" / "selection.json").by == (METRIC,)
+    seeds = {each.seed for each in as_they_come(records({("a", seed): 0.0 for seed in range(50)}), 25)}
+    assert seeds != set(range(25))
+    assert seeds != set(range(25, 50))
+
+
+def test_only_the_first_candidates_of_a_case_are_looked_at(tmp_path: Path) -> None:
+    row = Row(name="few", method="ipa", per_case=2)
+    assert chosen(row, VALUES, tmp_path) == [("a", 1), ("b", 1), ("c", 1)]
+
+
+def test_what_is_wrong_in_the_file_is_said_before_the_work(material: Path, tmp_path: Path) -> None:
+    text = (material / "ablation.toml").read_text()
+    file = material / "wrong.toml"
+    for change, says in (
+        (("rank = 3", "rnak = 3"), "adapter.rnak"),
+        (('name = "IPA"', 'name = "SFT, random"'), "two rows named 'SFT, random'"),
+        (('name = "IPA"', 'name = "SFT random"'), "'SFT, random' and 'SFT random' share a folder"),
+        (("top_k = 2", "topk = 2"), r'unknown key "topk" in \[\[row\]\]'),
+    ):
+        file.write_text(text.replace(*change))
+        with pytest.raises(UserError, match=says):
+            Ablation.load(file, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_small_ablation_killed_and_resumed_is_the_uninterrupted_one(
+    material: Path, cache_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "prepare", lambda: None)  # one job needs no workers
+    arguments = [str(material / "ablation.toml"), "--jobs", "1", "--out"]
+    assert ablating.main([*arguments, str(tmp_path / "whole")]) == 0
+    whole = tmp_path / "whole"
+    written = json.loads((whole / "ablation.json").read_bytes())
+    assert list(written) == ["SFT, random", "IPA"]
+    assert [len(entry["seeds"]) for entry in written["IPA"]] == [2] * len(written["IPA"])
+    text = (whole / "ablation.md").read_text()
+    assert text.count("\n| ") == 3
+    assert (whole / "ablation.png").stat().st_size > 1000
+    # the numbers are those of the evaluation
+    store = RunStore.load(whole / "evaluation")
+    assert [m.trained_on for m in store.header.models] == [(), (), (METRIC,), (METRIC,)]
+
+    def values(model: str) -> dict[tuple[str, int], float]:
+        found = [s for s in store.scores() if (s.model, s.metric) == (model, METRIC)]
+        return {(s.case, s.seed): s.value for s in found if s.value is not None}
+
+    identities = {case.id: case.identity for case in store.header.cases}
+    expected = effect(find(METRIC).info, values("base"), [values("IPA, seed 0"), values("IPA, seed 1")], identities)
+    assert expected is not None
+    (found,) = [entry for entry in written["IPA"] if entry["metric"] == METRIC]
+    assert found["delta"] == expected.delta == pytest.approx(sum(found["seeds"]) / 2)
+    assert len(set(found["seeds"])) == 2
+    # what each row was trained on
+    chosen = {name: read_selection(whole / "rows" / name / "selection.json") for name in ("sft-random", "ipa")}
+    assert [len(selection.rows) for selection in chosen.values()] == [2, 3]
+    cards = [json.loads(path.read_bytes()) for path in sorted((whole / "rows").glob("*/*/lora/card.json"))]
+    assert [(card["method"], card["config"]["adapter"]["rank"], card["config"]["train"]["seed"]) for card in cards] == [
+        ("ipa", 3, 0), ("ipa", 3, 1), ("sft", 2, 0),
+    ]  # fmt: skip
+    # the same in a process that is killed while it trains or evaluates, and then goes on
+    rng = random.Random(0)
+    cache = tiny_align.own_cache(tmp_path / "cache", cache_folder)
+    command: list[str | Path] = ["trainers.align.ablation", *arguments, tmp_path / "killed"]
+    process = tiny_align.start(command, cache, tmp_path / "said")
+    tiny_align.wait_for(process, tmp_path / "said", rf"^IPA, seed {rng.randrange(2)}: train: {rng.randrange(1, 5)}/4")
+    process.kill()
+    assert process.wait() == -9
+    monkeypatch.setenv("IPA_BENCH_CACHE", str(cache))
+    assert ablating.main([*arguments, str(tmp_path / "killed")]) == 0
+    assert (tmp_path / "killed" / "ablation.json").read_bytes() == (whole / "ablation.json").read_bytes()
+    for lora in sorted((whole / "rows").rglob("*.safetensors")):
+        assert lora.read_bytes() == (tmp_path / "killed" / lora.relative_to(whole)).read_bytes()
+
+
+def test_changes_of_a_row_are_in_its_training_alone(material: Path, tmp_path: Path) -> None:
+    made = Ablation.load(material / "ablation.toml", tmp_path)
+    sft, ipa = made.config.row
+    assert made.training(sft, 0).adapter.rank == 2
+    assert made.training(ipa, 1).adapter.rank == 3
+    assert made.training(ipa, 1).train == made.training(sft, 0).train.model_copy(update={"seed": 1})

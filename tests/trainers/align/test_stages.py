@@ -1,0 +1,245 @@
+"""The loop without labels on a pipeline with random weights: whole, killed, in parts, in two rounds."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("diffusers")
+
+import torch
+
+from ipa_bench.cost import ledger as cost_ledger
+from ipa_bench.errors import UserError
+from ipa_bench.files import LORA_FILE
+from ipa_bench.select import read_pairs, read_selection
+from ipa_bench.store import RunStore, Unit
+from ipa_bench.suite import load_suite
+from ipa_bench.video import file_sha256
+from tests.trainers.align import tiny_align
+from trainers.align import config as align_config
+from trainers.align import stages as align
+from trainers.align.stages import Alignment
+
+#: what the loop leaves that depends on nothing but suite and configuration
+Result = tuple[bytes, str, list[tuple[Unit, str, float | None, str | None]]]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("IPA_BENCH_CACHE", str(cache_folder))
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in the processes that are started: the same bits
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_align.write(tmp_path_factory.mktemp("material"))
+
+
+def command(material: Path, out: Path) -> list[str | Path]:
+    return ["ipa_bench", "align", material / "suite.toml", "-c", material / "align.toml", "-o", out, "-j", "1"]
+
+
+def result(out: Path) -> Result:
+    store = RunStore.load(out / "evaluation")
+    scores = [(s.unit, s.metric, s.value, s.reason) for s in store.scores()]
+    selection = (out / "round1" / "selection.json").read_text().replace(str(out), "OUT")
+    return (out / "round1" / "train" / "lora" / LORA_FILE).read_bytes(), selection, scores
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A run that nothing interrupted, and how long it worked."""
+
+    out: Path
+    seconds: float
+
+
+@pytest.fixture(scope="module")
+def whole(material: Path, cache_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    folder = tmp_path_factory.mktemp("whole")
+    cache = tiny_align.own_cache(folder / "cache", cache_folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IPA_BENCH_CACHE", str(cache))
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        began: list[float] = []
+        align.align(alignment(material, folder / "out"), jobs=1, progress=lambda *_: began.append(time.monotonic()))
+        torch.set_num_threads(before)
+    return Whole(folder / "out", time.monotonic() - began[1])
+
+
+def alignment(material: Path, out: Path, **changes: object) -> Alignment:
+    config = align_config.load(material / "align.toml").model_copy(update=changes)
+    return align.alignment(load_suite(material / "suite.toml"), material / "suite.toml", config, out)
+
+
+def files(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file with its time and content."""
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes()) for path in found}
+
+
+def test_candidates_are_chosen_trained_on_and_compared_on_others(whole: Whole) -> None:
+    selection = read_selection(whole.out / "round1" / "selection.json")
+    assert [row.case for row in selection.rows] == ["train500__take0", "train501__take0"]
+    assert (selection.candidates, selection.by) == (4, ("frame.psnr@1",))
+    candidates = RunStore.load(whole.out / "round1" / "candidates").records()
+    for row in selection.rows:
+        of_case = [r for unit, r in candidates.items() if unit[0] == row.case and unit[2] == "candidates"]
+        values = {r.seed: next(s.value or 0.0 for s in r.scores if s.metric == "frame.psnr@1") for r in of_case}
+        assert row.seed == max(values, key=lambda seed: values[seed])
+        assert Path(row.video).with_suffix(".safetensors").is_file()
+    card = json.loads((whole.out / "round1" / "train" / "lora" / "card.json").read_bytes())
+    assert card["data"]["latents_kept"] == 2
+    assert card["reference"] == "the base model: the LoRA switched off"
+    store = RunStore.load(whole.out / "evaluation")
+    assert {case.id for case in store.header.cases} == {"test0__take0", "test1__take0"}
+    assert [(m.name, m.trained_on) for m in store.header.models] == [("base", ()), ("aligned", ("frame.psnr@1",))]
+    by_unit = {s.unit: s.value for s in store.scores() if s.metric == "frame.psnr@1"}
+    assert by_unit["test0__take0", 0, "base"] != by_unit["test0__take0", 0, "aligned"]
+    assert not list((whole.out / "evaluation").rglob("*.safetensors"))  # latents are of candidates alone
+    costs = cost_ledger.read(whole.out / "evaluation")
+    assert set(costs.of) == {"", "base", "aligned"}
+    spent = costs.post_training["aligned"]
+    assert spent.base == "base"
+    parts = [cost_ledger.read(whole.out / "round1" / part).total for part in ("candidates", "train")]
+    phases = [phase for part in parts for phase in part.phases if phase.name != "evaluate"]
+    assert {phase.name for phase in phases} == {"generate", "observe", "encode", "train"}
+    assert spent.device_hours.value == pytest.approx(sum(phase.process_seconds for phase in phases) / 3600)
+    watched = [json.loads(line) for line in (whole.out / "round1" / "train" / "watch.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in watched] == [0, 4]
+
+
+def test_a_second_call_does_nothing_anew(whole: Whole, material: Path) -> None:
+    before = files(whole.out)
+    seen: list[tuple[str, int, int]] = []
+    trained: list[str] = []
+    work = alignment(material, whole.out)
+    align.align(work, jobs=1, progress=lambda *e: seen.append(e), tell=lambda *e: trained.append(e[0]))
+    assert [event for event in seen if event[2]] == []
+    assert trained == []
+    after = files(whole.out)
+    rewritten = {name for name in before if before[name][0] != after[name][0]}
+    assert rewritten <= {"round1/selection.json", "round1/candidates/run.json", "evaluation/run.json"}
+    assert {n: c for n, (_, c) in after.items() if c} == {n: c for n, (_, c) in before.items() if c}
+
+
+@pytest.mark.parametrize(("kills", "seed"), [(2, 7), pytest.param(10, 1, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_and_resumed_nothing_differs(
+    whole: Whole, material: Path, cache_folder: Path, tmp_path: Path, kills: int, seed: int
+) -> None:
+    rng = random.Random(seed)
+    expected = result(whole.out)
+    killed, attempt = 0, 0
+    while killed < kills:
+        attempt += 1
+        assert attempt <= kills + 3, "it always ends before it can be killed"
+        out, said = tmp_path / f"out{attempt}", tmp_path / "said"
+        cache = tiny_align.own_cache(tmp_path / f"cache{attempt}", cache_folder)
+        while killed < kills:
+            process = tiny_align.start(command(material, out), cache, said)
+            if not tiny_align.kill_while_it_works(process, said, rng.uniform(0, whole.seconds)):
+                break
+            killed += 1
+        else:
+            process = tiny_align.start(command(material, out), cache, said)
+            process.wait(timeout=300)
+        assert process.returncode == 0, said.read_text()
+        assert result(out) == expected
+
+
+def test_every_stage_alone_leaves_its_own_part(material: Path, whole: Whole, tmp_path: Path) -> None:
+    work = alignment(material, tmp_path / "out")
+    first = work.round(1)
+    with pytest.raises(UserError):
+        align.align(work, only=("select",), jobs=1)
+    for stage, left, lacking in (
+        ("generate", first / "candidates" / "videos", first / "candidates" / "scores"),
+        ("score", first / "candidates" / "scores", first / "selection.json"),
+        ("select", first / "selection.json", first / "train"),
+        ("train", first / "train" / "lora" / LORA_FILE, work.out / "evaluation"),
+        ("evaluate", work.out / "evaluation" / "run.json", None),
+    ):
+        assert not left.exists()
+        store = align.align(work, only=(stage,), jobs=1)
+        assert left.exists()
+        assert lacking is None or not lacking.exists()
+        assert (store is None) == (stage != "evaluate")
+    assert result(work.out) == result(whole.out)
+
+
+def test_again_forgets_a_stage_and_those_after_it(material: Path, whole: Whole, tmp_path: Path) -> None:
+    def there(out: Path) -> list[str]:
+        parts = ("candidates/videos", "candidates/scores", "candidates/run.json", "selection.json", "train")
+        found = [f"{n}/{part}" for n in (1, 2) for part in parts if (out / f"round{n}" / part).exists()]
+        return found + (["evaluation"] if (out / "evaluation").exists() else [])
+
+    made = ["1/candidates/videos", "1/candidates/scores", "1/candidates/run.json", "1/selection.json", "1/train"]
+    for stage, kept in (("evaluate", 5), ("train", 4), ("select", 3), ("score", 1), ("generate", 0)):
+        shutil.copytree(whole.out, tmp_path / stage)
+        assert there(tmp_path / stage) == [*made, "evaluation"]
+        align.forget(alignment(material, tmp_path / stage), stage)
+        assert there(tmp_path / stage) == made[:kept]
+    # what a second round is made of comes from the first round's LoRA, whatever the stage
+    out = tmp_path / "two"
+    shutil.copytree(whole.out, out)
+    shutil.copytree(out / "round1", out / "round2")
+    align.forget(alignment(material, out, rounds=2), "evaluate")
+    assert there(out) == [*made, *(name.replace("1", "2", 1) for name in made)]
+    align.forget(alignment(material, out, rounds=2), "train")
+    assert there(out) == made[:4]
+
+
+def test_a_second_round_goes_on_from_the_first(material: Path, whole: Whole, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    work = alignment(material, out, rounds=2)
+    store = align.align(work, jobs=1)
+    assert store is not None
+    lora = [work.round(n) / "train" / "lora" / LORA_FILE for n in (1, 2)]
+    assert lora[0].read_bytes() == (whole.out / "round1" / "train" / "lora" / LORA_FILE).read_bytes()
+    assert lora[1].read_bytes() != lora[0].read_bytes()
+    recipes = [json.loads(path.read_bytes()) for path in sorted(out.glob("round*/candidates/videos/*/recipe.json"))]
+    assert recipes[0]["lora"] is None
+    assert recipes[1]["lora"] == f"sha256:{file_sha256(lora[0])}"
+    card = json.loads((lora[1].parent / "card.json").read_bytes())
+    assert card["reference"].startswith("the LoRA that training continued from, frozen")
+    assert card["config"]["model"]["lora"] == str(lora[0].parent)
+    assert [m.name for m in store.header.models] == ["base", "aligned, round 1", "aligned, round 2"]
+    scored = [s.value for s in store.scores() if s.metric == "frame.psnr@1" and s.case == "test0__take0"]
+    assert len(set(scored) - {None}) == 4  # three models, and the floor
+    # trained anew otherwise, the first round does not leave the second one behind
+    faster = work.config.train.model_copy(update={"lr": 0.02})
+    other = alignment(material, out, rounds=2, train=faster)
+    with pytest.raises(UserError, match="another configuration"):
+        align.align(other, jobs=1)
+    align.forget(other, "train")
+    align.align(other, only=("generate", "score", "select", "train"), jobs=1)
+    assert len({path.read_bytes() for path in lora}) == 2
+    assert lora[0].read_bytes() != (whole.out / "round1" / "train" / "lora" / LORA_FILE).read_bytes()
+
+
+def test_pairs_are_chosen_for_dpo(material: Path, tmp_path: Path) -> None:
+    choose = align_config.ChooseConfig(metric="frame.psnr", margin=1e-6, pairs="all")
+    work = alignment(material, tmp_path / "out", method="dpo", choose=choose)
+    align.align(work, only=("generate", "score", "select", "train"), jobs=1)
+    pairs = read_pairs(work.round(1) / "pairs.json")
+    assert [pair.case for pair in pairs.preferences] == ["train500__take0", "train501__take0"]
+    card = json.loads((work.round(1) / "train" / "lora" / "card.json").read_bytes())
+    assert (card["method"], card["data"]["pairs"], card["data"]["clips"]) == ("dpo", 2, 4)
+
+
+def test_stages_are_named_in_their_order() -> None:
+    with pytest.raises(UserError, match="there is no stage trian"):
+        align.stages(["select", "trian"])
+    assert align.stages(["train", "select"]) == ("select", "train")

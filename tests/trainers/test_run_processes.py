@@ -1,0 +1,181 @@
+"""Runs that are killed, interrupted and divided: real processes, real signals, and the same weights in the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.trainers import tiny_runs
+from tests.trainers.tiny_runs import Order, Server, Started
+from trainers import run as training
+from trainers.config import Method
+
+#: everything that a step may depend on, spread over the methods
+RUNS: dict[str, tuple[Method, dict[str, dict[str, Any]]]] = {
+    "sft": ("sft", {"adapter": {"dropout": 0.2}, "train": {"ema": 0.9}}),
+    "ipa": ("ipa", {"train": {"warmup": 3, "schedule": "cosine", "draws": 2}}),
+    "dpo": ("dpo", {"train": {"micro_batch": 2, "weight_decay": 0.1}}),
+    "ipa, full": ("ipa", {"adapter": {"full": True}, "train": {"ema": 0.5, "lr": 1e-3}}),
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    found = Server()
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_runs.write(tmp_path_factory.mktemp("material"))
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An own cache, and one thread: the same bits."""
+    monkeypatch.setenv("IPA_BENCH_CACHE", str(tmp_path / "cache"))
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def order(folder: Path, out: Path, name: str, **settings: Any) -> Order:
+    method, changes = RUNS[name]
+    environment = {"IPA_BENCH_CACHE": os.environ["IPA_BENCH_CACHE"]}
+    return Order(str(folder), str(out), method, changes, environment, **settings)
+
+
+def whole(folder: Path, out: Path, name: str) -> Path:
+    """The run that nothing happened to."""
+    made = training.train(tiny_runs.job(folder, *RUNS[name]), out)
+    assert made is not None
+    return made
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    tiny_runs.assert_same_state(one, other)
+    assert tiny_runs.log(one) == tiny_runs.log(other)
+    saved = sorted((one / "lora").rglob("*.safetensors"))
+    assert saved
+    for file in saved:
+        assert file.read_bytes() == (other / file.relative_to(one)).read_bytes()
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_that_was_killed_goes_on_to_the_same_bits(
+    server: Server, folder: Path, tmp_path: Path, name: str
+) -> None:
+    out = tmp_path / "out"
+    process = server.start(order(folder, out, name, pause_after=3))
+    process.until_paused()
+    process.signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert tiny_runs.state(out)["step"] == 2  # the third step is in the log only
+    assert len(tiny_runs.log(out)) == 3
+    assert not (out / "lora").exists()
+    whole(folder, out, name)
+    whole(folder, tmp_path / "whole", name)
+    assert_same_run(tmp_path / "whole", out)
+
+
+def test_killed_again_and_again_at_any_moment_it_ends_the_same(server: Server, folder: Path, tmp_path: Path) -> None:
+    method, changes = RUNS["sft"]
+    changes = {**changes, "train": {**changes["train"], "steps": 24, "save_every": 1}}
+    asked = replace(order(folder, tmp_path / "out", "sft"), changes=changes)
+    log = tmp_path / "out" / "log.jsonl"
+    for least in (2, 7, 13):
+        process = server.start(asked)
+        process.until(lambda least=least: log.exists() and log.read_bytes().count(b"\n") >= least)
+        process.signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    assert server.start(asked).wait() == 0
+    assert training.train(tiny_runs.job(folder, method, changes), tmp_path / "whole") is not None
+    assert_same_run(tmp_path / "whole", tmp_path / "out")
+
+
+def test_ctrl_c_ends_after_the_step_and_the_same_command_goes_on(server: Server, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    asked = order(folder, out, "ipa")
+    process = server.start(replace(asked, pause_in=4))  # the first of two losses of the third step
+    process.until_paused()
+    process.signal(signal.SIGINT)
+    process.go_on()
+    assert process.wait() == 130
+    assert tiny_runs.state(out)["step"] == 3  # not a step that is saved otherwise
+    assert len(tiny_runs.log(out)) == 3
+    assert server.start(asked).wait() == 0
+    whole(folder, tmp_path / "whole", "ipa")
+    assert_same_run(tmp_path / "whole", out)
+
+
+def together(server: Server, asked: Order, count: int) -> list[Started]:
+    """Processes of one run; the last of them pauses where a pause is asked for."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "1"}
+    started = []
+    for rank in range(count):
+        mine = {**asked.environment, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        pause_in = asked.pause_in if rank == count - 1 else None
+        started.append(server.start(replace(asked, environment=mine, pause_in=pause_in)))
+    return started
+
+
+@pytest.mark.parametrize("method", ["sft", "ipa", "dpo"])
+def test_two_processes_agree_with_one_to_rounding(server: Server, folder: Path, tmp_path: Path, method: Method) -> None:
+    # continued from a LoRA, all of whose matrices have a gradient at once
+    changes = {"model": {"lora": str(folder / "lora")}, "train": {"batch": 4, "steps": 1}}
+    asked = replace(order(folder, tmp_path / "two", "sft"), method=method, changes=changes, runs=2)
+    assert [process.wait() for process in together(server, asked, 2)] == [0, 0]
+    training.train(tiny_runs.job(folder, method, changes), tmp_path / "one")
+    tiny_runs.assert_same_gradients(tmp_path / "one", tmp_path / "two", method)
+    # the same two processes can train again, as several rounds do
+    assert_same_run(tmp_path / "two", tmp_path / "two-1")
+
+
+def test_ctrl_c_to_one_of_two_processes_ends_both(server: Server, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    processes = together(server, order(folder, out, "ipa", pause_in=2), 2)
+    processes[1].until_paused()
+    processes[1].signal(signal.SIGINT)
+    processes[1].go_on()
+    assert [process.wait() for process in processes] == [130, 130]
+    assert tiny_runs.state(out)["step"] == 3
+    assert [process.wait() for process in together(server, order(folder, out, "ipa"), 2)] == [0, 0]
+    assert [process.wait() for process in together(server, order(folder, tmp_path / "whole", "ipa"), 2)] == [0, 0]
+    assert_same_run(tmp_path / "whole", out)
+
+
+@pytest.mark.slow
+def test_processes_of_a_launcher_train_one_lora(folder: Path, tmp_path: Path) -> None:
+    script = tmp_path / "go.py"
+    script.write_text(
+        "import sys; from pathlib import Path\n"
+        "from tests.trainers import tiny_runs; from trainers import train\n"
+        "job = tiny_runs.job(Path(sys.argv[1]), 'ipa', {'train': {'batch': 4, 'steps': 1}})\n"
+        "assert train.train(job, Path(sys.argv[2])) is not None\n"
+    )
+    # what accelerate launch starts for several GPUs; for several processes on a CPU it would want MPI
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {
+        **os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    done = subprocess.run(
+        [*command, str(script), str(folder), str(tmp_path / "two")], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    training.train(tiny_runs.job(folder, "ipa", {"train": {"batch": 4, "steps": 1}}), tmp_path / "one")
+    tiny_runs.assert_same_gradients(tmp_path / "one", tmp_path / "two", "ipa")

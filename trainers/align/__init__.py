@@ -1,0 +1,1 @@
+"""The loop without labels, its configuration, and what each part of it does."""

@@ -1,0 +1,98 @@
+"""The configuration of ``ipa-bench align`` and of ablations: a TOML file checked by pydantic, every key optional."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, Strict
+
+from ipa_bench.config.toml import read_toml
+from ipa_bench.models.specs import Count, Table, Text
+from trainers.config import (
+    AdapterConfig,
+    DataConfig,
+    LossConfig,
+    MaskSource,
+    Method,
+    ModelConfig,
+    Number,
+    TrainConfig,
+    TrainTable,
+    WatchConfig,
+)
+from trainers.halo import Shape
+
+
+class CandidatesConfig(Table):
+    """What a case's candidates are: samples of the base model, seeds 0 to ``per_case`` − 1."""
+
+    per_case: Count = 8
+    #: as in a suite; candidates are looked at by a scorer, not by people
+    decode_dtype: Literal["bf16", "fp32"] = "bf16"
+
+
+class ChooseConfig(Table):
+    """Which candidates are good, as ``ipa-bench select`` takes it."""
+
+    metric: Text = "hand_quality"
+    #: the best of each case: relative to the case, or the easy cases are what is selected
+    #: 0: all that pass the threshold
+    top_k: Annotated[int, Strict(), Field(ge=0)] = 1
+    threshold: float | None = None
+    per_identity: Count | None = None
+    #: for DPO: how far apart good and bad are, and whether a pair must be one that no metric contradicts
+    margin: Annotated[float, Field(gt=0)] = 0.02
+    pairs: Literal["strict", "all"] = "strict"
+
+
+class MasksConfig(Table):
+    """Where the hands of a training clip are."""
+
+    mask: MaskSource = "driving"
+    shape: Shape = "hull"
+    margin: Number = 0.25
+
+
+class EvaluateConfig(Table):
+    """How the aligned model is compared with its base on the test split: seeds 0 to ``seeds`` − 1."""
+
+    seeds: Count = 2
+
+
+class AlignConfig(Table):
+    """Everything but the suite. The defaults are those of the built-in suite and its tiny model."""
+
+    method: Method = "ipa"
+    rounds: Count = 1
+    candidates: CandidatesConfig = CandidatesConfig()
+    choose: ChooseConfig = ChooseConfig()
+    masks: MasksConfig = MasksConfig()
+    adapter: AdapterConfig = AdapterConfig(rank=16)
+    loss: LossConfig = LossConfig()
+    train: TrainTable = TrainTable(steps=200, batch=4, micro_batch=4, lr=1e-3)
+    watch: WatchConfig = WatchConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+    def training(self, model: dict[str, Any], suite: Path, selection: Path, lora: Path | None) -> TrainConfig:
+        """The training configuration of a round; ``model`` are the keys of ``[model]`` that name the base."""
+        return TrainConfig(
+            data=DataConfig(
+                suite=str(suite), selection=str(selection), pairs=self.choose.pairs, **self.masks.model_dump()
+            ),
+            model=ModelConfig(**model, lora=None if lora is None else str(lora)),
+            adapter=self.adapter,
+            loss=self.loss,
+            train=self.train,
+            watch=self.watch,
+        )
+
+
+def load(path: Path) -> AlignConfig:
+    """Read a configuration. Raises UserError naming the file, the line and what is wrong there."""
+    return read_toml(path, AlignConfig).value
+
+
+def built_in() -> AlignConfig:
+    """What ``ipa-bench align`` does on the built-in suite."""
+    return load(Path(__file__).parents[1] / "configs" / "align-embedded.toml")

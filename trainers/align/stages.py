@@ -1,0 +1,235 @@
+"""The loop without labels: generate candidates, score them, keep the good ones, post-train, evaluate on other people.
+
+Every stage is what a verb does alone (``generate``, ``run``, ``select``, ``train``, ``run``), leaves its result in one
+folder, and does nothing where that is there already: stopped anywhere, the same call goes on.
+
+    OUT/round1/candidates/     a run: videos, latents, scores
+    OUT/round1/selection.json  (or pairs.json)
+    OUT/round1/train/          state, logs, lora/
+    OUT/evaluation/            a run: base and aligned models on the test split
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ipa_bench import harness, select
+from ipa_bench.cost import Cost
+from ipa_bench.cost import ledger as cost_ledger
+from ipa_bench.engine.processes import Progress
+from ipa_bench.errors import UserError
+from ipa_bench.harness import generate
+from ipa_bench.models.specs import PostTrainingTable
+from ipa_bench.scorer import ALL, PART_IDS, find
+from ipa_bench.store import HEADER_NAME, RunStore, UnitRecord
+from ipa_bench.suite import Suite, WanVaceSpec
+from ipa_bench.types import Case, Split
+from trainers import run as training
+from trainers.align.config import AlignConfig, ChooseConfig
+
+STAGES = ("generate", "score", "select", "train", "evaluate")
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """A base model, the cases of each split, and how it is aligned."""
+
+    suite: Suite
+    #: the file that ``suite`` was read from
+    file: Path
+    config: AlignConfig
+    base: WanVaceSpec
+    out: Path
+
+    def cases(self, split: Split) -> tuple[Case, ...]:
+        """Cases of one split."""
+        return tuple(case for case in self.suite.cases if case.split == split)
+
+    def round(self, number: int) -> Path:
+        """The folder of a round, from 1."""
+        return self.out / f"round{number}"
+
+    def lora(self, number: int) -> Path | None:
+        """The LoRA that a round makes; of round 0, the base's own or None."""
+        return self.base.lora if number == 0 else self.round(number) / "train" / training.LORA_FOLDER
+
+    def candidates(self, number: int) -> Suite:
+        """What a round generates and scores: the train cases by the model that the round begins with."""
+        options = {"decode_dtype": self.config.candidates.decode_dtype, "keep_latents": True}
+        model = self.base.model_copy(update={"name": "candidates", "lora": self.lora(number - 1), **options})
+        seeds = tuple(range(self.config.candidates.per_case))
+        name = f"{self.suite.name}, candidates of round {number}"
+        return replace(
+            self.suite, name=name, cases=self.cases("train"), models=(model,), seeds=seeds, metrics=(), whole=()
+        )
+
+    def evaluation(self) -> Suite:
+        """What is compared in the end: the suite's other models, the base, and the model of each round."""
+        others = [spec for spec in self.suite.models if not isinstance(spec, WanVaceSpec)]
+        rounds = [
+            self.base.model_copy(
+                update={
+                    "name": "aligned" if self.config.rounds == 1 else f"aligned, round {number}",
+                    "lora": self.lora(number),
+                    "trained_on": chosen_by(self.config.choose),
+                    "post_training": PostTrainingTable(base=self.base.name),
+                }
+            )
+            for number in range(1, self.config.rounds + 1)
+        ]
+        seeds = tuple(range(self.config.evaluate.seeds))
+        return replace(
+            self.suite, cases=self.cases("test"), models=(*others, self.base, *rounds), seeds=seeds, whole=()
+        )
+
+
+def alignment(suite: Suite, file: Path, config: AlignConfig, out: Path) -> Alignment:
+    """Check that a suite can be aligned with. Raises :class:`UserError` for what is missing."""
+    bases = [spec for spec in suite.models if isinstance(spec, WanVaceSpec)]
+    if len(bases) != 1:
+        raise UserError(
+            f"{file} has {len(bases)} models of kind wan_vace", "give it exactly one: the base that is aligned"
+        )
+    made = Alignment(suite, file, config, bases[0], out)
+    needed: tuple[tuple[Split, str], ...] = (("train", "generate candidates for"), ("test", "evaluate on"))
+    for split, need in needed:
+        if not made.cases(split):
+            raise UserError(f'{file} has no case with split = "{split}"', f"add cases to {need}")
+    trained, tested = ({c.identity or c.id for c in made.cases(split)} for split, _ in needed)
+    both = sorted(trained & tested)
+    if both:
+        raise UserError(
+            f"{', '.join(both[:3])} is of the train and of the test split", "evaluate on people who were not trained on"
+        )
+    return made
+
+
+def align(
+    work: Alignment,
+    *,
+    only: Sequence[str] = STAGES,
+    jobs: int = 0,
+    progress: Progress = lambda *_: None,
+    tell: Callable[[str, int, int, Mapping[str, float]], None] = lambda *_: None,
+) -> RunStore | None:
+    """Run the stages of every round that are not done yet; the evaluation's run, where that stage is among ``only``.
+
+    ``progress`` of generating, observing and scoring; ``tell`` of encoding and training.
+    """
+    for number in range(1, work.config.rounds + 1):
+        folder = work.round(number)
+        if "generate" in only:
+            generate.generate(work.candidates(number), folder / "candidates", progress=progress)
+        if "score" in only:
+            harness.run(work.candidates(number), folder / "candidates", jobs=jobs, sets=False, progress=progress)
+        if "select" in only:
+            _need(folder / "candidates" / HEADER_NAME, "score")
+            choose(work.config, RunStore.load(folder / "candidates"), folder)
+        if "train" in only:
+            _need(folder / ("pairs.json" if work.config.method == "dpo" else "selection.json"), "select")
+            train(work, number, tell)
+    if "evaluate" not in only:
+        return None
+    for number in range(1, work.config.rounds + 1):
+        _need(work.round(number) / "train" / training.LORA_FOLDER, "train")
+    return harness.run(work.evaluation(), work.out / "evaluation", jobs=jobs, progress=progress)
+
+
+def _need(path: Path, stage: str) -> None:
+    if not path.exists():
+        raise UserError(f"{path} is not there", f"run the stage that makes it too: --only {stage}")
+
+
+def forget(work: Alignment, stage: str) -> None:
+    """Remove what a stage and those after it have left, so that they are done again."""
+    first = STAGES[STAGES.index(stage) :]
+    for number in range(1, work.config.rounds + 1):
+        folder = work.round(number)
+        # A round begins with the LoRA of the one before it.
+        later = first if number == 1 or stage == "evaluate" else STAGES
+        gone = {"generate": ["candidates"], "select": ["selection.json", "pairs.json"], "train": ["train"]}
+        gone["score"] = [f"candidates/{name}" for name in ("scores", "details", "run.json")]
+        for path in (folder / name for each in later for name in gone.get(each, ())):
+            if path.is_dir():
+                shutil.rmtree(path)
+            path.unlink(missing_ok=True)
+    if (work.out / "evaluation").is_dir():
+        shutil.rmtree(work.out / "evaluation")
+
+
+def train(work: Alignment, number: int, tell: training.Tell = lambda *_: None) -> Path:
+    """The LoRA of a round."""
+    folder, config = work.round(number), work.config
+    model = {"model": work.base.model, "revision": work.base.revision, "dtype": work.base.dtype}
+    chosen = folder / ("pairs.json" if config.method == "dpo" else "selection.json")
+    job = training.prepare(config.training(model, work.file, chosen, work.lora(number - 1)), config.method, work.suite)
+    lora = training.train(job, folder / "train", tell=tell)
+    if lora is None:
+        raise RuntimeError("training ended early without being asked to")
+    cost_ledger.write_beside_lora(folder / "train" / training.LORA_FOLDER, spent(work, number))
+    return lora
+
+
+def spent(work: Alignment, rounds: int) -> Cost | None:
+    """What the first rounds took, from their candidates to their LoRAs; None where a sheet of theirs is damaged."""
+    folders = [work.round(number) / part for number in range(1, rounds + 1) for part in ("candidates", "train")]
+    known = [total for folder in folders if (total := cost_ledger.read(folder).total) is not None]
+    return cost_ledger.added(known) if len(known) == len(folders) else None
+
+
+def choose(config: AlignConfig, store: RunStore, folder: Path) -> Path:
+    """Write the selection of a run's videos (for DPO, the pairs) into ``folder``. Raises :class:`UserError`."""
+    rule, cases = config.choose, {case.id: case for case in store.header.cases}
+    records = scored(store)
+    info = find(rule.metric).info
+    if config.method == "dpo":
+        return choose_pairs(rule, store, records, folder)
+    selection = select.select(
+        records,
+        cases=cases,
+        metric=info.id,
+        better=info.better,
+        threshold=rule.threshold,
+        top_k=rule.top_k or None,
+        per_identity=rule.per_identity,
+        components=parts_of(info.id),
+    )
+    select.write_selection(selection, folder / "selection.json")
+    return folder / "selection.json"
+
+
+def choose_pairs(rule: ChooseConfig, store: RunStore, records: Sequence[UnitRecord], folder: Path) -> Path:
+    """Write the pairs among some of a run's records. Raises :class:`UserError`."""
+    cases = {case.id: case for case in store.header.cases}
+    infos = [m.info for m in ALL if m.info.id in store.header.metrics]
+    found = select.pairs(records, cases=cases, metric=find(rule.metric).info, metrics=infos, margin=rule.margin)
+    select.write_pairs(found, folder / "pairs.json")
+    return folder / "pairs.json"
+
+
+def scored(store: RunStore) -> list[UnitRecord]:
+    """The records of a run's videos, without those of the noise floor."""
+    return [record for record in store.records().values() if record.model != harness.FLOOR_MODEL]
+
+
+def parts_of(metric: str) -> tuple[str, ...]:
+    """Ids of the metrics that a composite is made of."""
+    return PART_IDS if metric == ALL[0].info.id else ()
+
+
+def chosen_by(rule: ChooseConfig) -> tuple[str, ...]:
+    """Ids of the metrics that chose: they are no evidence for the trained model."""
+    metric = find(rule.metric).info.id
+    return tuple(dict.fromkeys([metric, *parts_of(metric)]))
+
+
+def stages(names: Iterable[str]) -> tuple[str, ...]:
+    """Names of stages in their order. Raises :class:`UserError` for one that does not exist."""
+    wanted = set(names)
+    unknown = sorted(wanted - set(STAGES))
+    if unknown:
+        raise UserError(f"there is no stage {unknown[0]}", f"stages: {', '.join(STAGES)}")
+    return tuple(stage for stage in STAGES if stage in wanted)

@@ -1,0 +1,76 @@
+"""The parts of a model on the device that is measured: read from a folder, or with random weights made right there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanVACEPipeline, WanVACETransformer3DModel
+from torch import nn
+
+from ipa_bench.models.wan.conditioning import Pipe
+from ipa_bench.models.wan.published import SHIFT
+from trainers.cost_sheet.subject import Subject
+
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+#: deviation of random weights: that of the usual initialisation at the width of Wan
+_DEVIATION = 0.02
+
+
+def transformer(subject: Subject, dtype: str, device: torch.device, seed: int = 0) -> Any:
+    """A ``WanVACETransformer3DModel`` in ``dtype`` (``bf16``, ``fp32``; norms stay fp32, as diffusers keeps them).
+
+    Random weights are made on the device, tensor by tensor: no second copy is held anywhere, so that 14B parameters
+    need no more than their own place.
+    """
+    if subject.folder is not None:
+        loaded: Any = WanVACETransformer3DModel.from_pretrained(  # type: ignore[no-untyped-call]
+            subject.folder / "transformer",
+            torch_dtype=DTYPES[dtype],
+            use_safetensors=True,
+            local_files_only=True,
+        )
+        return loaded.to(device)
+    with torch.device("meta"):
+        made: Any = WanVACETransformer3DModel.from_config(dict(subject.transformer))  # type: ignore[no-untyped-call]
+    _materialise(made, DTYPES[dtype], device, seed)
+    config = made.config
+    made.rope = type(made.rope)(config.attention_head_dim, config.patch_size, config.rope_max_seq_len).to(device)
+    if any(buffer.is_meta for buffer in made.buffers()):
+        raise RuntimeError("a buffer of the transformer has no values")
+    return made.eval()
+
+
+def _materialise(model: Any, dtype: torch.dtype, device: torch.device, seed: int) -> None:
+    """Give every parameter on the meta device a place and values."""
+    generator = torch.Generator(device).manual_seed(seed)
+    kept = set(model._keep_in_fp32_modules)
+    for name, parameter in list(model.named_parameters()):
+        wide = torch.float32 if kept & set(name.split(".")) else dtype
+        value = torch.empty(parameter.shape, dtype=wide, device=device)
+        if parameter.ndim > 1:
+            value.normal_(0, _DEVIATION, generator=generator)
+        else:  # a norm's scale, or a bias
+            value.fill_(1.0 if name.endswith("weight") else 0.0)
+        owner, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(owner), leaf, nn.Parameter(value, requires_grad=False))
+
+
+def pipeline(subject: Subject, dtype: str, device: torch.device, seed: int = 0) -> Pipe:
+    """A pipeline that samples and decodes. It has no text encoder: a prompt is encoded once, not once a clip."""
+    torch.manual_seed(seed)
+    if subject.folder is not None:
+        vae: Any = AutoencoderKLWan.from_pretrained(  # type: ignore[no-untyped-call]
+            subject.folder / "vae", torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
+        )
+    else:
+        vae = AutoencoderKLWan.from_config(dict(subject.vae))  # type: ignore[no-untyped-call]
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=SHIFT)  # type: ignore[no-untyped-call]
+    parts: Any = (None, None, vae.to(device).eval(), scheduler, transformer(subject, dtype, device, seed))
+    return WanVACEPipeline(*parts)  # type: ignore[no-untyped-call]
+
+
+def bytes_of(*modules: nn.Module) -> int:
+    """Bytes of all parameters, each storage once."""
+    storages = {p.untyped_storage().data_ptr(): p.untyped_storage().nbytes() for m in modules for p in m.parameters()}
+    return sum(storages.values())

@@ -1,0 +1,161 @@
+"""Which clips are trained on: a selection and a suite become clips, or the reason why they cannot be used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ipa_bench import video
+from ipa_bench.errors import Unscorable, UserError
+from ipa_bench.models.clips import read_note
+from ipa_bench.select import read_pairs, read_selection
+from ipa_bench.suite import Suite
+from ipa_bench.types import Case
+from ipa_bench.video import file_sha256
+from trainers.config import DataConfig, Method
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A self-generated video of a case."""
+
+    case: Case
+    video: Path
+    #: the latents that it was decoded from, where they were kept
+    latents: Path | None
+    #: sha256 of the video's bytes
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is trained on."""
+
+    good: tuple[Clip, ...]
+    #: for DPO the bad clip of the same case for each good one, else empty
+    bad: tuple[Clip, ...]
+    #: metric ids that chose
+    by: tuple[str, ...]
+    #: clips that the good ones were chosen from, where that is known
+    candidates: int | None = None
+
+    @property
+    def all(self) -> tuple[Clip, ...]:
+        """Every clip once."""
+        return tuple({clip.video: clip for clip in (*self.good, *self.bad)}.values())
+
+
+def clips(config: DataConfig, suite: Suite, method: Method) -> Data:
+    """The clips of a selection, checked before anything expensive: there, unchanged, whole, of the right size, and of
+    no case that is kept for testing.
+
+    Raises :class:`UserError` naming the first that is not and what to do, and for an empty selection.
+    """
+    path = Path(config.selection)
+    cases = {case.id: case for case in suite.cases}
+    if method == "dpo":
+        found = read_pairs(path)
+        chosen = found.strict if config.pairs == "strict" else found.preferences
+        if not chosen:
+            raise UserError(
+                f"{path} has no {'strict ' if config.pairs == 'strict' else ''}pair",
+                'take pairs = "all", a smaller margin, or more candidates of each case',
+            )
+        good = [_clip(cases, path, p.case, Path(p.good), p.sha256[0]) for p in chosen]
+        bad = [_clip(cases, path, p.case, Path(p.bad), p.sha256[1]) for p in chosen if p.bad]
+        if len(bad) != len(good):
+            raise UserError(f"{path} has pairs without a bad clip", "write it anew: ipa-bench select --pairs")
+        return Data(tuple(good), tuple(bad), tuple(dict.fromkeys(m for p in chosen for m in p.by)))
+    selection = read_selection(path)
+    if not selection.rows:
+        raise UserError(f"{path} holds no clip", "select with a lower threshold")
+    rows = [_clip(cases, path, row.case, Path(row.video), row.sha256) for row in selection.rows]
+    return Data(tuple(rows), (), selection.by, selection.candidates)
+
+
+def _clip(cases: Mapping[str, Case], source: Path, id_: str, file: Path, sha256: str | None) -> Clip:
+    case = cases.get(id_)
+    if case is None:
+        raise UserError(f"{source}: case {id_} is not in the suite", "name the suite that the clips were made for")
+    if case.split == "test":
+        raise UserError(
+            f"{source}: case {id_} is of the test split", "train on cases of the train split; testing needs the others"
+        )
+    if not file.is_file():
+        raise UserError(f"{source}: {file} is not there", "make it again, or select again")
+    digest = file_sha256(file)
+    if sha256 is not None and digest != sha256:
+        raise UserError(f"{file} is not the video that was selected", "score and select again")
+    _check_shape(case, file)
+    return Clip(case, file, _latents_of(file), digest)
+
+
+def _check_shape(case: Case, file: Path) -> None:
+    try:
+        about = video.probe(file)
+    except Unscorable as error:
+        raise UserError(f"{file}: {error.reason}", "make it again, or select again") from None
+    size = (about.width, about.height)
+    if case.size is not None and size != case.size:
+        raise UserError(
+            f"{file} is {size[0]}x{size[1]}, its case {case.size[0]}x{case.size[1]}",
+            "train on clips that the model made for these cases",
+        )
+    if case.frames is None or about.declared_frames is None:
+        return
+    lasts = about.declared_frames * (case.fps / about.fps if case.fps else 1.0)
+    if round(lasts) < case.frames:
+        raise UserError(
+            f"{file} has {about.declared_frames} frames, its case asks for {case.frames}",
+            "train on clips that the model made for these cases",
+        )
+
+
+def _latents_of(file: Path) -> Path | None:
+    """The latents beside a clip, where the note of its making vouches for their bytes."""
+    latents = file.with_suffix(".safetensors")
+    if not latents.is_file():
+        return None
+    note = read_note(file)
+    if note.get("latents") != f"sha256:{file_sha256(latents)}":
+        raise UserError(f"{latents} is damaged, or belongs to another clip", f"delete it, or make {file.name} again")
+    return latents
+
+
+def check_apart(data: Data, watched: Sequence[Case]) -> None:
+    """Raise :class:`UserError` where somebody is both trained on and watched as held out."""
+    trained = {clip.case.identity or clip.case.id for clip in data.all}
+    both = sorted(trained & {case.identity or case.id for case in watched})
+    if both:
+        raise UserError(
+            f"{', '.join(both[:3])} would be trained on and watched as held out",
+            'give them split = "train" or "val" in the suite, or name another suite under [watch]',
+        )
+
+
+def check_masks(config: DataConfig, cases: Iterable[Case]) -> None:
+    """Raise :class:`UserError` where masks are taken from the cases and a case has none."""
+    lacking = [case.id for case in cases if case.mask is None] if config.mask == "exact" else []
+    if lacking:
+        raise UserError(
+            f'mask = "exact", and case {lacking[0]} has no mask video', 'give the case one, or say mask = "driving"'
+        )
+
+
+def hashes(data: Data) -> str:
+    """One line that changes with anything that the model is shown of the clips and their cases."""
+    known: dict[Path, str] = {}
+
+    def of(file: Path | None) -> str | None:
+        if file is not None and file not in known:
+            known[file] = file_sha256(file)
+        return None if file is None else known[file]
+
+    def shown(clip: Clip) -> list[object]:
+        case = clip.case
+        files = (clip.latents, case.driving, case.pose, case.reference, case.mask)
+        return [clip.sha256, case.prompt, case.frames, case.fps, case.size, *map(of, files)]
+
+    return json.dumps([[shown(clip) for clip in clips_] for clips_ in (data.good, data.bad)])

@@ -1,0 +1,227 @@
+"""Clips as tensors: latents, control, prompt and hand mask, each encoded once and kept by content."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ipa_bench import video
+from ipa_bench.cache import Cache, digest
+from ipa_bench.errors import Unscorable, UserError
+from ipa_bench.models.wan import conditioning, inputs
+from ipa_bench.models.wan.conditioning import Pipe
+from ipa_bench.observers.looker import Looker
+from ipa_bench.observers.pose import OBSERVER_ID as DRAWN_BY
+from ipa_bench.types import Case, Float32
+from ipa_bench.video import file_sha256
+from trainers import halo
+from trainers.config import DataConfig
+from trainers.data.clips import Clip
+
+#: changes whenever an encoded tensor may change
+VERSION = 1
+#: clips are held in host memory up to this many bytes, the others read again each time
+HELD_BYTES = 2 * 10**9
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """A clip as the model is trained on it; tensors without a batch dimension, float32 unless said otherwise."""
+
+    #: ``[z_dim, n_ref + T', h, w]``: the clip's latents, those of the reference image in front
+    latents: Tensor
+    #: ``[vace_in_channels, n_ref + T', h, w]``
+    control: Tensor
+    #: ``[tokens, text_dim]``
+    prompt: Tensor
+    #: ``[T', h, w]`` in [0, 1]: how much of a latent's area a hand covers
+    mask: Tensor
+    #: sha256 of everything above depends on
+    key: str
+
+    @property
+    def size(self) -> int:
+        """Bytes of the tensors."""
+        return sum(t.numel() * t.element_size() for t in (self.latents, self.control, self.prompt, self.mask))
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Clips of one shape, stacked."""
+
+    latents: Tensor
+    control: Tensor
+    prompt: Tensor
+    #: ``[B, T', h, w]``
+    mask: Tensor
+    keys: tuple[str, ...]
+
+    @classmethod
+    def of(cls, clips: Sequence[Encoded]) -> Batch:
+        """Stack clips. Raises ``ValueError`` where their shapes differ."""
+        shapes = {tuple(clip.latents.shape) for clip in clips}
+        if len(shapes) > 1:
+            raise ValueError(f"clips of different shapes cannot be stacked: {sorted(shapes)}")
+        parts = {
+            name: torch.stack([getattr(clip, name) for clip in clips])
+            for name in ("latents", "control", "prompt", "mask")
+        }
+        return cls(**parts, keys=tuple(clip.key for clip in clips))
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device."""
+        latents, control, prompt, mask = (t.to(device) for t in (self.latents, self.control, self.prompt, self.mask))
+        return Batch(latents, control, prompt, mask, self.keys)
+
+    def __len__(self) -> int:
+        """Number of clips."""
+        return len(self.keys)
+
+
+class Encoder:
+    """Encodes clips with a pipeline's VAE and text encoder; what was encoded before comes out of ``folder``."""
+
+    def __init__(
+        self, pipe: Pipe, model: str, config: DataConfig, folder: Path, pose_of: Callable[[Case], Path] | None = None
+    ) -> None:
+        """``model``: the checkpoint's identity; ``config`` says where the hands are taken from; ``pose_of`` draws the
+        pose video of a case that has none.
+        """
+        self._pipe, self._model, self._config = pipe, model, config
+        self.pose_of = pose_of
+        self._cache = Cache(folder)
+        self._hashes: dict[Path, str] = {}
+        self._held: dict[Clip, Encoded] = {}
+        self._room = HELD_BYTES
+        self._prompts = conditioning.Prompts(pipe)
+        self._looker: Looker | None = None
+
+    def encode(self, clip: Clip) -> Encoded:
+        """A clip as tensors.
+
+        Raises :class:`UserError` naming the clip where it does not decode, does not fit its case, or is not finite.
+        """
+        if clip in self._held:
+            return self._held[clip]
+        try:
+            encoded = self._encoded(clip)
+        except (Unscorable, ValueError) as error:
+            reason = error.reason if isinstance(error, Unscorable) else str(error)
+            raise UserError(f"{clip.video}: {reason}", "take the clip out of the selection, or make it again") from None
+        if self._room >= encoded.size:
+            self._room -= encoded.size
+            self._held[clip] = encoded
+        return encoded
+
+    def _encoded(self, clip: Clip) -> Encoded:
+        case = clip.case
+        # Control and prompt come rounded to the transformer's dtype.
+        dtype = str(self._pipe.transformer.dtype)
+        control_key = digest(
+            VERSION, "control", self._model, dtype, *self._asked(case), self._hash(case.reference or case.driving)
+        )
+        control = self._kept("control", control_key, lambda: self._control(case))
+        prompt_key = digest(VERSION, "prompt", self._model, dtype, case.prompt)
+        prompt = self._kept("prompt", prompt_key, lambda: self._prompts.encode([case.prompt])[0])
+        source = self._hash(clip.latents) if clip.latents else clip.sha256
+        latents_key = digest(VERSION, "latents", self._model, source, *self._asked(case))
+        latents = self._kept("latents", latents_key, lambda: self._latents(clip))
+        # One latent frame of the reference image stands in front of those of the pose video.
+        frames, *size = control.shape[1:]
+        fitting = (int(self._pipe.transformer.config.in_channels), frames - 1, *size)
+        if latents.shape != fitting:
+            raise ValueError(f"its latents {list(latents.shape)} do not fit those of its pose video {list(fitting)}")
+        mask_key = digest(
+            VERSION, "mask", self._mask_source(clip), self._config.shape, self._config.margin, latents_key
+        )
+        mask = self._kept("mask", mask_key, lambda: torch.from_numpy(self._mask(clip, tuple(latents.shape[1:]))))
+        whole = conditioning.flow_input(control[None], latents[None])[0]
+        return Encoded(whole, control, prompt, mask, digest(control_key, prompt_key, latents_key, mask_key))
+
+    def _control(self, case: Case) -> Tensor:
+        pose = case.pose or (self.pose_of(case) if self.pose_of else None)
+        return inputs.given(self._pipe, case, pose).control[0]
+
+    def _asked(self, case: Case) -> tuple[Any, ...]:
+        drawn_by = None if case.pose else DRAWN_BY
+        return (self._hash(case.pose or case.driving), drawn_by, case.frames, case.fps, case.size)
+
+    def _kept(self, kind: str, key: str, make: Callable[[], Tensor]) -> Tensor:
+        """A tensor out of the cache, or made, checked and put there."""
+        known = self._cache.get(kind, key)
+        if known is not None and "value" in known:
+            return torch.from_numpy(known["value"])
+        made = make().detach().cpu().float().contiguous()
+        if not bool(torch.isfinite(made).all()):
+            raise ValueError(f"its {kind} is not finite")
+        self._cache.put(kind, key, {"value": made.numpy()})
+        return made
+
+    def _latents(self, clip: Clip) -> Tensor:
+        if clip.latents is not None:
+            try:
+                return load_file(clip.latents)["latents"].float()
+            except (OSError, KeyError, SafetensorError) as error:
+                raise ValueError(f"{clip.latents.name} cannot be read: {error}") from error
+        frames, _ = inputs.frames_for(clip.case, clip.video)
+        size = (frames.shape[2], frames.shape[1])
+        filled = conditioning.fill(frames, *conditioning.grid(self._pipe, len(frames), size))
+        return conditioning.encode_video(self._pipe, filled)[0]
+
+    def _mask_source(self, clip: Clip) -> list[str | None]:
+        kind = self._config.mask
+        file = {"exact": clip.case.mask, "driving": clip.case.driving, "generated": clip.video}.get(kind)
+        return [kind, self._hash(file)]
+
+    def _mask(self, clip: Clip, shape: tuple[int, ...]) -> Float32:
+        """The hand mask in latent space; ``shape`` (T', h, w)."""
+        if self._config.mask == "none":
+            return np.zeros(shape, np.float32)
+        factor = int(self._pipe.vae_scale_factor_spatial)
+        height, width = shape[1] * factor, shape[2] * factor
+        pixels = self._exact(clip.case) if self._config.mask == "exact" else self._seen(clip)
+        count = (shape[0] - 1) * int(self._pipe.vae_scale_factor_temporal) + 1
+        grown = ((0, count - len(pixels)), (0, height - pixels.shape[1]), (0, width - pixels.shape[2]))
+        if min(low for _, low in grown) < 0:
+            raise ValueError(f"its mask of {len(pixels)} frames is larger than its latents")
+        return halo.to_latent(np.pad(pixels, grown, mode="edge"), *shape)
+
+    def _exact(self, case: Case) -> Float32:
+        if case.mask is None:
+            raise Unscorable(f'case {case.id} has no mask video: give the case one, or say mask = "driving"')
+        frames, _ = inputs.frames_for(case, case.mask)
+        return np.asarray(frames[..., 0] / 255, np.float32)
+
+    def _seen(self, clip: Clip) -> Float32:
+        """Masks around the hands that the observer sees, at the frames of the clip and in its size."""
+        case, about = clip.case, video.probe(clip.video)
+        size = case.size or (about.width, about.height)
+        fps = case.fps or about.fps
+        self._looker = self._looker or Looker(threads=max(1, torch.get_num_threads()))
+        tracks = self._looker.hands(case.driving if self._config.mask == "driving" else clip.video)
+        count = case.frames or about.declared_frames or len(tracks.times)
+        moments = np.arange(count) / fps
+        nearest = np.abs(tracks.times[None] - moments[:, None]).argmin(1)
+        # As frames are cropped to the case's size: scaled to cover it, the middle kept.
+        scale = max(size[0] / tracks.size[0], size[1] / tracks.size[1])
+        offset = (np.array(size) - scale * np.array(tracks.size)) / 2
+        landmarks = np.asarray(tracks.landmarks[nearest] * scale + offset, np.float32)
+        return halo.hand_mask(
+            landmarks, tracks.found[nearest], size, size, shape=self._config.shape, margin=self._config.margin
+        )
+
+    def _hash(self, path: Path | None) -> str | None:
+        """sha256 of a file, read once: the clips of a case share its files."""
+        if path is None:
+            return None
+        if path not in self._hashes:
+            self._hashes[path] = file_sha256(path)
+        return self._hashes[path]

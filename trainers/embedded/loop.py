@@ -1,0 +1,159 @@
+"""A training loop that can be killed at any moment: steps are functions of their number, state is saved atomically.
+
+Everything random in a step is drawn from a generator seeded by (seed, stage, step), so that a resumed run is the run
+that was not interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ipa_bench.errors import UserError
+from trainers.embedded.muon import Muon, is_matrix
+from trainers.state import trim
+
+#: optimiser updates between two saved states
+SAVE_EVERY = 200
+#: largest norm of the gradient
+CLIP = 1.0
+WARMUP = 50
+#: share of the steps before the learning rate falls
+PLATEAU = 0.3
+Optimisers = tuple[Muon, torch.optim.AdamW]
+
+#: (step, its random generator) -> (loss to differentiate, metrics to log)
+Loss = Callable[[int, np.random.Generator], tuple[Tensor, dict[str, float]]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What :func:`train` does: ``steps`` updates, an average of weights with decay ``ema``."""
+
+    stage: str
+    seed: int
+    steps: int
+    #: learning rates of Muon (matrices) and of AdamW (the rest)
+    lr: float
+    lr_rest: float
+    ema: float
+    #: orthogonalise large matrices in bf16: several times faster
+    half: bool = False
+
+
+def schedule(done: float, step: int) -> float:
+    """Share of the learning rate at ``done`` in [0, 1]: linear warm-up, a plateau, then a cosine down to 2 %."""
+    warm = min(1.0, (step + 1) / WARMUP)
+    fall = max(0.0, (done - PLATEAU) / (1 - PLATEAU))
+    return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * fall)))
+
+
+def _optimisers(plan: Plan, parameters: Mapping[str, nn.Parameter]) -> Optimisers:
+    """Muon for matrices and kernels, AdamW for the rest: gains, biases, tables."""
+    matrices = [p for p in parameters.values() if is_matrix(p)]
+    rest = [p for p in parameters.values() if not is_matrix(p)]
+    adam = torch.optim.AdamW(rest, lr=plan.lr_rest, betas=(0.9, 0.99), weight_decay=0.0)
+    return Muon(matrices, plan.lr, half=plan.half), adam
+
+
+def generator(seed: int, stage: str, step: int) -> np.random.Generator:
+    """The random generator of one step."""
+    return np.random.default_rng([seed, step, *stage.encode()])
+
+
+def train(
+    plan: Plan,
+    model: nn.Module,
+    loss: Loss,
+    folder: Path,
+    *,
+    stop_after: int | None = None,
+    tell: Callable[[str, int, int, Mapping[str, float]], None] = lambda *_: None,
+) -> bool:
+    """Train ``model`` in place and leave it with its averaged weights; True when all steps are done.
+
+    Goes on from ``folder/<stage>.pt`` where there is one and logs every step to ``folder/<stage>.jsonl``.
+    ``stop_after`` ends early at that step, resumable. Raises UserError where a loss is not finite, before the step.
+    """
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    optimisers = _optimisers(plan, parameters)
+    average = {name: p.detach().clone() for name, p in parameters.items()}
+    file, log = folder / f"{plan.stage}.pt", folder / f"{plan.stage}.jsonl"
+    first = _resume(file, parameters, average, optimisers)
+    trim(log, first)
+    last = min(plan.steps, stop_after) if stop_after is not None else plan.steps
+    begin = time.monotonic()
+    with log.open("a") as lines:
+        for step in range(first, last):
+            for optimiser, lr in zip(optimisers, (plan.lr, plan.lr_rest), strict=True):
+                for group in optimiser.param_groups:
+                    group["lr"] = lr * schedule(step / plan.steps, step)
+            value, metrics = loss(step, generator(plan.seed, plan.stage, step))
+            if not torch.isfinite(value):
+                raise UserError(
+                    f"{plan.stage}: the loss of step {step} is {value.item()}",
+                    f"lower lr; the state of step {step // SAVE_EVERY * SAVE_EVERY} is kept in {file}",
+                )
+            model.zero_grad(set_to_none=True)
+            torch.autograd.backward(value)
+            norm = nn.utils.clip_grad_norm_(parameters.values(), CLIP)
+            for optimiser in optimisers:
+                optimiser.step()
+            _follow(average, parameters, min(plan.ema, (1 + step) / (10 + step)))
+            metrics = {"loss": value.item(), "norm": norm.item(), **metrics}
+            seconds = round(time.monotonic() - begin, 2)
+            lines.write(json.dumps({"step": step, "seconds": seconds, **metrics}) + "\n")
+            if (step + 1) % SAVE_EVERY == 0 or step + 1 == last:
+                lines.flush()
+                _save(file, step + 1, parameters, average, optimisers)
+            tell(plan.stage, step + 1, plan.steps, metrics)
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(average[name])
+    return last == plan.steps
+
+
+def _follow(average: dict[str, Tensor], parameters: Mapping[str, Tensor], decay: float) -> None:
+    with torch.no_grad():
+        torch._foreach_lerp_(list(average.values()), [p.detach() for p in parameters.values()], 1 - decay)
+
+
+def _save(
+    file: Path, step: int, parameters: Mapping[str, Tensor], average: Mapping[str, Tensor], optimisers: Optimisers
+) -> None:
+    state = {
+        "step": step,
+        "model": {name: p.detach() for name, p in parameters.items()},
+        "average": dict(average),
+        "optimisers": [optimiser.state_dict() for optimiser in optimisers],
+    }
+    part = file.with_suffix(".part")
+    torch.save(state, part)
+    with part.open("rb") as handle:
+        os.fsync(handle.fileno())
+    part.replace(file)
+
+
+def _resume(file: Path, parameters: Mapping[str, Tensor], average: Mapping[str, Tensor], optimisers: Optimisers) -> int:
+    """Load the saved state into the given tensors and give the step it was saved at; 0 where there is none."""
+    if not file.exists():
+        return 0
+    state = torch.load(file, weights_only=True)
+    if {n: p.shape for n, p in state["model"].items()} != {n: p.shape for n, p in parameters.items()}:
+        raise UserError(f"{file} belongs to a model of another shape", "give another --out, or remove that file")
+    with torch.no_grad():
+        for name in parameters:
+            parameters[name].copy_(state["model"][name])
+            average[name].copy_(state["average"][name])
+    for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
+        optimiser.load_state_dict(saved)
+    return int(state["step"])

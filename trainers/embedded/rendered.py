@@ -1,0 +1,84 @@
+"""The world's train split, rendered once and kept as arrays on disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ipa_bench import pose
+from ipa_bench.embedded import estimator, world
+from ipa_bench.engine import processes as pool
+from ipa_bench.types import Split, UInt8
+
+#: an array of the data set: name -> shape of one clip
+_SHAPES: dict[str, tuple[int, ...]] = {
+    "frames": (world.FRAMES, world.SIZE, world.SIZE, 3),
+    "poses": (world.FRAMES, world.SIZE, world.SIZE, 3),
+    "masks": (world.FRAMES, world.SIZE, world.SIZE),
+    "references": (world.SIZE, world.SIZE, 3),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class WorldData:
+    """Clips as uint8 arrays mapped from disk; ``[n, ...]`` with the shapes above. ``masks`` is 255 on hands."""
+
+    frames: UInt8
+    poses: UInt8
+    masks: UInt8
+    references: UInt8
+    prompts: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Number of clips."""
+        return len(self.frames)
+
+
+def _rendered(key: tuple[Split, int, int]) -> tuple[dict[str, UInt8], str]:
+    split, identity, take = key
+    clip = world.clip(split, identity, take)
+    arrays = {
+        "frames": clip.frames,
+        "poses": pose.draw(estimator.estimated_pose(clip, split, identity, take)),
+        "masks": (clip.masks.sum(1) * 255 + 0.5).clip(0, 255).astype(np.uint8),
+        "references": world.reference(split, identity, take),
+    }
+    return arrays, world.prompt(clip.person)
+
+
+def rendered(
+    folder: Path,
+    identities: int,
+    takes: int,
+    split: Split = "train",
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+) -> WorldData:
+    """The clips of ``identities`` x ``takes``, from ``folder`` where the same were rendered before."""
+    folder.mkdir(parents=True, exist_ok=True)
+    keys: list[tuple[Split, int, int]] = [(split, i, t) for i in range(identities) for t in range(takes)]
+    about = {"version": world.VERSION, "split": split, "identities": identities, "takes": takes}
+    marker = folder / "data.json"
+    known = json.loads(marker.read_text()) if marker.exists() else {}
+    if known.get("about") != about:
+        marker.unlink(missing_ok=True)
+        arrays = {
+            name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, (len(keys), *shape))
+            for name, shape in _SHAPES.items()
+        }
+        prompts = []
+        progress("render", 0, len(keys))
+        for index, (clip, prompt) in enumerate(pool.imap(_rendered, keys, pool.cores())):
+            for name, array in arrays.items():
+                array[index] = clip[name]
+            prompts.append(prompt)
+            progress("render", index + 1, len(keys))
+        for array in arrays.values():
+            array.flush()
+        known = {"about": about, "prompts": prompts}
+        marker.write_text(json.dumps(known))
+    mapped = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _SHAPES}
+    return WorldData(**mapped, prompts=tuple(known["prompts"]))

@@ -1,0 +1,258 @@
+"""``ipa-bench train``: a configuration and a method in, a LoRA and its card out."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ipa_bench import weights
+from ipa_bench.cache import digest
+from ipa_bench.errors import UserError
+from ipa_bench.files import LORA_FILE
+from ipa_bench.harness.generate import Poses
+from ipa_bench.models.checkpoint import Checkpoint, locate
+from ipa_bench.models.lora import check_lora
+from ipa_bench.models.specs import WanVaceSpec
+from ipa_bench.suite import Suite, load_suite
+from ipa_bench.types import Case
+from ipa_bench.video import file_sha256
+from trainers import card, policy
+from trainers.card import LORA_FOLDER
+from trainers.config import Method, TrainConfig
+from trainers.data import clips
+from trainers.data.clips import Data
+from trainers.data.encode import Batch, Encoder
+from trainers.data.reference import ReferenceErrors
+from trainers.loop import STATE, Items, Loop
+from trainers.methods.objective import Draw, Objective
+from trainers.policy import Policy
+from trainers.spent import Away, Spent
+from trainers.watch import Watch
+
+#: (stage, done, total, metrics)
+Tell = Callable[[str, int, int, Mapping[str, float]], None]
+#: settings that change how a run is made, and not what comes out of it
+_FREE = {"save_every", "trackers", "gradient_checkpointing", "cache_reference"}
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A run of training, checked: everything there, nothing loaded."""
+
+    method: Method
+    config: TrainConfig
+    data: Data
+    watched: tuple[Case, ...]
+    spec: WanVaceSpec
+    checkpoint: Checkpoint
+    #: the LoRA that training continues from
+    start: Path | None
+
+    @cached_property
+    def key(self) -> str:
+        """One line that changes with anything that the trained weights depend on."""
+        # Files count by what is in them, not by where they lie.
+        places = {"data": {"suite", "selection"}, "model": {"model", "revision", "lora"}}
+        content = self.config.model_dump(mode="json", exclude={"train": _FREE, "watch": True, **places})
+        began = None if self.start is None else file_sha256(self.start)
+        return digest(self.method, content, clips.hashes(self.data), self.checkpoint.identity, began)
+
+
+def prepare(config: TrainConfig, method: Method, suite: Suite | None = None) -> Job:
+    """Check everything that can be checked without loading the model. Raises :class:`UserError` for what is wrong.
+
+    ``suite`` where it is at hand; else the configuration's file is read.
+    """
+    suite = load_suite(Path(config.data.suite)) if suite is None else suite
+    data = clips.clips(config.data, suite, method)
+    other = load_suite(Path(config.watch.suite)) if config.watch.suite else suite
+    watched = tuple(case for case in other.cases if case.split == "val")[: config.watch.cases]
+    clips.check_apart(data, watched)
+    clips.check_masks(config.data, [*(clip.case for clip in data.all), *watched])
+    start = None
+    if config.model.lora is not None:
+        start = Path(config.model.lora)
+        start = start / LORA_FILE if start.is_dir() else start
+        check_lora(start)
+    spec = WanVaceSpec(
+        name="policy", kind="wan_vace", model=config.model.model, revision=config.model.revision,
+        dtype=config.model.dtype, steps=config.watch.steps, guidance=config.watch.guidance, shift=config.watch.shift,
+    )  # fmt: skip
+    return Job(method, config, data, watched, spec, locate(spec), start)
+
+
+def train(job: Job, out: Path, *, stop_after: int | None = None, tell: Tell = lambda *_: None) -> Path | None:
+    """Train, or go on with what ``out`` holds; the LoRA's file, or None where ``stop_after`` ended it early.
+
+    Raises :class:`UserError` for data that do not encode, a state of another run, and a loss that is not finite.
+    """
+    from accelerate.state import AcceleratorState
+
+    from ipa_bench.models.wan import vace as wan_vace
+
+    config = job.config
+    _make(out)
+    finished = _finished(job, out)
+    if finished is not None:
+        return finished
+    try:
+        accelerator = _accelerator(job, out)
+        pipe = wan_vace.load(job.spec, job.checkpoint, accelerator.device)
+        poses = Poses(out / "poses")
+        encoder = Encoder(pipe, job.checkpoint.identity, config.data, weights.cache_dir() / "encoded", poses.of)
+        spent = Spent(out, job.method, config, pipe.transformer)
+        _encode_all(job, encoder, accelerator, tell, spent)
+        trained = policy.build(pipe, config.adapter, job.start, config.train.seed)
+        if config.train.gradient_checkpointing:
+            trained.transformer.enable_gradient_checkpointing()
+        trained.transformer.train()
+        items = Items(tuple(_keys(job)), config.train.seed, config.train.draws)
+        loop = Loop(config.train, trained, items, out, job.key, accelerator)
+        watch = Watch(trained, encoder, job.watched, config.watch, job.spec, job.data.by, out)
+        if loop.step == 0 and accelerator.is_main_process:
+            watch.forget()  # of a run with another configuration that was killed before its first state
+        # On a CPU there is no other memory to move them to.
+        away = Away(pipe, accelerator.device) if accelerator.device.type == "cuda" else None
+
+        def look(step: int) -> None:
+            with spent.looking(accelerator.is_main_process), nullcontext() if away is None else away.back():
+                _look(watch, loop, step, accelerator, tell)
+
+        with spent.training():
+            done = loop.run(
+                _step_loss(job, trained, encoder, accelerator, spent),
+                stop_after=stop_after,
+                tell=lambda step, total, metrics: tell("train", step, total, metrics),
+                look=look,
+                look_every=config.watch.every,
+            )
+        if not done:
+            return None
+        accelerator.wait_for_everyone()  # every process has written what it took
+        if accelerator.is_main_process:
+            with loop.averaged() if config.train.ema else nullcontext():
+                file = trained.save(out / LORA_FOLDER)
+            card.write(job, trained, out, accelerator.num_processes)
+        accelerator.wait_for_everyone()
+        accelerator.end_training()
+        return _finished(job, out) or file
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        AcceleratorState._reset_state(True)  # the next run of this process has a precision and a group of its own
+
+
+def _make(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write in {out}: {error.strerror}", "choose a folder that can be written to") from None
+
+
+def _finished(job: Job, out: Path) -> Path | None:
+    """What the same run has left in ``out`` when it was done."""
+    try:
+        about = json.loads((out / LORA_FOLDER / card.JSON_NAME).read_bytes())
+    except (OSError, ValueError):
+        return None
+    file = out / LORA_FOLDER / LORA_FILE
+    if not isinstance(about, dict) or about.get("run") != job.key:
+        raise UserError(
+            f"{out / LORA_FOLDER} was trained with another configuration or other data", "give another --out"
+        )
+    if job.config.adapter.full:
+        return out / LORA_FOLDER
+    return file if file.is_file() and about.get("sha256") == file_sha256(file) else None
+
+
+def _accelerator(job: Job, out: Path) -> Any:
+    """Devices, precision, processes and trackers. Raises :class:`UserError` for a tracker that is not there."""
+    from accelerate import Accelerator
+
+    wanted = list(job.config.train.trackers)
+    fix = "install it, or leave it out of train.trackers"
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="`log_with=")  # said below, of each tracker
+            accelerator: Any = Accelerator(
+                cpu=not torch.cuda.is_available(),
+                mixed_precision="bf16" if job.config.train.precision == "bf16" else "no",
+                log_with=wanted or None,
+                project_dir=str(out),
+            )
+        # accelerate leaves out what is not installed
+        lacking = set(wanted) - {str(tracker) for tracker in accelerator.log_with}
+        if lacking:
+            raise UserError(f"train.trackers: {', '.join(sorted(lacking))} is not installed", fix)
+        accelerator.init_trackers("ipa-bench", config={"method": job.method, "run": job.key})
+    except (ImportError, ValueError) as error:
+        raise UserError(f"train.trackers: {error}", fix) from None
+    return accelerator
+
+
+def _encode_all(job: Job, encoder: Encoder, accelerator: Any, tell: Tell, spent: Spent) -> None:
+    """Encode what the cache lacks, each process its share, and check that all clips fit together."""
+    every = job.data.all
+    mine = every[accelerator.process_index :: accelerator.num_processes]
+    with spent.encoding() as encoded:
+        for count, clip in enumerate(mine, 1):
+            encoder.encode(clip)
+            encoded()
+            tell("encode", count, len(mine), {})
+    accelerator.wait_for_everyone()
+    shapes = {tuple(encoder.encode(clip).latents.shape): clip.video for clip in every}
+    if len(shapes) > 1 and job.config.train.micro_batch > 1:
+        several = ", ".join(f"{video.name} {list(shape)}" for shape, video in list(shapes.items())[:2])
+        raise UserError(f"clips of different shapes: {several}", "train.micro_batch = 1, or select clips of one size")
+
+
+def _keys(job: Job) -> list[str]:
+    """Names of what is trained on, clips or pairs: runs that differ in mask or precision see the same noise."""
+    good, bad = ([digest(clip.case.id, clip.sha256) for clip in side] for side in (job.data.good, job.data.bad))
+    return [digest(a, b) for a, b in zip(good, bad, strict=True)] if bad else good
+
+
+def _step_loss(job: Job, trained: Policy, encoder: Encoder, accelerator: Any, spent: Spent) -> Any:
+    config = job.config
+    known = None
+    if config.train.cache_reference and job.method != "sft":
+        # What the reference's error depends on besides clip, noise and t. Another batch size rounds otherwise.
+        began = None if job.start is None else file_sha256(job.start)
+        loss = config.loss.model_dump(include={"hand_weight", "hand_form", "t", "shift"}) | {"on": config.weighted}
+        run = config.train.model_dump(include={"precision", "seed", "micro_batch"}) | {"dtype": config.model.dtype}
+        kind = digest(job.checkpoint.identity, began, loss, run, accelerator.device.type)
+        known = ReferenceErrors(weights.cache_dir() / "reference" / kind[:32])
+    objective = Objective(job.method, config.loss, config.weighted, config.train.seed, trained, known)
+
+    def batch(chosen: Sequence[Any], index: Sequence[int]) -> Batch:
+        return Batch.of([encoder.encode(chosen[i]) for i in index]).to(accelerator.device)
+
+    def loss_of(index: Sequence[int], draws: Sequence[Draw]) -> Any:
+        bad = batch(job.data.bad, index) if job.data.bad else None
+        good = batch(job.data.good, index)
+        before = 0 if known is None else len(known)
+        found = objective.loss(good, bad, draws)
+        spent.step(good, reference_known=known is not None and len(known) == before)
+        return found
+
+    return loss_of
+
+
+def _look(watch: Watch, loop: Loop, step: int, accelerator: Any, tell: Tell) -> None:
+    if accelerator.is_main_process:
+        with loop.averaged():
+            line = watch.look(step)
+        for problem in line.get("alarm", ()):
+            tell(f"alarm: {problem}", step, step, {})
+    accelerator.wait_for_everyone()
+
+
+__all__ = ["LORA_FOLDER", "STATE", "Job", "prepare", "train"]
