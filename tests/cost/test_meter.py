@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ipa_bench.cost import PHASES, Amount, Cost, Meter, PhaseCost
@@ -50,7 +50,6 @@ def values(cost):
     return re.sub(r'"reason": "[^"]*"', '"reason": ""', text)
 
 
-@settings(deadline=None)
 @given(*[st.lists(st.one_of(*map(parts, PHASES)), max_size=3, unique_by=lambda p: p.name)] * 3)
 def test_parts_add_up_in_any_grouping(one, two, three):
     a, b, c = (Cost(tuple(sorted(p, key=lambda x: PHASES.index(x.name)))) for p in (one, two, three))
@@ -59,7 +58,6 @@ def test_parts_add_up_in_any_grouping(one, two, three):
     assert a.merge(Cost()) == Cost().merge(a) == a
 
 
-@settings(deadline=None)
 @given(parts(), parts())
 def test_the_order_of_parts_changes_no_value(one, two):
     a, b = Cost((replace(one, devices=("a",)),)), Cost((replace(two, devices=("a",)),))
@@ -67,7 +65,6 @@ def test_the_order_of_parts_changes_no_value(one, two):
     assert values(a.beside(b)) == values(b.beside(a))
 
 
-@settings(deadline=None)
 @given(st.lists(st.one_of(*map(parts, PHASES)), max_size=4, unique_by=lambda p: p.name))
 def test_a_sheet_survives_json(found):
     cost = Cost(tuple(found), {"bf16 on a": 1e12})

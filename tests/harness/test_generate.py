@@ -7,14 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("diffusers")
 
-import torch
 
 from ipa_bench import harness, video
 from ipa_bench.errors import UserError
@@ -45,14 +43,8 @@ kind = "reencode"
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """And one thread, here and in processes that are started: quicker for so small a model, and the same bits."""
+def _own_cache(cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IPA_BENCH_CACHE", str(cache_folder))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ FIELDS = ("landmarks", "world", "presence", "box", "sharpness", "change", "found
 
 @pytest.fixture(scope="module")
 def frames(media):
-    return [f for i, f in enumerate(video.read_frames(media / "hand_640x360.mp4")) if 24 <= i < 50]
+    return [f for i, f in enumerate(video.read_frames(media / "hand.mp4")) if i < 26]
 
 
 def observe(frames, threads=1):
@@ -60,7 +60,7 @@ def test_where_a_clip_is_cut_does_not_change_what_is_seen_in_a_frame(frames):
 
 def test_two_hands_of_one_picture(media):
     """A hand and its mirror image, side by side: the one on the image's left is the right hand."""
-    image = Image.open(media / "hand_thumb_up.jpg").convert("RGB")
+    image = Image.open(media / "thumb_up.jpg").convert("RGB")
     both = Image.new("RGB", (2 * image.width, image.height))
     both.paste(image, (0, 0))
     both.paste(ImageOps.mirror(image), (image.width, 0))
@@ -74,7 +74,7 @@ def test_two_hands_of_one_picture(media):
 
 def test_a_small_hand_is_found_in_the_crop_around_the_wrist(media):
     """Shrunk into a corner of a large picture the palm detector overlooks the hand; around the wrist it does not."""
-    image = Image.open(media / "hand_thumb_up.jpg").convert("RGB")
+    image = Image.open(media / "thumb_up.jpg").convert("RGB")
     small = image.resize((120, 98))
     large = Image.new("RGB", (1920, 1080), (128, 128, 128))
     large.paste(small, (400, 500))

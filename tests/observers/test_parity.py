@@ -45,9 +45,9 @@ def _compare(ours, theirs):
 
 
 @pytest.mark.parametrize("clip", CLIPS)
-def test_landmarks_world_and_presence_are_those_of_the_graph(media, clip):
+def test_landmarks_world_and_presence_are_those_of_the_graph(whole_media, clip):
     net, errors, differences, world = HandNet(), [], [], []
-    for image, golden in zip(_frames(media / clip, GOLDEN["every"]), GOLDEN["clips"][clip], strict=True):
+    for image, golden in zip(_frames(whole_media / clip, GOLDEN["every"]), GOLDEN["clips"][clip], strict=True):
         looked = [net.hand(image, palm) for palm in net.palms(image)]
         ours = [hand for hand in looked if hand.presence >= MIN_PRESENCE]
         assert len(ours) == len(golden["landmarks"])
@@ -66,10 +66,10 @@ def test_landmarks_world_and_presence_are_those_of_the_graph(media, clip):
 
 
 @pytest.mark.parametrize("clip", CLIPS)
-def test_landmarks_are_those_of_the_tasks_runtime_once_its_region_is_turned_as_it_turns_it(media, runtime, clip):
+def test_landmarks_are_those_of_the_tasks_runtime_once_its_region_is_turned_as_it_turns_it(whole_media, runtime, clip):
     turned, upright = HandNet(TASKS_TILT), HandNet()
     same, ours, theirs = [], 0, 0
-    for image in _frames(media / clip, 5):
+    for image in _frames(whole_media / clip, 5):
         official = runtime.find(image)
         same += _compare(_hands(turned, image), [hand.landmarks for hand in official])
         ours += len(_hands(upright, image))
@@ -78,9 +78,9 @@ def test_landmarks_are_those_of_the_tasks_runtime_once_its_region_is_turned_as_i
     assert ours >= theirs
 
 
-def test_tasks_without_the_turn_differ_so_the_constant_is_needed(media, runtime):
+def test_tasks_without_the_turn_differ_so_the_constant_is_needed(whole_media, runtime):
     upright, turned, plain, tilted = HandNet(), HandNet(TASKS_TILT), [], []
-    for image in _frames(media / "gesture_1280x720.mp4", 15):
+    for image in _frames(whole_media / "gesture_1280x720.mp4", 15):
         official = [hand.landmarks for hand in runtime.find(image)]
         plain += _compare(_hands(upright, image), official)
         tilted += _compare(_hands(turned, image), official)

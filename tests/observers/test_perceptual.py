@@ -227,11 +227,10 @@ def test_threads_change_no_value_and_torch_gets_its_own_back(net):
     one, three = (observe([network(net)], tracks, generated, truth, threads=n).lpips for n in (1, 3))
     for region in one:
         np.testing.assert_array_equal(one[region], three[region])
-    before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
         with one_thread():
             assert torch.get_num_threads() == 1
         assert torch.get_num_threads() == 2
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(1)

@@ -23,8 +23,8 @@ MEDIAPIPE = {
 def clip(media, tmp_path_factory):
     """Six frames of a person who raises her right hand before the camera."""
     path = tmp_path_factory.mktemp("pose") / "gesture.mp4"
-    frames = [f.image for i, f in enumerate(video.read_frames(media / "gesture_1280x720.mp4")) if 100 <= i < 106]
-    video.encode([video.resize(image, (640, 360)) for image in frames], path, 25, crf=12)
+    frames = [f.image for i, f in enumerate(video.read_frames(media / "gesture.mp4")) if 45 <= i < 51]
+    video.encode(frames, path, 25, crf=12)
     return path
 
 

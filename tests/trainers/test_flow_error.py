@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trainers import flow
@@ -40,7 +40,6 @@ class _Ends:
         return np.array([0.0, 1 - 2.0**-53])[:count]
 
 
-@settings(deadline=None)
 @given(st.sampled_from(["uniform", "logit_normal"]), st.floats(0.1, 20), st.integers(0, 2**32))
 def test_levels_are_inside_and_repeatable(kind: flow.TSampling, shift: float, seed: int) -> None:
     first, second = (flow.sample_t(np.random.default_rng(seed), 16, kind, shift) for _ in range(2))
@@ -71,7 +70,6 @@ def test_error_by_hand() -> None:
     assert flow.flow_error(predicted, target, weight).tolist() == [(0 + 1 + 10 + 4) / 4]
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32), st.floats(1, 20))
 def test_error_is_per_sample_and_linear_in_the_weight(seed: int, strength: float) -> None:
     generator = torch.Generator().manual_seed(seed)

@@ -88,7 +88,7 @@ def test_a_hand_without_extent_is_a_spot(shape: halo.Shape) -> None:
     assert draw(slanted, shape, 0.1).any()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(hands, shapes, st.floats(0, 1))
 def test_every_joint_in_the_frame_is_covered(hand: Array, shape: halo.Shape, margin: float) -> None:
     mask = draw(hand, shape, margin)
@@ -98,7 +98,7 @@ def test_every_joint_in_the_frame_is_covered(hand: Array, shape: halo.Shape, mar
     assert set(np.unique(mask)) <= {0, 1}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(hands, st.floats(0, 1), st.floats(0, 1))
 def test_the_box_holds_the_hull_and_a_margin_only_adds(hand: Array, margin: float, more: float) -> None:
     hull, wider = draw(hand, "hull", margin), draw(hand, "hull", margin + more)
@@ -108,7 +108,7 @@ def test_the_box_holds_the_hull_and_a_margin_only_adds(hand: Array, margin: floa
     assert (box <= wider_box).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(hands, shapes, st.sampled_from([(80, 60), (20, 15), (80, 15)]))
 def test_only_the_share_of_the_frame_matters(hand: Array, shape: halo.Shape, out: tuple[int, int]) -> None:
     scaled = hand * (np.array(out) / np.array(SIZE)).astype(np.float32)
@@ -170,7 +170,6 @@ def test_latent_groups_by_hand() -> None:
     assert halo.to_latent(mask[:1], 1, 4, 4).tolist() == mask[:1].tolist()
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 4), st.integers(1, 4), st.integers(1, 3), st.integers(1, 3))
 def test_averaging_keeps_the_mean(seed: int, group: int, groups: int, tall: int, wide: int) -> None:
     mask = np.random.default_rng(seed).random((1 + group * groups, 2 * tall, 3 * wide), np.float32)
@@ -181,14 +180,12 @@ def test_averaging_keeps_the_mean(seed: int, group: int, groups: int, tall: int,
     assert made.max() <= mask.max()
 
 
-@settings(deadline=None)
 @given(st.floats(0, 1, width=32), st.integers(1, 5), st.integers(1, 4))
 def test_a_constant_mask_stays_constant(value: float, group: int, groups: int) -> None:
     mask = np.full((1 + group * groups, 8, 8), value, np.float32)
     np.testing.assert_allclose(halo.to_latent(mask, 1 + groups, 2, 4), value, rtol=1e-7)
 
 
-@settings(deadline=None)
 @given(masks, masks)
 def test_averaging_is_monotone(first: Array, second: Array) -> None:
     low, high = (halo.to_latent(m, 1, 2, 2) for m in (np.minimum(first, second), np.maximum(first, second)))
@@ -220,7 +217,6 @@ def test_weights_by_hand() -> None:
     assert halo.weights(mask, 3, references=2).shape == (1, 1, 4, 1, 2)
 
 
-@settings(deadline=None)
 @given(masks, st.floats(1, 100), st.floats(0, 100))
 def test_weights_are_between_1_and_the_strength(mask: Array, strength: float, more: float) -> None:
     tensor = torch.from_numpy(mask)[None]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,6 @@ from trainers.data.encode import Batch
 from trainers.policy import FullPolicy, LoraPolicy, Policy
 
 QKV = AdapterConfig(rank=4, alpha=8.0)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def batch(dtype: torch.dtype = torch.float32) -> Batch:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
@@ -22,7 +22,6 @@ from trainers.config import AdapterConfig
 from trainers.policy import FullPolicy, LoraPolicy
 
 
-@settings(deadline=None)
 @given(st.integers(0, 99), st.floats(0.1, 5), st.integers(1, 4))
 def test_it_goes_along_the_mean_of_the_changes(seed: int, strength: float, count: int) -> None:
     start, runs = lora(seed), [lora(seed + 1 + i, rank=2 + i) for i in range(count)]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
@@ -30,7 +30,6 @@ def change(layers: dict[str, Tensor]) -> Tensor:
     return layers[B] @ layers[A]
 
 
-@settings(deadline=None)
 @given(st.integers(0, 99), st.floats(0.1, 5))
 def test_it_goes_from_the_start_through_the_trained_one_and_on(seed: int, strength: float) -> None:
     trained, start = lora(seed), lora(seed + 1)

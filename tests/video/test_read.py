@@ -20,13 +20,13 @@ from tests.clips import reason
 @pytest.mark.parametrize(
     ("name", "size", "count"), [("hand_640x360.mp4", (640, 360), 202), ("gesture_1280x720.mp4", (1280, 720), 195)]
 )
-def test_real_footage_reads_whole(media: Path, name: str, size: tuple[int, int], count: int) -> None:
-    info = video.probe(media / name)
+def test_real_footage_reads_whole(whole_media: Path, name: str, size: tuple[int, int], count: int) -> None:
+    info = video.probe(whole_media / name)
     assert (info.width, info.height) == size
     assert (info.fps, info.codec, info.pixel_format, info.declared_frames) == (25.0, "h264", "yuv420p", count)
     assert (info.rotation, info.variable_rate) == (0, False)
     times = []
-    for frame in video.read_frames(media / name, size=(64, 36), policy="area"):
+    for frame in video.read_frames(whole_media / name, size=(64, 36), policy="area"):
         assert frame.image.shape == (36, 64, 3)
         assert frame.image.flags.c_contiguous
         times.append(frame.time)

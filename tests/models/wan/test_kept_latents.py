@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +30,6 @@ from tests.clips import noise, psnr
 def spec_of(model: Path, **settings: Any) -> WanVaceSpec:
     base: dict[str, Any] = {"name": "tiny", "kind": "wan_vace", "model": str(model), "steps": 2, "dtype": "fp32"}
     return WanVaceSpec.model_validate({**base, **settings})
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +32,6 @@ from tests.clips import psnr, smooth
 def spec_of(model: Path, **settings: Any) -> WanVaceSpec:
     base: dict[str, Any] = {"steps": 2, "guidance": 2.0, "dtype": "fp32", "negative_prompt": "blur"}
     return WanVaceSpec.model_validate({"name": "tiny", "kind": "wan_vace", "model": str(model), **base, **settings})
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Quicker for so small a model."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

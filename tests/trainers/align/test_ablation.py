@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 pytest.importorskip("diffusers")
 
-import torch
 
 from ipa_bench.engine import processes as pool
 from ipa_bench.errors import UserError
@@ -48,12 +47,8 @@ rank = 3
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _own_cache(cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IPA_BENCH_CACHE", str(cache_folder))
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # as in the processes that are started: the same bits
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +99,7 @@ def test_the_first_clips_are_the_best_of_every_case_then_the_second_best() -> No
         of(13)
 
 
-@settings(deadline=None, max_examples=40)  # files are written
+@settings(max_examples=40)  # files are written
 @given(st.permutations(sorted(VALUES.values())), st.integers(1, 4), st.integers(1, 12))
 def test_clips_that_come_as_they_come_depend_on_no_score(values: list[float], top_k: int, count: int) -> None:
     row = Row(name="r", method="sft", rule="random", top_k=top_k, clips=min(count, 3 * top_k))

@@ -6,7 +6,6 @@ import json
 import random
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,6 @@ import pytest
 
 pytest.importorskip("diffusers")
 
-import torch
 
 from ipa_bench.cost import ledger as cost_ledger
 from ipa_bench.errors import UserError
@@ -33,12 +31,8 @@ Result = tuple[bytes, str, list[tuple[Unit, str, float | None, str | None]]]
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _own_cache(cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IPA_BENCH_CACHE", str(cache_folder))
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # as in the processes that are started: the same bits
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +65,8 @@ def whole(material: Path, cache_folder: Path, tmp_path_factory: pytest.TempPathF
     cache = tiny_align.own_cache(folder / "cache", cache_folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IPA_BENCH_CACHE", str(cache))
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
         began: list[float] = []
         align.align(alignment(material, folder / "out"), jobs=1, progress=lambda *_: began.append(time.monotonic()))
-        torch.set_num_threads(before)
     return Whole(folder / "out", time.monotonic() - began[1])
 
 

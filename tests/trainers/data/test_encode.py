@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,12 +31,8 @@ from trainers.data.encode import Batch, Encoder
 
 
 @pytest.fixture(autouse=True)
-def _alone(cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _alone(cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IPA_BENCH_CACHE", str(cache_folder))
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

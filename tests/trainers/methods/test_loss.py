@@ -58,7 +58,7 @@ def slow_ipa(
     return sum(losses) / len(losses)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seeds, betas, st.floats(1, 20), kinds)
 def test_ipa_with_halo_is_its_slow_twin(seed: int, beta: float, strength: float, kind: TimeWeight) -> None:
     b, c, frames, height, width = SHAPE
@@ -86,7 +86,6 @@ def test_ipa_in_the_precision_of_training_is_its_slow_twin() -> None:
     assert loss.item() == pytest.approx(expected, abs=1e-6)
 
 
-@settings(deadline=None)
 @given(seeds, betas, kinds)
 def test_losses_start_at_log_2(seed: int, beta: float, kind: TimeWeight) -> None:
     first, second, t = draws(seed, 2)
@@ -145,7 +144,6 @@ def test_time_weight_by_hand() -> None:
     assert time_weight(t, "constant").tolist() == [1.0, 1.0, 1.0]
 
 
-@settings(deadline=None)
 @given(seeds, betas)
 def test_pure_noise_has_no_gradient_and_others_keep_theirs(seed: int, beta: float) -> None:
     error, other, reference, other_reference, t = draws(seed, 4)
@@ -167,7 +165,6 @@ def test_pure_noise_has_no_gradient_and_others_keep_theirs(seed: int, beta: floa
         assert leaf.grad[1] == 0
 
 
-@settings(deadline=None)
 @given(seeds, betas, kinds, st.floats(-3, 3))
 def test_dpo_sees_only_the_difference_of_gaps(seed: int, beta: float, kind: TimeWeight, shift: float) -> None:
     chosen, rejected, chosen_reference, rejected_reference, t = draws(seed, 4)
@@ -180,7 +177,6 @@ def test_dpo_sees_only_the_difference_of_gaps(seed: int, beta: float, kind: Time
         torch.testing.assert_close(dpo_loss(*moved, t, beta=beta, weight=kind)[0], plain, rtol=1e-9, atol=1e-9)
 
 
-@settings(deadline=None)
 @given(seeds, st.floats(-3, 3))
 def test_ipa_sees_only_the_gap(seed: int, shift: float) -> None:
     error, reference, t = draws(seed, 2)
@@ -188,7 +184,6 @@ def test_ipa_sees_only_the_gap(seed: int, shift: float) -> None:
     torch.testing.assert_close(moved, ipa_loss(error, reference, t)[0], rtol=1e-9, atol=1e-9)
 
 
-@settings(deadline=None)
 @given(seeds, st.floats(1, 50), kinds)
 def test_a_step_lowers_the_chosen_error_and_raises_the_rejected(seed: int, beta: float, kind: TimeWeight) -> None:
     chosen, rejected, chosen_reference, rejected_reference, t = draws(seed, 4)
@@ -202,7 +197,6 @@ def test_a_step_lowers_the_chosen_error_and_raises_the_rejected(seed: int, beta:
     torch.testing.assert_close(chosen.grad, -rejected.grad)
 
 
-@settings(deadline=None)
 @given(seeds, betas, kinds)
 def test_the_ipa_gradient_is_a_gated_sft_gradient(seed: int, beta: float, kind: TimeWeight) -> None:
     target, model, reference = values(seed, 3, *SHAPE) / 10
