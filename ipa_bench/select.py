@@ -12,8 +12,9 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from pathlib import Path
 from typing import Protocol
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
+from ipa_bench.config.fields import checked
 from ipa_bench.errors import UserError
 from ipa_bench.files import write_atomic
 from ipa_bench.store import UnitRecord
@@ -235,25 +236,19 @@ def write_pairs(found: Pairs, path: Path) -> None:
 def read_pairs(path: Path) -> Pairs:
     """Read what :func:`write_pairs` wrote. Raises :class:`UserError` when it is not there or damaged."""
     try:
-        return PAIRS.validate_json(path.read_bytes())
+        with checked(f"{path} holds no pairs", "ipa-bench select --pairs"):
+            return PAIRS.validate_json(path.read_bytes())
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}", "write them with ipa-bench select --pairs") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise UserError(f"{path} holds no pairs: {where}: {first['msg']}", "ipa-bench select --pairs") from None
 
 
 def read_selection(path: Path) -> Selection:
     """Read what :func:`write_selection` wrote. Raises :class:`UserError` when it is not there or damaged."""
     try:
-        selection = SELECTIONS.validate_json(path.read_bytes())
+        with checked(f"{path} is not a selection", "write it anew"):
+            selection = SELECTIONS.validate_json(path.read_bytes())
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}", "write one with ipa-bench select") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise UserError(f"{path} is not a selection: {where}: {first['msg']}", "write it anew") from None
     if selection.schema_version != SCHEMA_VERSION:
         raise UserError(f"{path} has schema version {selection.schema_version}, not {SCHEMA_VERSION}", "write it anew")
     return selection

@@ -17,24 +17,10 @@ from typing import Annotated
 
 from pydantic import Field, Strict
 
+from ipa_bench.config.fields import Array, Count, Name, Size, Table, Text, Whole, plain_name
 from ipa_bench.config.toml import Loc, Toml, read_toml
 from ipa_bench.errors import UserError
-from ipa_bench.models.specs import (
-    EMBEDDED,
-    HUB_NAME,
-    Array,
-    Count,
-    DamageSpec,
-    FolderSpec,
-    ModelSpec,
-    Name,
-    ReencodeSpec,
-    Size,
-    Table,
-    Text,
-    WanVaceSpec,
-    plain_name,
-)
+from ipa_bench.models.specs import EMBEDDED, HUB_NAME, DamageSpec, FolderSpec, ModelSpec, ReencodeSpec, WanVaceSpec
 from ipa_bench.types import Case, Split
 from ipa_bench.video import VIDEO_SUFFIXES
 
@@ -57,7 +43,7 @@ IDENTITY_MARK = "__"
 class _SuiteTable(Table):
     name: Name | None = None
     primary: Text = DEFAULT_PRIMARY
-    seeds: Annotated[Array[Annotated[int, Strict(), Field(ge=0)]], Field(min_length=1)] = (0,)
+    seeds: Annotated[Array[Whole], Field(min_length=1)] = (0,)
     metrics: Array[Text] = ()
     #: the command that makes the clips, for suites that are too large to hand on
     made_by: Text = ""

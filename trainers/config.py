@@ -6,35 +6,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
+from ipa_bench.config.fields import Count, Guidance, Items, Number, Positive, StrictTable, Whole, Words, checked
 from ipa_bench.config.toml import read_toml
-from ipa_bench.errors import UserError
 from trainers.flow import TSampling
 from trainers.halo import Form, Shape
 from trainers.methods.loss import TimeWeight
 
 Method = Literal["sft", "ipa", "dpo"]
 MaskSource = Literal["exact", "driving", "generated", "none"]
-Count = Annotated[int, Field(ge=1)]
-Whole = Annotated[int, Field(ge=0)]
-Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Text = Annotated[str, Field(min_length=1)]
-Names = Annotated[tuple[Text, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
-Wholes = Annotated[tuple[Whole, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class DataConfig(_Table):
+class DataConfig(StrictTable):
     """What is trained on. Paths are relative to the configuration file."""
 
     #: the suite whose cases the clips were made for
-    suite: Text
+    suite: Words
     #: what ``ipa-bench select`` wrote: ``selection.json`` for SFT and IPA, ``pairs.json`` for DPO
-    selection: Text
+    selection: Words
     #: pairs that no metric contradicts, or all that differ by the margin
     pairs: Literal["strict", "all"] = "strict"
     #: where the hands are: the case's ``mask`` video, its driving clip's keypoints, those seen in the clip itself
@@ -44,19 +34,19 @@ class DataConfig(_Table):
     margin: Number = 0.25
 
 
-class ModelConfig(_Table):
+class ModelConfig(StrictTable):
     """The model that is trained."""
 
     #: a diffusers folder, a hub name, or ``embedded``
-    model: Text
-    revision: Text | None = None
+    model: Words
+    revision: Words | None = None
     #: training continues from this LoRA, which is the reference too
-    lora: Text | None = None
+    lora: Words | None = None
     #: of the frozen weights
     dtype: Literal["bf16", "fp32"] = "bf16"
 
 
-class AdapterConfig(_Table):
+class AdapterConfig(StrictTable):
     """The LoRA; as published 128 on Q, K and V. ``full`` trains every weight instead."""
 
     full: bool = False
@@ -74,10 +64,10 @@ class AdapterConfig(_Table):
     blocks: Literal["all", "main", "vace"] = "all"
 
 
-class LossConfig(_Table):
+class LossConfig(StrictTable):
     """The objective; SFT ignores ``beta`` and ``time_weight``."""
 
-    beta: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 600.0
+    beta: Positive = 600.0
     #: (1 − t)² as published, or 1
     time_weight: TimeWeight = "squared"
     #: how many times more an error on a hand counts; 1 is no HALO
@@ -85,7 +75,7 @@ class LossConfig(_Table):
     #: weight 1 + (w − 1) M of the authors' code, or 1 + λ M of the paper
     hand_form: Form = "authors"
     t: TSampling = "uniform"
-    shift: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    shift: Positive = 1.0
 
     @model_validator(mode="after")
     def _fits(self) -> LossConfig:
@@ -94,7 +84,7 @@ class LossConfig(_Table):
         return self
 
 
-class TrainTable(_Table):
+class TrainTable(StrictTable):
     """How long and how fast. The result depends on ``batch``, and but for dropout not on how it is divided."""
 
     seed: Whole = 0
@@ -119,7 +109,7 @@ class TrainTable(_Table):
     #: keep the reference's error of each (clip, noise, t): what repeats is not computed again
     cache_reference: bool = True
     #: names that accelerate knows, beside the log in JSON lines: ``tensorboard``, ``wandb``
-    trackers: Names = ()
+    trackers: Items[Words] = ()
 
     @model_validator(mode="after")
     def _fits(self) -> TrainTable:
@@ -128,23 +118,23 @@ class TrainTable(_Table):
         return self
 
 
-class WatchConfig(_Table):
+class WatchConfig(StrictTable):
     """Held-out cases that training is watched on."""
 
     #: a suite; the one of the data where not given
-    suite: Text | None = None
+    suite: Words | None = None
     #: updates between two looks; 0 looks at the beginning and at the end only
     every: Whole = 0
     #: at most this many cases of the suite's val split; 0 looks at none
     cases: Whole = 8
     #: of the samples; none: only the flow error is watched
-    seeds: Wholes = (0,)
+    seeds: Items[Whole] = (0,)
     steps: Count = 20
-    guidance: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
-    shift: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    guidance: Guidance = 1.0
+    shift: Positive | None = None
 
 
-class TrainConfig(_Table):
+class TrainConfig(StrictTable):
     """Everything that decides the result of a post-training run, but the method."""
 
     data: DataConfig
@@ -199,9 +189,5 @@ def changed(config: TrainConfig, changes: Mapping[str, Mapping[str, Any]]) -> Tr
     for table, values in changes.items():
         content.setdefault(table, {})
         content[table] = {**content[table], **values}
-    try:
+    with checked("", "see trainers/config.py for what there is", whole="the configuration"):
         return TrainConfig.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the configuration"
-        raise UserError(f"{where}: {first['msg']}", "see trainers/train_config.py for what there is") from None

@@ -197,14 +197,10 @@ class Cost:
     @classmethod
     def from_json(cls, content: object) -> Cost:
         """What :meth:`to_json` gave, also after JSON. Raises :class:`UserError` for anything else."""
-        from pydantic import ValidationError  # where nothing is read, nothing waits for it
+        from ipa_bench.config.fields import checked  # where nothing is read, nothing waits for it
 
-        try:
+        with checked("this is no cost sheet", "delete it to measure anew", whole="the whole"):
             cost = _reader().validate_python(content)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "the whole"
-            raise UserError(f"this is no cost sheet: {where}: {first['msg']}", "delete it to measure anew") from None
         if cost.schema_version != SCHEMA_VERSION:
             raise UserError(
                 f"a cost sheet of version {cost.schema_version}, this is version {SCHEMA_VERSION}",

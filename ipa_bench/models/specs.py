@@ -1,31 +1,14 @@
-"""What a suite file can say of a model: one table for each kind, and the types that its values share."""
+"""What a suite file can say of a model: one table for each kind, and nothing of how it is made."""
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
+from pydantic import Field, Strict
 
-__all__ = [
-    "EMBEDDED",
-    "HUB_NAME",
-    "Array",
-    "Count",
-    "DamageSpec",
-    "FolderSpec",
-    "ModelSpec",
-    "Name",
-    "PostTrainingTable",
-    "ReencodeSpec",
-    "Size",
-    "Table",
-    "Text",
-    "WanVaceSpec",
-    "plain_name",
-]
+from ipa_bench.config.fields import Array, Count, Guidance, Name, Number, Positive, Table, Text
 
 #: stands for the checkpoint that the package carries
 EMBEDDED = "embedded"
@@ -33,48 +16,11 @@ EMBEDDED = "embedded"
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
-def plain_name(name: str) -> str:
-    """A name in Unicode NFC. Names become parts of file names, of URLs and of table cells; ``ValueError`` if unfit."""
-    if not name or name != name.strip() or name in (".", "..") or re.search(r"[/\\\x00-\x1f\x7f\ud800-\udfff]", name):
-        raise ValueError("a name is not empty and has no slash, control character or space around it")
-    return unicodedata.normalize("NFC", name)
-
-
-def _no_repeats(items: tuple[Any, ...]) -> tuple[Any, ...]:
-    twice = [item for item in dict.fromkeys(items) if items.count(item) > 1]
-    if twice:
-        raise ValueError(f"{twice[0]} is listed twice")
-    return items
-
-
-T = TypeVar("T")
-Text = Annotated[str, Strict()]
-Name = Annotated[Text, AfterValidator(plain_name)]
-Count = Annotated[int, Strict(), Field(ge=1)]
-_Positive = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
-# TOML has arrays only; a list that holds the right things is a tuple of them.
-Array = Annotated[
-    tuple[T, ...],
-    BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value),
-    Strict(),
-    AfterValidator(_no_repeats),
-]
-Size = Annotated[
-    tuple[Count, Count], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value), Strict()
-]
-
-
-class Table(BaseModel):
-    """A table of a suite file: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 class PostTrainingTable(Table):
     """What it took to make a model from its base, where that was not measured here."""
 
     #: over all devices, candidates and their scores included
-    device_hours: Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)] | None = None
+    device_hours: Number | None = None
     #: the model of the suite that it was made from
     base: Name | None = None
     #: how the hours are known
@@ -124,9 +70,9 @@ class WanVaceSpec(Table):
     lora: Path | None = None
     steps: Count = 20
     #: classifier-free guidance; 1 is none, and half the time
-    guidance: Annotated[float, Strict(), Field(ge=1, allow_inf_nan=False)] = 1.0
+    guidance: Guidance = 1.0
     #: of the scheduler's noise levels, in place of the checkpoint's own
-    shift: _Positive | None = None
+    shift: Positive | None = None
     negative_prompt: Text = ""
     #: of transformer and text encoder; the VAE holds fp32 always
     dtype: Literal["bf16", "fp32"] = "bf16"

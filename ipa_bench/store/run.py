@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
+from ipa_bench.config.fields import checked
 from ipa_bench.errors import UserError
 from ipa_bench.files import sync_folder, write_atomic, writing
 from ipa_bench.types import Bool, Float32, Float64, Score, Split
@@ -299,15 +300,12 @@ def _header_text(header: RunHeader) -> bytes:
 
 def _read_header(path: Path) -> RunHeader:
     try:
-        header = HEADERS.validate_json(path.read_bytes())
+        with checked(f"{path} is damaged", ANOTHER):
+            header = HEADERS.validate_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path.parent} is not a run: it has no {path.name}", "give the folder of a run") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}", "check that you may read it") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise UserError(f"{path} is damaged: {where}: {first['msg']}", ANOTHER) from None
     if header.schema_version != SCHEMA_VERSION:
         raise UserError(
             f"{path} has schema version {header.schema_version}, this version of the tool reads {SCHEMA_VERSION}",

@@ -20,11 +20,12 @@ import numpy as np
 from pydantic import Field
 
 from ipa_bench import harness, select
+from ipa_bench.config.fields import Array, Count, Name, Table, Text
 from ipa_bench.config.toml import read_toml
 from ipa_bench.engine.processes import Progress
 from ipa_bench.errors import UserError
 from ipa_bench.files import write_atomic
-from ipa_bench.models.specs import Array, Count, Name, Table, Text, WanVaceSpec
+from ipa_bench.models.specs import WanVaceSpec
 from ipa_bench.scorer import find
 from ipa_bench.select import Selection
 from ipa_bench.store import RunStore, UnitRecord

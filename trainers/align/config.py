@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, Strict
+from pydantic import Field
 
+from ipa_bench.config.fields import Count, Number, Table, Text, Whole
 from ipa_bench.config.toml import read_toml
-from ipa_bench.models.specs import Count, Table, Text
 from trainers.config import (
     AdapterConfig,
     DataConfig,
@@ -16,7 +16,6 @@ from trainers.config import (
     MaskSource,
     Method,
     ModelConfig,
-    Number,
     TrainConfig,
     TrainTable,
     WatchConfig,
@@ -38,7 +37,7 @@ class ChooseConfig(Table):
     metric: Text = "hand_quality"
     #: the best of each case: relative to the case, or the easy cases are what is selected
     #: 0: all that pass the threshold
-    top_k: Annotated[int, Strict(), Field(ge=0)] = 1
+    top_k: Whole = 1
     threshold: float | None = None
     per_identity: Count | None = None
     #: for DPO: how far apart good and bad are, and whether a pair must be one that no metric contradicts

@@ -6,9 +6,10 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from ipa_bench.cache import digest
+from ipa_bench.config.fields import Table, checked
 from ipa_bench.errors import UserError
 
 #: ``ipa-cached``: the reference's errors are known; ``published``: the reference is a deep copy with a pass of its own
@@ -96,10 +97,8 @@ class Cell:
 Whole = Annotated[int, Field(ge=1)]
 
 
-class Sweep(BaseModel):
+class Sweep(Table):
     """Every combination of these is a cell. Order is that of measuring: small clips first."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     #: ``embedded``, a diffusers folder, a hub name, ``wan2.1-vace-1.3b`` or ``wan2.1-vace-14b``
     models: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -167,9 +166,5 @@ class Sweep(BaseModel):
 
 def sweep(**values: Any) -> Sweep:
     """A sweep of these values. Raises :class:`UserError` naming the first that is wrong."""
-    try:
+    with checked("", "ipa-bench cost --help", whole="the sweep", shown=True):
         return Sweep(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the sweep"
-        raise UserError(f"{where}: {first['msg']}, got {first['input']!r}", "ipa-bench cost --help") from None

@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
+from ipa_bench.config.fields import checked
 from ipa_bench.cost.device import Amount
 from ipa_bench.errors import UserError
 from ipa_bench.files import write_atomic
@@ -163,14 +164,8 @@ def load(folder: Path) -> Sheet:
         return Sheet()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}", "give another --out") from None
-    try:
+    with checked(f"{path} is no cost sheet", "delete it, or give another --out", whole="the whole"):
         sheet = _reader().validate_json(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the whole"
-        raise UserError(
-            f"{path} is no cost sheet: {where}: {first['msg']}", "delete it, or give another --out"
-        ) from None
     if sheet.schema_version != SCHEMA_VERSION:
         raise UserError(
             f"{path} is of version {sheet.schema_version}, this is version {SCHEMA_VERSION}", "give another --out"
