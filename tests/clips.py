@@ -66,6 +66,7 @@ def write(
     with av.open(str(path), "w", format=format, options=muxer or {}) as output:
         output.metadata["title"] = title
         stream: Any = output.add_stream(codec, rate=rate, options=options or {})
+        packets: list[Any] = []
         for index, image in enumerate(frames):
             if index == 0:
                 stream.height, stream.width = image.shape[:2]
@@ -75,11 +76,12 @@ def write(
                 format=pix_fmt, dst_colorspace="ITU709" if matrix == 1 else "ITU601", dst_color_range=colour_range or 1
             )
             picture.pts, picture.time_base = stamps[index] if stamps else index, 1 / Fraction(rate)
-            output.mux(stream.encode(picture))
-        rest = stream.encode(None)
+            packets += stream.encode(picture)
+        packets += stream.encode(None)
         if hold > 1:
-            rest[-1].duration = hold
-        output.mux(rest)
+            last = max(packets, key=lambda packet: packet.pts)
+            last.duration = round(hold / Fraction(rate) / last.time_base)
+        output.mux(packets)
     return path
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import heapq
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,7 +74,8 @@ def opened(source: str | io.BytesIO, name: str) -> Iterator[tuple[InputContainer
             # None for a codec that this libav cannot decode, whatever the annotation says
             if getattr(streams[0], "codec_context", None) is None:
                 raise Unscorable(f"{name}: no decoder for its codec")
-            yield container, streams[0]
+            # The largest, the first of those: a preview track may stand before the video.
+            yield container, max(streams, key=lambda s: s.width * s.height if s.codec_context else 0)
     except av.error.InvalidDataError as error:
         raise Unscorable(f"{name}: not a video, or cut off before its index") from error
     except av.error.FFmpegError as error:
@@ -89,11 +91,19 @@ def read_still(path: Path) -> tuple[UInt8, str]:
                 raise Unscorable(f"{path.name}: is an animation; convert it to a video")
             if image.mode[0] in "IF":  # Pillow would clip these to white
                 raise Unscorable(f"{path.name}: more than 8 bits per pixel ({image.mode}); convert it to 8-bit RGB")
-            return np.array(ImageOps.exif_transpose(image).convert("RGB")), (image.format or "image").lower()
+            return np.array(_opaque(ImageOps.exif_transpose(image))), (image.format or "image").lower()
     except UnidentifiedImageError as error:  # its own text has the whole path
         raise Unscorable(f"{path.name}: not an image") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise Unscorable(f"{path.name}: cannot be read: {error}") from error
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """RGB, with white behind what is transparent: cut-out people stand on white as image models are shown them."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    cut_out = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", cut_out.size, (255, 255, 255, 255)), cut_out).convert("RGB")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -107,46 +117,73 @@ def decode(source: str | io.BytesIO, name: str, threads: int) -> Iterator[Frame]
         stream.thread_type = "AUTO" if threads > 1 else "NONE"
         converter = VideoReformatter()
         rate = frame_rate(stream, name)
-        first_pts: int | None = None
+        first: Fraction | None = None
         shape: tuple[int, ...] | None = None
-        last = -1.0
         matrix: DisplayMatrix | None = None
         rotation: int | None = None
-        for index, picture in enumerate(_pictures(container, stream, name)):
-            if picture.pts is None:  # raw streams carry no timestamps
-                time = float(index / rate)
-            else:
-                first_pts = picture.pts if first_pts is None else first_pts
-                time = float((picture.pts - first_pts) * (picture.time_base or stream.time_base or Fraction(1)))
-            if time <= last:
-                raise Unscorable(f"{name}: timestamps do not increase after {index} frames")
-            # Reading a frame's side data ties it into a reference cycle: dozens of frames would wait for the collector.
-            if picture.rotation != rotation:
-                matrix, rotation = display_matrix(picture), picture.rotation
-            image = upright(_rgb(picture, converter, name), matrix)
-            shape = shape or image.shape
-            if image.shape != shape:
-                raise Unscorable(f"{name}: frames change size after {index} frames")
-            last = time
-            yield Frame(image, time)
+        #: frames that share a timestamp, until one with a later one comes
+        waiting: list[UInt8] = []
+        begin = -1.0
+        try:
+            for index, (picture, stamp) in enumerate(_pictures(container, stream, name)):
+                if stamp is None:  # raw streams carry no timestamps
+                    stamp = index / rate
+                first = stamp if first is None else first
+                time = float(stamp - first)
+                if time < begin:
+                    raise Unscorable(f"{name}: timestamps go back after {index} frames")
+                # Side data that is read ties a frame into a reference cycle: dozens would wait for the collector.
+                if picture.rotation != rotation:
+                    matrix, rotation = display_matrix(picture), picture.rotation
+                image = upright(_rgb(picture, converter, name), matrix)
+                shape = shape or image.shape
+                if image.shape != shape:
+                    raise Unscorable(f"{name}: frames change size after {index} frames")
+                if waiting and time > begin:
+                    yield from _apart(waiting, begin, time)
+                    waiting = []
+                begin = time
+                waiting.append(image)
+        except Unscorable:
+            yield from _apart(waiting, begin, begin + len(waiting) / float(rate))  # the good frames come first
+            raise
+        yield from _apart(waiting, begin, begin + len(waiting) / float(rate))
 
 
-def _pictures(container: InputContainer, stream: VideoStream, name: str) -> Iterator[VideoFrame]:
-    """The stream's pictures; afterwards raises where the file holds fewer, or other, than it declares."""
+def _apart(images: Sequence[UInt8], begin: float, end: float) -> Iterator[Frame]:
+    """Frames that have one timestamp, evenly until the next one: a muxer that repeats one loses no picture."""
+    for index, image in enumerate(images):
+        yield Frame(image, begin + (end - begin) * index / len(images))
+
+
+def _pictures(
+    container: InputContainer, stream: VideoStream, name: str
+) -> Iterator[tuple[VideoFrame, Fraction | None]]:
+    """The stream's pictures as they are shown, each with its timestamp in seconds, None where the file has none.
+
+    Afterwards raises where the file holds fewer, or other, than it declares.
+    """
     packets = shown = 0
     end = Fraction(0)
     cut = False
+    # AVI keeps no order of showing: pictures come out of the decoder in order and take the timestamps in order.
+    stamps: list[int] | None = [] if container.format.name == "avi" else None
     try:
         for packet in container.demux(stream):
             cut = packet.is_corrupt  # half of it lies behind the end of the file: flush instead of decoding garbage
             packets += packet.size > 0 and not cut
+            if stamps is not None and packet.pts is not None:
+                heapq.heappush(stamps, packet.pts)
             for picture in stream.decode(None if cut else packet):
                 if picture.is_corrupt:  # libav conceals lost blocks and says so only here
                     raise Unscorable(f"{name}: damaged after {shown} frames: lost blocks")
                 shown += 1
-                if picture.pts is not None:
-                    end = picture.pts * (picture.time_base or Fraction(1))
-                yield picture
+                pts = heapq.heappop(stamps) if stamps else picture.pts
+                stamp = None if pts is None else pts * (picture.time_base or stream.time_base or Fraction(1))
+                if stamp is not None:
+                    held = (picture.duration or 0) * (picture.time_base or Fraction(1))
+                    end = stamp + (held or _frame_seconds(stream))
+                yield picture, stamp
             if cut:
                 break
     except av.error.FFmpegError as error:
@@ -159,7 +196,7 @@ def _pictures(container: InputContainer, stream: VideoStream, name: str) -> Iter
 
 
 def _is_short(stream: VideoStream, packets: int, end: Fraction) -> bool:
-    """Whether the file, whose last frame starts at ``end`` seconds, ended more than one frame early.
+    """Whether the file, whose last frame is shown until ``end`` seconds, ended more than one frame early.
 
     Where a number of frames is declared, packets *and* playing time must be missing: an edit list (a clip trimmed
     without re-encoding) hides packets that are declared, and shortens the duration with them. Matroska declares no
@@ -168,8 +205,11 @@ def _is_short(stream: VideoStream, packets: int, end: Fraction) -> bool:
     declared = _declared_end(stream)
     if declared is None or (stream.frames and packets + 1 >= stream.frames):
         return False
-    frame = 1 / (stream.average_rate or stream.guessed_rate or Fraction(25))
-    return declared - end > 2 * frame
+    return declared - end > _frame_seconds(stream)
+
+
+def _frame_seconds(stream: VideoStream) -> Fraction:
+    return 1 / (stream.average_rate or stream.guessed_rate or Fraction(25))
 
 
 def _rgb(picture: VideoFrame, converter: VideoReformatter, name: str) -> UInt8:

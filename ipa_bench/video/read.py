@@ -24,6 +24,7 @@ from av.video.frame import VideoFrame
 
 from ipa_bench.errors import Unscorable
 from ipa_bench.types import UInt8, Video
+from ipa_bench.video import timing
 from ipa_bench.video.decode import Frame, decode, display_matrix, file_url, frame_rate, opened, read_still, seconds
 from ipa_bench.video.pixels import (
     PixelHasher,
@@ -63,9 +64,6 @@ VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".g
 #: Lower-case suffixes that are read as a video of one frame with fps 1.
 STILL_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 
-#: probe() looks at this many timestamps to tell a variable frame rate.
-_PROBED_PACKETS = 300
-
 
 @dataclass(frozen=True)
 class VideoInfo:
@@ -75,7 +73,7 @@ class VideoInfo:
     #: pixels, after rotation
     width: int
     height: int
-    #: average frames per second
+    #: frames per second while it moves: how long the last frame is held does not count, see :func:`timing.rate_of`
     fps: float
     #: decoder's name, for example ``h264``
     codec: str
@@ -87,7 +85,7 @@ class VideoInfo:
     declared_frames: int | None
     #: degrees clockwise that the metadata asks for: 0, 90, 180 or 270; already applied to width and height
     rotation: int
-    #: whether the time between frames varies by more than a tenth, in the first 300; None where there are no timestamps
+    #: whether the time between frames varies by more than a tenth; None where there are no timestamps
     variable_rate: bool | None
 
 
@@ -109,23 +107,23 @@ def probe(path: Path | str) -> VideoInfo:
                 stamps.append(packet.pts)
             if picture is None:
                 picture = next(iter(stream.decode(packet)), None)
-            elif len(stamps) >= _PROBED_PACKETS:
-                break
         if picture is None:
             raise Unscorable(f"{path.name}: no frame decodes")
         matrix = display_matrix(picture)
         height, width = (picture.height, picture.width)[:: -1 if swaps_axes(matrix) else 1]
+        times = np.unique(np.array(stamps, np.float64)) * float(stream.time_base or 1)
+        declared = float(frame_rate(stream, path.name))
         return VideoInfo(
             path=path,
             width=width,
             height=height,
-            fps=float(frame_rate(stream, path.name)),
+            fps=timing.rate_of(times - times[:1], declared) or declared,
             codec=stream.codec_context.name,
             pixel_format=picture.format.name,
             duration=seconds(container, stream),
             declared_frames=stream.frames or None,
             rotation=quarter_turns(matrix) * 90,
-            variable_rate=_varies(stamps),
+            variable_rate=None if len(times) < 2 else not timing.is_constant(times),
         )
 
 
@@ -204,13 +202,6 @@ def video_from_frames(frames: UInt8, fps: float) -> Video:
         raise ValueError(f"fps must be positive, got {fps}")
     frames = np.ascontiguousarray(frames)
     return Video(frames, float(fps), pixel_sha256(frames))
-
-
-def _varies(stamps: list[int]) -> bool | None:
-    if len(stamps) < 2:
-        return None
-    gaps = np.diff(sorted(stamps))
-    return bool(gaps.max() - gaps.min() > 0.1 * np.median(gaps))
 
 
 def _check_fits(path: Path | str, frames: int, needed: int) -> None:

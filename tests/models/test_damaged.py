@@ -117,11 +117,6 @@ def test_a_last_frame_that_stays_long_is_no_truncation(tmp_path: Path) -> None:
     assert len(list(video.read_frames(path))) == 10
 
 
-def test_frames_that_share_a_timestamp_are_refused(tmp_path: Path) -> None:
-    path = clips.write(tmp_path / "a.mkv", clips.noise(5), codec="ffv1", pix_fmt="bgr0", stamps=[0, 1, 1, 2, 3])
-    assert reason(path) == "a.mkv: timestamps do not increase after 2 frames"
-
-
 def test_frames_that_change_size_are_refused(tmp_path: Path) -> None:
     wide = clips.write(tmp_path / "wide.h264", clips.noise(5), format="h264")
     square = clips.write(tmp_path / "square.h264", clips.noise(5, 64, 64), format="h264")

@@ -243,3 +243,36 @@ print(peaks[1] - peaks[0])
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
     assert int(run.stdout) * unit < 20e6
+
+
+def test_transparent_pictures_stand_on_white(tmp_path: Path) -> None:
+    from PIL import Image
+
+    image = np.zeros((4, 6, 4), np.uint8)
+    image[:, :3] = (200, 40, 50, 255)
+    image[:, 3:] = (1, 2, 3, 0)
+    image[0, 0] = (200, 40, 50, 51)  # a fifth of it
+    Image.fromarray(image).save(tmp_path / "a.png")
+    (frame,) = video.read_frames(tmp_path / "a.png")
+    assert frame.image[1, 0].tolist() == [200, 40, 50]
+    assert frame.image[1, 5].tolist() == [255, 255, 255]
+    assert frame.image[0, 0].tolist() == pytest.approx([244, 212, 214], abs=1)
+
+
+def test_a_preview_track_is_not_the_video(tmp_path: Path) -> None:
+    import av
+
+    path = tmp_path / "two.mp4"
+    with av.open(str(path), "w") as output:
+        sizes = ((32, 18), (128, 72))
+        streams = [output.add_stream("libx264", rate=25) for _ in sizes]
+        for stream, (width, height) in zip(streams, sizes, strict=True):
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for index in range(10):
+            for stream, (width, height) in zip(streams, sizes, strict=True):
+                picture = av.VideoFrame.from_ndarray(np.full((height, width, 3), 20 * index, np.uint8), format="rgb24")
+                output.mux(stream.encode(picture))
+        for stream in streams:
+            output.mux(stream.encode(None))
+    assert (video.probe(path).width, video.probe(path).height) == (128, 72)
+    assert next(video.read_frames(path)).image.shape == (72, 128, 3)
