@@ -16,6 +16,7 @@ from ipa_bench.cost import Cost
 from ipa_bench.cost import ledger as cost_ledger
 from ipa_bench.files import LORA_FILE, write_atomic
 from ipa_bench.video import file_sha256
+from trainers.methods import find
 from trainers.policy import Policy, trainable_size
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def write(job: Job, policy: Policy, out: Path, processes: int) -> None:
 def describe(job: Job, policy: Policy, out: Path, cost: Cost, processes: int) -> dict[str, Any]:
     """Everything that a user of a LoRA should know of it, as JSON values."""
     lora = out / LORA_FOLDER / LORA_FILE
-    data = job.data
+    data, method = job.data, find(job.method)
     train = cost.phase("train")
     peak = None if train is None else train.memory.value
     threads = "" if torch.cuda.is_available() else f", {torch.get_num_threads()} threads"
@@ -49,7 +50,7 @@ def describe(job: Job, policy: Policy, out: Path, cost: Cost, processes: int) ->
         "run": job.key,
         "method": job.method,
         "base": {"model": job.config.model.model, "identity": job.checkpoint.identity},
-        "reference": policy.reference_is if job.method != "sft" else "none: SFT has no reference",
+        "reference": policy.reference_is if method.reference else f"none: {method.title} has no reference",
         "sha256": file_sha256(lora) if lora.is_file() else None,
         "trained_values": trainable_size(policy.parameters),
         "config": job.config.model_dump(mode="json"),

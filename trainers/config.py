@@ -14,7 +14,6 @@ from trainers.flow import TSampling
 from trainers.halo import Form, Shape
 from trainers.methods.loss import TimeWeight
 
-Method = Literal["sft", "ipa", "dpo"]
 MaskSource = Literal["exact", "driving", "generated", "none"]
 
 

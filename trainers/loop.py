@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ipa_bench.errors import UserError
 from trainers import state as states
 from trainers.config import TrainTable
-from trainers.methods.objective import Draw
+from trainers.methods.draw import Draw
 from trainers.policy import Policy
 from trainers.state import State
 

@@ -26,13 +26,15 @@ from ipa_bench.types import Case
 from ipa_bench.video import file_sha256
 from trainers import card, policy
 from trainers.card import LORA_FOLDER
-from trainers.config import Method, TrainConfig
+from trainers.config import TrainConfig
 from trainers.data import clips
 from trainers.data.clips import Data
 from trainers.data.encode import Batch, Encoder
 from trainers.data.reference import ReferenceErrors
 from trainers.loop import STATE, Items, Loop
-from trainers.methods.objective import Draw, Objective
+from trainers.methods import MethodName, find
+from trainers.methods.draw import Draw
+from trainers.methods.objective import Objective
 from trainers.policy import Policy
 from trainers.spent import Away, Spent
 from trainers.watch import Watch
@@ -47,7 +49,7 @@ _FREE = {"save_every", "trackers", "gradient_checkpointing", "cache_reference"}
 class Job:
     """A run of training, checked: everything there, nothing loaded."""
 
-    method: Method
+    method: MethodName
     config: TrainConfig
     data: Data
     watched: tuple[Case, ...]
@@ -66,7 +68,7 @@ class Job:
         return digest(self.method, content, clips.hashes(self.data), self.checkpoint.identity, began)
 
 
-def prepare(config: TrainConfig, method: Method, suite: Suite | None = None) -> Job:
+def prepare(config: TrainConfig, method: MethodName, suite: Suite | None = None) -> Job:
     """Check everything that can be checked without loading the model. Raises :class:`UserError` for what is wrong.
 
     ``suite`` where it is at hand; else the configuration's file is read.
@@ -223,7 +225,7 @@ def _keys(job: Job) -> list[str]:
 def _step_loss(job: Job, trained: Policy, encoder: Encoder, accelerator: Any, spent: Spent) -> Any:
     config = job.config
     known = None
-    if config.train.cache_reference and job.method != "sft":
+    if config.train.cache_reference and find(job.method).reference:
         # What the reference's error depends on besides clip, noise and t. Another batch size rounds otherwise.
         began = None if job.start is None else file_sha256(job.start)
         loss = config.loss.model_dump(include={"hand_weight", "hand_form", "t", "shift"}) | {"on": config.weighted}

@@ -14,17 +14,18 @@ from ipa_bench.cost import Phase
 from ipa_bench.cost.device import short_name
 from ipa_bench.cost.ledger import Ledger
 from ipa_bench.models.wan.flops import Lora, Shape, update_flops
-from trainers.config import Method, TrainConfig
+from trainers.config import TrainConfig
 from trainers.data.encode import Batch
+from trainers.methods import MethodName, find
 
 
 class Spent:
     """The cost sheet of one process of a run, kept in the run's folder."""
 
-    def __init__(self, out: Path, method: Method, config: TrainConfig, transformer: Any) -> None:
+    def __init__(self, out: Path, method: MethodName, config: TrainConfig, transformer: Any) -> None:
         """``transformer``: the model whose arithmetic is counted."""
         self._ledger = Ledger(out)
-        self._method, self._config, self._model = method, config, transformer.config
+        self._method, self._config, self._model = find(method), config, transformer.config
         self._train: Phase | None = None
         self._dtype = "bf16" if config.train.precision == "bf16" else short_name(transformer.dtype)
 
@@ -42,8 +43,7 @@ class Spent:
     @contextmanager
     def training(self) -> Iterator[None]:
         """The phase of updates; looking, inside it, has a phase of its own."""
-        unit = "pair" if self._method == "dpo" else "clip"
-        with self._ledger.phase("train", unit=unit, dtype=self._dtype) as self._train:
+        with self._ledger.phase("train", unit=self._method.unit, dtype=self._dtype) as self._train:
             yield
         self._train = None
 
@@ -59,16 +59,16 @@ class Spent:
         if self._train is None:
             return
         shape = Shape(*batch.latents.shape[2:], text=batch.prompt.shape[1], batch=len(batch))  # type: ignore[misc]
-        adapter, copies = self._config.adapter, 2 if self._method == "dpo" else 1
+        adapter, clips = self._config.adapter, self._method.clips
         flops = update_flops(
             self._model,
             shape,
-            self._method,
             "full" if adapter.full else Lora(adapter.rank, adapter.layers, adapter.blocks),
             checkpointing=self._config.train.gradient_checkpointing,
-            reference_known=reference_known,
+            clips=clips,
+            reference=self._method.reference and not reference_known,
         )
-        self._train.add(len(batch), tokens=copies * shape.tokens(self._model), flops=flops)
+        self._train.add(len(batch), tokens=clips * shape.tokens(self._model), flops=flops)
         self._ledger.tick()
 
 

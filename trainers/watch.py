@@ -24,7 +24,7 @@ from trainers import state as states
 from trainers.config import LossConfig, WatchConfig
 from trainers.data.clips import Clip
 from trainers.data.encode import Batch, Encoder
-from trainers.methods.objective import Draw, drawn
+from trainers.methods.draw import Draw, drawn
 from trainers.policy import Policy
 
 LOG = "watch.jsonl"

@@ -12,6 +12,7 @@ from ipa_bench.cli.cost import EPILOG as COST_EPILOG
 from ipa_bench.cli.cost import cost, finite
 from ipa_bench.engine import processes as pool
 from ipa_bench.errors import Unscorable, UserError
+from trainers.methods import MethodName
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -114,7 +115,7 @@ def generate(
     "  accelerate launch --num_processes 8 -m ipa_bench train ipa config.toml --out runs/mine"
 )
 def train(
-    method: Annotated[Literal["sft", "ipa", "dpo"], typer.Argument(help="The objective.")],
+    method: Annotated[MethodName, typer.Argument(help="The objective.")],
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A training configuration (TOML).")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the run (runs/CONFIG-METHOD).")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be trained.")] = False,

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
+from trainers.methods import recipes
+
 if TYPE_CHECKING:
     from trainers.cost_sheet.plan import Sweep
     from trainers.cost_sheet.sheet import Result
@@ -23,6 +25,7 @@ EPILOG = (
     "  ipa-bench cost wan2.1-vace-14b --random-weights --estimate 720x1280x81 --price 3.5\n\n"
     "  ipa-bench cost my_model/ --methods ipa-cached,generate --memory 24      does it fit on a smaller GPU?"
 )
+_WORKS = ",".join([*(recipe.name for recipe in recipes()), "generate"])
 _ON_OFF = {"on": (True,), "off": (False,), "both": (False, True)}
 
 
@@ -33,7 +36,7 @@ Models = Annotated[
     ),
 ]
 Shapes = Annotated[str | None, typer.Option(metavar="HxWxFRAMES,...", help="Clips (480x832 of 17, 49 and 81 frames).")]
-Methods = Annotated[str, typer.Option(help="Of sft, ipa, ipa-cached, dpo, published, generate.")]
+Methods = Annotated[str, typer.Option(help=f"Of {_WORKS.replace(',', ', ')}.")]
 Batch = Annotated[str, typer.Option(metavar="N,...", help="Clips at once.")]
 Dtype = Annotated[str, typer.Option(help="Of bf16, fp32.")]
 Checkpointing = Annotated[Literal["on", "off", "both"], typer.Option(help="Of gradients.")]
@@ -64,7 +67,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be measu
 def cost(
     models: Models = None,
     shapes: Shapes = None,
-    methods: Methods = "sft,ipa,ipa-cached,dpo,published,generate",
+    methods: Methods = _WORKS,
     batch: Batch = "1",
     dtype: Dtype = "bf16",
     checkpointing: Checkpointing = "off",

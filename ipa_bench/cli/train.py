@@ -12,10 +12,11 @@ from rich.markup import escape
 from ipa_bench.cli.console import ERR, OUT, say
 from ipa_bench.engine.processes import Progress
 from ipa_bench.errors import UserError
+from trainers import methods
 
 if TYPE_CHECKING:
     from trainers.align.stages import Alignment
-    from trainers.config import Method
+    from trainers.methods import MethodName
     from trainers.run import Job
 
 #: metrics of a step that are worth a place beside the bar
@@ -38,7 +39,7 @@ def telling(progress: Progress) -> Callable[[str, int, int, Mapping[str, float]]
     return tell
 
 
-def train(method: Method, file: Path, out: Path | None, dry_run: bool, progress: Progress) -> None:
+def train(method: MethodName, file: Path, out: Path | None, dry_run: bool, progress: Progress) -> None:
     """Train by a configuration file, or say what would be trained."""
     from trainers import config as train_config
     from trainers import run as training
@@ -100,7 +101,7 @@ def estimate(job: Job) -> str:
     half = config.train.precision == "bf16"
     # Checkpointing keeps the input of each block alone.
     kept = width * (2 if config.train.gradient_checkpointing else _PER_TOKEN) * (1 if half else 2)
-    activations = tokens * config.train.micro_batch * blocks * kept * (2 if job.method == "dpo" else 1)
+    activations = tokens * config.train.micro_batch * blocks * kept * methods.find(job.method).clips
     held = weights * (2 if config.model.dtype == "bf16" else 4)
     trained = weights if config.adapter.full else 2 * width * config.adapter.rank * 6 * blocks
     total = held + trained * 16 + activations

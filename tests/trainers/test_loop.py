@@ -25,7 +25,7 @@ from ipa_bench.errors import UserError
 from trainers import loop as looping
 from trainers.config import TrainTable
 from trainers.loop import LOG, STATE, Items, Loop, StepLoss, schedule
-from trainers.methods.objective import Draw
+from trainers.methods.draw import Draw
 from trainers.policy import Policy
 
 KEYS = ("a", "b", "c", "d", "e")

@@ -20,7 +20,7 @@ from tests import tiny_wan
 from tests.trainers import tiny_runs
 from trainers import config as train_config
 from trainers import run as training
-from trainers.config import Method
+from trainers.methods import MethodName
 from trainers.watch import alarm
 
 
@@ -42,7 +42,9 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IPA_BENCH_CACHE", str(tmp_path / "cache"))
 
 
-def train(folder: Path, out: Path, method: Method, changes: tiny_runs.Changes = tiny_runs.NOTHING, **how: Any) -> Path:
+def train(
+    folder: Path, out: Path, method: MethodName, changes: tiny_runs.Changes = tiny_runs.NOTHING, **how: Any
+) -> Path:
     made = training.train(tiny_runs.job(folder, method, changes), out, **how)
     assert made is not None
     return made
@@ -61,7 +63,7 @@ STARTS: dict[str, Callable[[Path], dict[str, dict[str, Any]]]] = {
 @pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("method", ["ipa", "dpo"])
 def test_the_first_loss_is_log_2_and_then_something_moves(
-    plain: Path, tmp_path: Path, method: Method, start: str
+    plain: Path, tmp_path: Path, method: MethodName, start: str
 ) -> None:
     changes = STARTS[start](plain)
     changes = {**changes, "train": {"steps": 3, "lr": 1e-4, **changes.get("train", {})}}
@@ -74,7 +76,7 @@ def test_the_first_loss_is_log_2_and_then_something_moves(
 
 
 @pytest.mark.parametrize("method", ["sft", "ipa", "dpo"])
-def test_micro_batches_accumulate_to_the_batch(plain: Path, tmp_path: Path, method: Method) -> None:
+def test_micro_batches_accumulate_to_the_batch(plain: Path, tmp_path: Path, method: MethodName) -> None:
     """1 x 4 is 4 x 1: the gradients of all matrices agree to rounding."""
     for micro in (1, 4):
         changes = {"model": {"lora": str(plain / "lora")}, "train": {"batch": 4, "micro_batch": micro, "steps": 1}}
@@ -83,7 +85,7 @@ def test_micro_batches_accumulate_to_the_batch(plain: Path, tmp_path: Path, meth
 
 
 @pytest.mark.parametrize("method", ["ipa", "dpo"])
-def test_a_remembered_reference_changes_nothing(plain: Path, tmp_path: Path, method: Method) -> None:
+def test_a_remembered_reference_changes_nothing(plain: Path, tmp_path: Path, method: MethodName) -> None:
     changes = {"train": {"draws": 1}}
     known = tmp_path / "cache" / "reference"
     train(plain, tmp_path / "computed", method, {"train": {**changes["train"], "cache_reference": False}})

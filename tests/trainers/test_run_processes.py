@@ -17,10 +17,10 @@ import pytest
 from tests.trainers import tiny_runs
 from tests.trainers.tiny_runs import Order, Server, Started
 from trainers import run as training
-from trainers.config import Method
+from trainers.methods import MethodName
 
 #: everything that a step may depend on, spread over the methods
-RUNS: dict[str, tuple[Method, dict[str, dict[str, Any]]]] = {
+RUNS: dict[str, tuple[MethodName, dict[str, dict[str, Any]]]] = {
     "sft": ("sft", {"adapter": {"dropout": 0.2}, "train": {"ema": 0.9}}),
     "ipa": ("ipa", {"train": {"warmup": 3, "schedule": "cosine", "draws": 2}}),
     "dpo": ("dpo", {"train": {"micro_batch": 2, "weight_decay": 0.1}}),

@@ -33,7 +33,8 @@ from tests import tiny_wan
 from tests.clips import noise
 from trainers import config as train_config
 from trainers import run as training
-from trainers.config import Method, TrainConfig
+from trainers.config import TrainConfig
+from trainers.methods import MethodName
 from trainers.methods.objective import Objective
 
 FRAMES, SIDE = 5, 16
@@ -132,7 +133,7 @@ def pair(folder: Path) -> None:
     write_pairs(Pairs(found, found, len(PEOPLE)), folder / "pairs.json")
 
 
-def config(folder: Path, method: Method, changes: Changes = NOTHING) -> TrainConfig:
+def config(folder: Path, method: MethodName, changes: Changes = NOTHING) -> TrainConfig:
     """The configuration for a method, with some values changed."""
     path = folder / f"{method}.toml"
     # two processes of one run may write it at once: neither reads half a file
@@ -140,7 +141,7 @@ def config(folder: Path, method: Method, changes: Changes = NOTHING) -> TrainCon
     return train_config.changed(train_config.load(path), changes)
 
 
-def job(folder: Path, method: Method, changes: Changes = NOTHING) -> training.Job:
+def job(folder: Path, method: MethodName, changes: Changes = NOTHING) -> training.Job:
     """A run, checked."""
     return training.prepare(config(folder, method, changes), method)
 
@@ -169,7 +170,7 @@ def assert_same_state(one: Path, other: Path) -> None:
             assert torch.equal(value, b["optimizer"]["state"][key][name]), name
 
 
-def assert_same_gradients(one: Path, other: Path, method: Method) -> None:
+def assert_same_gradients(one: Path, other: Path, method: MethodName) -> None:
     """Two runs of one step saw the same gradients, to rounding: Adam's first moments are a tenth of them.
 
     The weights themselves would not do: Adam makes a whole step of a gradient that is nothing but rounding.
@@ -195,7 +196,7 @@ class Order:
 
     folder: str
     out: str
-    method: Method
+    method: MethodName
     changes: dict[str, dict[str, Any]]
     #: of the process
     environment: dict[str, str]

@@ -30,18 +30,20 @@ from ipa_bench.scorer import find
 from ipa_bench.select import Selection
 from ipa_bench.store import RunStore, UnitRecord
 from ipa_bench.suite import Suite, load_suite
+from trainers import methods
 from trainers import run as training
 from trainers.align import stages as aligning
 from trainers.align.config import AlignConfig
 from trainers.align.effects import SHOWN, Effect, as_json, effect, plot, table
-from trainers.config import Method, TrainConfig, changed
+from trainers.config import TrainConfig, changed
+from trainers.methods import MethodName
 
 
 class Row(Table):
     """One line of the table: what differs from the common configuration."""
 
     name: Name
-    method: Method
+    method: MethodName
     #: training seeds
     seeds: Annotated[Array[int], Field(min_length=1)] = (0,)
     #: how many good clips, the best of every case first; all of ``top_k`` where not given
@@ -116,7 +118,7 @@ class Ablation:
 
     def training(self, row: Row, seed: int) -> TrainConfig:
         """The training configuration of a row."""
-        chosen = self.folder(row) / ("pairs.json" if row.method == "dpo" else "selection.json")
+        chosen = self.folder(row) / methods.find(row.method).file
         base = self.work.base
         model = {"model": base.model, "revision": base.revision, "dtype": base.dtype}
         config = self.config.common.training(model, self.work.file, chosen, base.lora)
@@ -130,7 +132,7 @@ class Ablation:
         info = find(rule.metric).info
         folder = self.folder(row)
         folder.mkdir(parents=True, exist_ok=True)
-        if row.method == "dpo":
+        if methods.find(row.method).takes == "pairs":
             aligning.choose_pairs(rule, store, records, folder)
             return
         if row.rule == "random":

@@ -14,13 +14,13 @@ from trainers.config import (
     DataConfig,
     LossConfig,
     MaskSource,
-    Method,
     ModelConfig,
     TrainConfig,
     TrainTable,
     WatchConfig,
 )
 from trainers.halo import Shape
+from trainers.methods import MethodName
 
 
 class CandidatesConfig(Table):
@@ -62,7 +62,7 @@ class EvaluateConfig(Table):
 class AlignConfig(Table):
     """Everything but the suite. The defaults are those of the built-in suite and its tiny model."""
 
-    method: Method = "ipa"
+    method: MethodName = "ipa"
     rounds: Count = 1
     candidates: CandidatesConfig = CandidatesConfig()
     choose: ChooseConfig = ChooseConfig()

@@ -27,6 +27,7 @@ from ipa_bench.scorer import ALL, PART_IDS, find
 from ipa_bench.store import HEADER_NAME, RunStore, UnitRecord
 from ipa_bench.suite import Suite, WanVaceSpec
 from ipa_bench.types import Case, Split
+from trainers import methods
 from trainers import run as training
 from trainers.align.config import AlignConfig, ChooseConfig
 
@@ -129,7 +130,7 @@ def align(
             _need(folder / "candidates" / HEADER_NAME, "score")
             choose(work.config, RunStore.load(folder / "candidates"), folder)
         if "train" in only:
-            _need(folder / ("pairs.json" if work.config.method == "dpo" else "selection.json"), "select")
+            _need(folder / methods.find(work.config.method).file, "select")
             train(work, number, tell)
     if "evaluate" not in only:
         return None
@@ -164,7 +165,7 @@ def train(work: Alignment, number: int, tell: training.Tell = lambda *_: None) -
     """The LoRA of a round."""
     folder, config = work.round(number), work.config
     model = {"model": work.base.model, "revision": work.base.revision, "dtype": work.base.dtype}
-    chosen = folder / ("pairs.json" if config.method == "dpo" else "selection.json")
+    chosen = folder / methods.find(config.method).file
     job = training.prepare(config.training(model, work.file, chosen, work.lora(number - 1)), config.method, work.suite)
     lora = training.train(job, folder / "train", tell=tell)
     if lora is None:
@@ -185,7 +186,7 @@ def choose(config: AlignConfig, store: RunStore, folder: Path) -> Path:
     rule, cases = config.choose, {case.id: case for case in store.header.cases}
     records = scored(store)
     info = find(rule.metric).info
-    if config.method == "dpo":
+    if methods.find(config.method).takes == "pairs":
         return choose_pairs(rule, store, records, folder)
     selection = select.select(
         records,

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
 from ipa_bench.cache import digest
 from ipa_bench.config.fields import Table, checked
 from ipa_bench.errors import UserError
+from trainers.methods import recipes
 
-#: ``ipa-cached``: the reference's errors are known; ``published``: the reference is a deep copy with a pass of its own
-Work = Literal["sft", "ipa", "ipa-cached", "dpo", "published", "generate"]
-WORKS: tuple[Work, ...] = get_args(Work)
+#: Training (``ipa-cached``: the reference is known; ``published``: it is a deep copy with a pass of its own), and
+#: generating.
+RECIPES = {recipe.name: recipe for recipe in recipes()}
+WORKS = (*RECIPES, "generate")
+if TYPE_CHECKING:
+    Work = str
+else:
+    Work = Literal[WORKS]
 Dtype = Literal["bf16", "fp32"]
 Layers = Literal["qkv", "attention", "linear"]
 #: how attention is computed -> what diffusers calls it. ``native`` lets torch choose.

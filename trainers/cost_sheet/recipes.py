@@ -21,13 +21,15 @@ from torch import Tensor
 
 from ipa_bench.models.wan.conditioning import Pipe
 from ipa_bench.models.wan.flops import Shape
-from trainers.config import AdapterConfig, LossConfig, Method, TrainTable
+from trainers.config import AdapterConfig, LossConfig, TrainTable
 from trainers.cost_sheet.build import bytes_of
-from trainers.cost_sheet.plan import Dtype, Work
+from trainers.cost_sheet.plan import RECIPES, Dtype, Work
 from trainers.data.encode import Batch, Encoded
 from trainers.data.reference import ReferenceErrors
 from trainers.loop import Items, Loop
-from trainers.methods.objective import Draw, Objective
+from trainers.methods import Method, Variant
+from trainers.methods.draw import Draw
+from trainers.methods.objective import Objective
 from trainers.policy import LoraPolicy, Policy
 
 #: more updates than anybody measures: the loop saves its state after the last one
@@ -77,13 +79,18 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.work == "generate":
+        if self.work not in RECIPES:
             raise ValueError("generating is no training step")
 
     @property
     def method(self) -> Method:
         """The objective."""
-        return "sft" if self.work == "sft" else "dpo" if self.work == "dpo" else "ipa"
+        return RECIPES[self.work].method
+
+    @property
+    def variant(self) -> Variant:
+        """How the reference's errors are had."""
+        return RECIPES[self.work].variant
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,7 @@ class Training:
         accelerator: Any = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=precision)
         self.device: torch.device = accelerator.device
         pipe: Pipe = SimpleNamespace(transformer=transformer)
-        if recipe.work == "published":
+        if recipe.variant == "published":
             self.policy: Policy = PublishedPolicy(pipe, recipe.adapter, recipe.seed)
         else:
             self.policy = LoraPolicy(pipe, recipe.adapter, None, recipe.seed)
@@ -122,10 +129,10 @@ class Training:
         transformer.train()
         keys = [f"clip{i}" for i in range(recipe.batch)]
         self._good = [clip(transformer.config, shape, f"good {key}", i) for i, key in enumerate(keys)]
-        more = recipe.method == "dpo"
+        more = recipe.method.takes == "pairs"
         self._bad = [clip(transformer.config, shape, f"bad {key}", 1000 + i) for i, key in enumerate(keys) if more]
-        known = ReferenceErrors(folder / "reference") if recipe.work == "ipa-cached" else None
-        self._objective = Objective(recipe.method, recipe.loss, True, recipe.seed, self.policy, known)
+        known = ReferenceErrors(folder / "reference") if recipe.variant == "known" else None
+        self._objective = Objective(recipe.method.name, recipe.loss, True, recipe.seed, self.policy, known)
         table = TrainTable(
             seed=recipe.seed, steps=_ENDLESS, batch=recipe.batch, micro_batch=recipe.batch, warmup=0,
             precision=recipe.precision, gradient_checkpointing=recipe.checkpointing, save_every=_ENDLESS, draws=1,

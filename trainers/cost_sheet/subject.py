@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import lcm
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ipa_bench.errors import UserError
 from ipa_bench.models.checkpoint import EMBEDDED_FOLDER, locate
 from ipa_bench.models.specs import EMBEDDED, WanVaceSpec
 from ipa_bench.models.wan import published
-from ipa_bench.models.wan.flops import Lora, Shape, forward_flops, sample_flops, update_flops
-from trainers.cost_sheet.plan import Cell, Clip
+from ipa_bench.models.wan.flops import Lora, Shape, sample_flops, update_flops
+from trainers.cost_sheet.plan import RECIPES, Cell, Clip
+from trainers.methods import Variant
 
 #: short names of published models
 PUBLISHED = {"wan2.1-vace-1.3b": published.VACE_1_3B, "wan2.1-vace-14b": published.VACE_14B}
@@ -73,14 +74,21 @@ class Subject:
         if not cell.trains:
             return sample_flops(self.transformer, shape, 1, cell.guidance)
         lora = Lora(cell.rank, cell.layers or "qkv")
-        method: Literal["sft", "ipa", "dpo"]
-        method = "sft" if cell.work == "sft" else "dpo" if cell.work == "dpo" else "ipa"
-        known = cell.work in ("ipa-cached", "published")
-        step = update_flops(
-            self.transformer, shape, method, lora, checkpointing=cell.checkpointing, reference_known=known
+        recipe = RECIPES[cell.work]
+        # A copied model carries the adapter that the model had when it was copied.
+        by: dict[Variant, Lora | bool] = {
+            "computed": recipe.method.reference,
+            "known": False,
+            "published": lora,
+        }
+        return update_flops(
+            self.transformer,
+            shape,
+            lora,
+            clips=recipe.method.clips,
+            checkpointing=cell.checkpointing,
+            reference=by[recipe.variant],
         )
-        # The copy carries the adapter that the model had when it was copied.
-        return step + (forward_flops(self.transformer, shape, lora) if cell.work == "published" else 0)
 
 
 def subject(name: str, *, random_weights: bool) -> Subject:

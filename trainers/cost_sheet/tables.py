@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ipa_bench.cost.device import Amount
 from ipa_bench.report.text import NOTHING, number
-from trainers.cost_sheet.plan import WORKS, Cell
+from trainers.cost_sheet.plan import RECIPES, WORKS, Cell
 from trainers.cost_sheet.sheet import Estimate, Result, Sheet, Spread, spread
 from trainers.cost_sheet.subject import FPS
 
@@ -15,14 +15,7 @@ GB = 1e9
 HOUR = 3600.0
 #: what a training price is given for
 STEPS = 1000
-ABOUT = {
-    "sft": "SFT",
-    "ipa": "IPA, reference computed",
-    "ipa-cached": "IPA, reference known",
-    "dpo": "DPO",
-    "published": "IPA as published (copied reference)",
-    "generate": "generate",
-}
+ABOUT = {name: recipe.title for name, recipe in RECIPES.items()} | {"generate": "generate"}
 
 
 @dataclass(frozen=True)
@@ -148,7 +141,8 @@ def against_published(results: Sequence[Result]) -> Table:
     by = {result.cell: result for result in results if result.state == "measured"}
     rows = []
     for result in by.values():
-        if result.cell.work not in ("ipa", "ipa-cached"):
+        recipe = RECIPES.get(result.cell.work)
+        if recipe is None or recipe.variant == "published" or "published" not in recipe.method.variants:
             continue
         theirs = by.get(replace(result.cell, work="published"))
         if theirs is None or result.step is None or theirs.step is None:

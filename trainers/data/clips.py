@@ -14,7 +14,8 @@ from ipa_bench.select import read_pairs, read_selection
 from ipa_bench.suite import Suite
 from ipa_bench.types import Case
 from ipa_bench.video import file_sha256
-from trainers.config import DataConfig, Method
+from trainers.config import DataConfig
+from trainers.methods import MethodName, find
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Data:
         return tuple({clip.video: clip for clip in (*self.good, *self.bad)}.values())
 
 
-def clips(config: DataConfig, suite: Suite, method: Method) -> Data:
+def clips(config: DataConfig, suite: Suite, method: MethodName) -> Data:
     """The clips of a selection, checked before anything expensive: there, unchanged, whole, of the right size, and of
     no case that is kept for testing.
 
@@ -55,7 +56,7 @@ def clips(config: DataConfig, suite: Suite, method: Method) -> Data:
     """
     path = Path(config.selection)
     cases = {case.id: case for case in suite.cases}
-    if method == "dpo":
+    if find(method).takes == "pairs":
         found = read_pairs(path)
         chosen = found.strict if config.pairs == "strict" else found.preferences
         if not chosen:

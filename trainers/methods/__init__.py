@@ -1,1 +1,111 @@
-"""The methods of post-training: pure losses, and the batch that they are given."""
+"""The methods of post-training: a literal table, and a file for each of what it minimises.
+
+The table is read wherever the project must know methods apart: the choices of the command line, configurations, what
+is selected and encoded, the sweep of costs, FLOPs, cards. A new method is one file and one line here. Reading the table
+loads no torch; a method's file does, and is imported by the first step that it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
+
+__all__ = ["METHODS", "Method", "MethodName", "Recipe", "Variant", "find", "recipes"]
+
+#: how the sweep of costs measures a method: the reference's errors computed, known, or by a copied model with a pass
+#: of its own, as published
+Variant = Literal["computed", "known", "published"]
+#: what a method goes through, one at a time; each is a file that ``ipa-bench select`` writes
+Takes = Literal["clips", "pairs"]
+_FILES: dict[Takes, str] = {"clips": "selection.json", "pairs": "pairs.json"}
+
+
+@dataclass(frozen=True)
+class Method:
+    """What the rest of the project knows of a method. Its file ``trainers/methods/NAME.py`` has ``loss(step)``."""
+
+    name: str
+    #: as tables write it
+    title: str
+    #: one line
+    help: str
+    takes: Takes
+    #: whether the loss needs the frozen reference's error of each clip, which does not change and may be remembered
+    reference: bool
+    #: how the sweep of costs measures it; none: it costs what another method does
+    variants: tuple[Variant, ...] = ("computed",)
+
+    @property
+    def clips(self) -> int:
+        """Clips of one item: each has a pass that is differentiated and, with a reference, one that is not."""
+        return 2 if self.takes == "pairs" else 1
+
+    @property
+    def unit(self) -> str:
+        """What one item is called."""
+        return self.takes.removesuffix("s")
+
+    @property
+    def file(self) -> str:
+        """Name of the selection that it is trained on."""
+        return _FILES[self.takes]
+
+    @property
+    def loss(self) -> Callable[[Any], Any]:
+        """``Step -> (loss, metrics)``; see :class:`trainers.methods.objective.Step`. Loads torch."""
+        found: Callable[[Any], Any] = import_module(f"{__name__}.{self.name}").loss
+        return found
+
+
+METHODS: tuple[Method, ...] = (
+    Method("sft", "SFT", "Flow matching on good clips.", takes="clips", reference=False),
+    Method(
+        "ipa",
+        "IPA",
+        "Good clips against the reference, without pairs.",
+        takes="clips",
+        reference=True,
+        variants=("computed", "known", "published"),
+    ),
+    Method("dpo", "DPO", "Good against bad clips of a case.", takes="pairs", reference=True),
+)
+
+if TYPE_CHECKING:
+    MethodName = str
+else:
+    #: a name of the table, for pydantic and the command line
+    MethodName = Literal[tuple(method.name for method in METHODS)]
+
+
+def find(name: str) -> Method:
+    """The method of a name. Raises KeyError for one that the table lacks."""
+    return {method.name: method for method in METHODS}[name]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A method as the sweep of costs measures it."""
+
+    #: in a sweep and in a sheet: ``ipa``, ``ipa-cached``, ``published``
+    name: str
+    #: as tables write it
+    title: str
+    method: Method
+    variant: Variant
+
+
+def recipes() -> tuple[Recipe, ...]:
+    """What a sweep can measure of training: the table's methods in its order, then the recipe as published."""
+    ours = [_recipe(m, v) for m in METHODS for v in m.variants if v != "published"]
+    return (*ours, *(_recipe(m, "published") for m in METHODS if "published" in m.variants))
+
+
+def _recipe(method: Method, variant: Variant) -> Recipe:
+    if variant == "published":
+        return Recipe("published", f"{method.title} as published (copied reference)", method, variant)
+    if variant == "known":
+        return Recipe(f"{method.name}-cached", f"{method.title}, reference known", method, variant)
+    apart = ", reference computed" if "known" in method.variants else ""
+    return Recipe(method.name, method.title + apart, method, variant)

@@ -1,41 +1,20 @@
-"""One batch to one loss, for each method: the only place where noise, t, policy, reference and weights meet."""
+"""One batch to one loss: the only place where noise, t, policy, reference and weights meet, whatever the method."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from trainers import flow, halo
-from trainers.config import LossConfig, Method
+from trainers.config import LossConfig
 from trainers.data.encode import Batch
 from trainers.data.reference import ReferenceErrors
-from trainers.methods import loss as losses
+from trainers.methods import MethodName, find
+from trainers.methods.draw import Draw, drawn
 from trainers.policy import Policy
-
-
-@dataclass(frozen=True)
-class Draw:
-    """Which noise and t a clip is shown with: a number that repeats where draws repeat."""
-
-    #: of the data: the clip's key, or that of its pair, so that both clips of a pair share noise and t
-    key: str
-    number: int
-
-
-def drawn(draws: Sequence[Draw], shape: Sequence[int], seed: int, config: LossConfig) -> tuple[Tensor, Tensor]:
-    """Noise ``[B, *shape]`` and t ``[B]``, each a function of ``seed`` and the draw alone: of no batch, no process."""
-    noise, times = [], []
-    for draw in draws:
-        name = hashlib.sha256(f"{seed}\0{draw.key}\0{draw.number}".encode()).digest()
-        rng = np.random.default_rng(np.frombuffer(name, np.uint32))
-        times.append(flow.sample_t(rng, 1, config.t, config.shift))
-        noise.append(torch.from_numpy(rng.standard_normal(tuple(shape), np.float32)))
-    return torch.stack(noise), torch.cat(times)
 
 
 def weights(batch: Batch, config: LossConfig, weighted: bool) -> Tensor | None:
@@ -48,9 +27,9 @@ def weights(batch: Batch, config: LossConfig, weighted: bool) -> Tensor | None:
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """A method's loss on a batch of clips (of pairs, for DPO)."""
+    """A method's loss on a batch of clips (of pairs, for methods that take pairs)."""
 
-    method: Method
+    method: MethodName
     config: LossConfig
     weighted: bool
     seed: int
@@ -59,38 +38,56 @@ class Objective:
     known: ReferenceErrors | None = None
 
     def loss(self, good: Batch, bad: Batch | None, draws: Sequence[Draw]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss to differentiate, and metrics."""
+        """Loss to differentiate, and metrics. Raises ValueError for pairs without their bad half."""
+        method = find(self.method)
+        if method.takes == "pairs" and bad is None:
+            raise ValueError(f"{method.title} needs pairs")
         noise, t = drawn(draws, good.latents.shape[1:], self.seed, self.config)
         noise, t = noise.to(good.latents.device), t.to(good.latents.device)
-        if self.method == "dpo":
-            if bad is None:
-                raise ValueError("DPO needs pairs")
-            chosen_ref, rejected_ref = (self._reference(batch, noise, t, draws) for batch in (good, bad))
-            chosen, rejected = (self._error(batch, noise, t) for batch in (good, bad))
-            found = losses.dpo_loss(
-                chosen, rejected, chosen_ref, rejected_ref, t, beta=self.config.beta, weight=self.config.time_weight
-            )
-        elif self.method == "ipa":
-            reference = self._reference(good, noise, t, draws)
-            error = self._error(good, noise, t)
-            found = losses.ipa_loss(error, reference, t, beta=self.config.beta, weight=self.config.time_weight)
-        else:
-            found = losses.sft_loss(self._error(good, noise, t))
-        return found[0], {**found[1], "t": t.mean()}
+        found, metrics = method.loss(Step(self, good, bad, tuple(draws), noise, t))
+        return found, {**metrics, "t": t.mean()}
 
-    def _error(self, batch: Batch, noise: Tensor, t: Tensor) -> Tensor:
-        predicted = self.policy.predict(batch, flow.noised(batch.latents, noise, t), t)
-        target = flow.velocity(batch.latents, noise)
-        return flow.flow_error(predicted, target, weights(batch, self.config, self.weighted))
 
-    def _reference(self, batch: Batch, noise: Tensor, t: Tensor, draws: Sequence[Draw]) -> Tensor:
-        """The reference's errors ``[B]``; those that are known are not computed."""
-        names = [f"{key}:{draw.key}:{draw.number}" for key, draw in zip(batch.keys, draws, strict=True)]
-        values = [None if self.known is None else self.known.get(name) for name in names]
+@dataclass(frozen=True, eq=False)
+class Step:
+    """A batch with its noise, as a method's ``loss`` is given it."""
+
+    objective: Objective
+    good: Batch
+    bad: Batch | None
+    draws: tuple[Draw, ...]
+    #: of every clip ``[B, z, T, h, w]``; both clips of a pair share it
+    noise: Tensor
+    #: ``[B]``
+    t: Tensor
+
+    @property
+    def config(self) -> LossConfig:
+        """Settings of the loss."""
+        return self.objective.config
+
+    @property
+    def pair(self) -> tuple[Batch, Batch]:
+        """Good and bad clips. Raises ValueError where there are no pairs."""
+        if self.bad is None:
+            raise ValueError("this batch is none of pairs")
+        return self.good, self.bad
+
+    def error(self, batch: Batch) -> Tensor:
+        """The flow error of each clip ``[B]``, hands weighted, of the transformer as it is switched now."""
+        predicted = self.objective.policy.predict(batch, flow.noised(batch.latents, self.noise, self.t), self.t)
+        target = flow.velocity(batch.latents, self.noise)
+        return flow.flow_error(predicted, target, weights(batch, self.config, self.objective.weighted))
+
+    def reference(self, batch: Batch) -> Tensor:
+        """The reference's errors ``[B]``, without gradients; those that are known are not computed."""
+        known = self.objective.known
+        names = [f"{key}:{draw.key}:{draw.number}" for key, draw in zip(batch.keys, self.draws, strict=True)]
+        values = [None if known is None else known.get(name) for name in names]
         if None in values:
-            with self.policy.reference():
-                error = self._error(batch, noise, t)
-            if self.known is not None:
-                self.known.add(names, error.tolist())
+            with self.objective.policy.reference():
+                error = self.error(batch)
+            if known is not None:
+                known.add(names, error.tolist())
             return error
-        return torch.tensor(values, dtype=torch.float32, device=t.device)
+        return torch.tensor(values, dtype=torch.float32, device=self.t.device)

@@ -233,23 +233,22 @@ def _blocks(config: Config) -> list[str]:
 def update_flops(
     config: Config,
     shape: Shape,
-    method: Literal["sft", "ipa", "dpo"],
     trained: Lora | Literal["full"],
     *,
+    clips: int = 1,
     checkpointing: bool = False,
-    reference_known: bool = False,
-    reference: Lora | None = None,
+    reference: Lora | bool = False,
 ) -> int:
-    """FLOPs of one training step on ``shape.batch`` clips (pairs, for DPO).
+    """FLOPs of one training step on ``shape.batch`` items of ``clips`` clips each: 2 where they are pairs.
 
-    ``reference_known``: its errors come from memory, else it costs a forward pass for each clip. ``reference``: the
-    frozen adapter that training continued from, where there is one; else the reference is the base model.
+    ``reference``: whether its error is computed, a forward pass for each clip, of the base model or with the frozen
+    adapter that is given here.
     """
     policy = pass_flops(config, shape, trained)
     step = policy.forward + policy.backward + (policy.repeated if checkpointing else 0)
-    if method != "sft" and not reference_known:
-        step += forward_flops(config, shape, reference)
-    return step * (2 if method == "dpo" else 1)
+    if reference:
+        step += forward_flops(config, shape, reference if isinstance(reference, Lora) else None)
+    return step * clips
 
 
 def forward_flops(config: Config, shape: Shape, adapter: Lora | None = None) -> int:

@@ -21,7 +21,8 @@ from ipa_bench.models.wan.flops import (
 from tests import tiny_wan
 from trainers.config import AdapterConfig, LossConfig
 from trainers.data.encode import Batch
-from trainers.methods.objective import Draw, Objective
+from trainers.methods.draw import Draw
+from trainers.methods.objective import Objective
 from trainers.policy import LoraPolicy
 
 SMALL = {
@@ -187,7 +188,8 @@ def test_updates_are_those_of_the_trainers(method, checkpointing):
         loss, _ = objective.loss(batch, batch if method == "dpo" else None, [Draw("a", 0), Draw("b", 0)])
         loss.backward()
 
-    expected = update_flops(config, shape, method, Lora(2), checkpointing=checkpointing)
+    clips, reference = {"sft": (1, False), "ipa": (1, True), "dpo": (2, True)}[method]
+    expected = update_flops(config, shape, Lora(2), clips=clips, checkpointing=checkpointing, reference=reference)
     assert count_flops(step).flops.value == expected
 
 
@@ -195,10 +197,9 @@ def test_a_known_reference_and_a_frozen_adapter():
     shape, one = SHAPES[0], pass_flops(model().config, SHAPES[0], Lora(4))
     config = model().config
     step = one.forward + one.backward
-    assert update_flops(config, shape, "ipa", Lora(4), reference_known=True) == step
-    assert update_flops(config, shape, "sft", Lora(4)) == step
-    assert update_flops(config, shape, "ipa", Lora(4), reference=Lora(4)) == step + one.forward
-    assert update_flops(config, shape, "dpo", Lora(4)) == 2 * (step + forward_flops(config, shape))
+    assert update_flops(config, shape, Lora(4)) == step
+    assert update_flops(config, shape, Lora(4), reference=Lora(4)) == step + one.forward
+    assert update_flops(config, shape, Lora(4), clips=2, reference=True) == 2 * (step + forward_flops(config, shape))
 
 
 def test_sampling_is_forward_passes():

@@ -64,7 +64,7 @@ def test_the_loss_of_the_published_recipe_is_the_one_described(train):
     training.take(2)
     policy, objective, clips = training.policy, training._objective, training._good
     from trainers.data.encode import Batch
-    from trainers.methods.objective import Draw, drawn
+    from trainers.methods.draw import Draw, drawn
 
     batch, draws = Batch.of(clips), [Draw("clip0", 0), Draw("clip1", 0)]
     noise, t = drawn(draws, clips[0].latents.shape, 0, objective.config)

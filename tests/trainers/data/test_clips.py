@@ -18,9 +18,9 @@ from ipa_bench.suite import load_suite
 from ipa_bench.video import file_sha256
 from tests.clips import noise
 from tests.trainers import tiny_runs
-from trainers.config import Method
 from trainers.data import clips
 from trainers.data.clips import Data
+from trainers.methods import MethodName
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def folder(plain: Path, tmp_path: Path) -> Path:
     return tmp_path / "own"
 
 
-def data_of(folder: Path, method: Method = "ipa") -> Data:
+def data_of(folder: Path, method: MethodName = "ipa") -> Data:
     return clips.clips(tiny_runs.config(folder, method).data, load_suite(folder / "suite.toml"), method)
 
 

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from tests import tiny_wan
-from trainers.config import AdapterConfig, LossConfig, Method
+from trainers.config import AdapterConfig, LossConfig
 from trainers.data.encode import Batch
 from trainers.data.reference import ReferenceErrors
+from trainers.methods import MethodName
 from trainers.methods import objective as methods
-from trainers.methods.objective import Draw, Objective, drawn
+from trainers.methods.draw import Draw, drawn
+from trainers.methods.objective import Objective
 from trainers.policy import LoraPolicy, Policy
 
 SHAPE = (4, 3, 4, 4)
@@ -49,14 +51,14 @@ def batch(keys: str = "ab", seed: int = 0) -> Batch:
     return Batch(*(torch.stack(part) for part in parts), tuple(f"{key}{seed}" for key in keys))  # type: ignore[arg-type]
 
 
-def loss(policy: Policy, method: Method, known: Any = None, good: Batch | None = None, **config: Any) -> Any:
+def loss(policy: Policy, method: MethodName, known: Any = None, good: Batch | None = None, **config: Any) -> Any:
     objective = Objective(method, LossConfig(**config), True, 5, policy, known)
     good = good or batch()
     return objective.loss(good, batch(seed=1) if method == "dpo" else None, DRAWS)
 
 
 @pytest.mark.parametrize("method", ["ipa", "dpo"])
-def test_the_first_loss_is_log_2_to_the_bit(began: Policy, method: Method) -> None:
+def test_the_first_loss_is_log_2_to_the_bit(began: Policy, method: MethodName) -> None:
     value, metrics = loss(began, method)
     assert value.item() == torch.tensor(math.log(2)).item()
     assert (metrics["gap"].item(), metrics["gate"].item(), metrics["win"].item()) == (0, 0.5, 0.5)
@@ -133,7 +135,7 @@ class Counting:
 
 @pytest.mark.parametrize("method", ["ipa", "dpo"])
 def test_a_known_reference_gives_the_same_loss_and_is_not_computed(
-    moved: Policy, tmp_path: Path, method: Method
+    moved: Policy, tmp_path: Path, method: MethodName
 ) -> None:
     counted: Any = Counting(moved)
     plain, _ = loss(counted, method)
