@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
 import warnings
 from collections.abc import Mapping
 from io import BytesIO
@@ -15,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ipa_bench import weights
+from ipa_bench.files import replacing
 
 Arrays = Mapping[str, Any]
 
@@ -42,16 +41,12 @@ class Cache:
         if not self._writable:
             return
         path = self._path(kind, key)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
         content = BytesIO()
         np.savez(content, allow_pickle=False, **arrays)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                temporary.write_bytes(content.getbuffer())
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
+            with replacing(path) as part:
+                part.write_bytes(content.getbuffer())
         except OSError as error:
             self._writable = False
             warnings.warn(f"observations are not cached: {error}", RuntimeWarning, stacklevel=2)

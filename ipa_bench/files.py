@@ -1,33 +1,49 @@
-"""Files: written whole or not at all, and found again after a folder has moved."""
+"""Files: written whole or not at all, named by what is in them, read, found after a folder has moved."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
-import tempfile
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from ipa_bench.errors import UserError
+from ipa_bench.errors import Unscorable, UserError
 
 #: diffusers' name of a LoRA's file in a folder
 LORA_FILE = "pytorch_lora_weights.safetensors"
+#: nanoseconds; a file that changed less than this before it was hashed may change again under the same time stamp
+_FRESH = 2 * 10**9
+
+# ---------------------------------------------------------------------------------------------------------------------
+# writing
 
 
-def located(text: str | None, folder: Path) -> Path | None:
-    """A run's path: absolute, relative to the run folder, or else to the working directory; None for an empty text.
+@contextmanager
+def replacing(path: Path, *, sync: bool = False, alone: bool = False) -> Iterator[Path]:
+    """A name beside ``path`` to write under: it becomes ``path`` when all went well, and goes away when not.
 
-    The videos that a run made move with its folder.
+    ``sync``: the content is on the disk before the name is. ``alone``: only one process ever writes ``path``, so that
+    the name is the same each time and what a killed process left of a large file is written over. An ``OSError`` is
+    the caller's to explain; :func:`writing` does.
     """
-    if not text:
-        return None
-    path = Path(text)
-    moved = folder / "videos" / path.parent.name / path.name
-    for found in (folder / path, path, moved):  # folder / an absolute path is that path
-        if found.exists():
-            return found
-    return path
+    part = path.with_name(f"{path.stem}.part" if alone else f".{uuid.uuid4().hex}.part")
+    try:
+        yield part
+        if sync:
+            _sync(part, os.O_RDWR)
+        os.replace(part, path)
+    except BaseException:
+        with suppress(OSError):  # what went wrong is what the caller must hear
+            part.unlink()
+        raise
+    if sync:
+        sync_folder(path.parent)
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -35,20 +51,8 @@ def write_atomic(path: Path, content: bytes) -> None:
 
     Raises :class:`UserError` when the disk is full or the folder cannot be written; ``path`` is then what it was.
     """
-    with writing(path.parent):
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary)
-            raise
-        sync_folder(path.parent)
+    with writing(path.parent), replacing(path, sync=True) as part:
+        part.write_bytes(content)
 
 
 @contextmanager
@@ -66,8 +70,76 @@ def writing(folder: Path) -> Iterator[None]:
 def sync_folder(folder: Path) -> None:
     """Make a new name survive a power cut, where the system can sync a folder."""
     with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync(folder, os.O_RDONLY)
+
+
+def _sync(path: Path, how: int) -> None:
+    descriptor = os.open(path, how)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# hashing
+
+#: (device, file number, bytes, written, changed) -> sha256: a copy under the same name has another file number or
+#: another time of change, also where its time of writing was set back
+_known: dict[tuple[int, ...], str] = {}
+
+
+def sha256_of(path: Path | str) -> str:
+    """sha256 of a file's bytes in 64 hexadecimal digits; read once in a process as long as the file stays the same.
+
+    Raises ``OSError`` where it cannot be read.
+    """
+    with open(path, "rb") as file:
+        found = os.fstat(file.fileno())
+        key = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        known = _known.get(key)
+        if known is None:
+            known = hashlib.file_digest(file, "sha256").hexdigest()
+            if time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) > _FRESH:
+                _known[key] = known
+    return known
+
+
+def file_sha256(path: Path | str) -> str:
+    """:func:`sha256_of`. Raises :class:`Unscorable` where the file cannot be read."""
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise Unscorable(f"{Path(path).name}: cannot be read: {error.strerror}") from error
+
+
+def forget_hashes() -> None:
+    """Read every file again that is asked for."""
+    _known.clear()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# reading
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds; None where there is nothing that can be read."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def located(text: str | None, folder: Path) -> Path | None:
+    """A run's path: absolute, relative to the run folder, or else to the working directory; None for an empty text.
+
+    The videos that a run made move with its folder.
+    """
+    if not text:
+        return None
+    path = Path(text)
+    moved = folder / "videos" / path.parent.name / path.name
+    for found in (folder / path, path, moved):  # folder / an absolute path is that path
+        if found.exists():
+            return found
+    return path

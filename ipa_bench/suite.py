@@ -20,6 +20,7 @@ from pydantic import Field, Strict
 from ipa_bench.config.fields import Array, Count, Name, Size, Table, Text, Whole, plain_name
 from ipa_bench.config.toml import Loc, Toml, read_toml
 from ipa_bench.errors import UserError
+from ipa_bench.files import sha256_of
 from ipa_bench.models.specs import EMBEDDED, HUB_NAME, DamageSpec, FolderSpec, ModelSpec, ReencodeSpec, WanVaceSpec
 from ipa_bench.types import Case, Split
 from ipa_bench.video import VIDEO_SUFFIXES
@@ -138,8 +139,7 @@ def _file_hash(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}", "check that it is there and may be read") from None
 

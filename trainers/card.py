@@ -14,8 +14,7 @@ import torch
 from ipa_bench import __version__
 from ipa_bench.cost import Cost
 from ipa_bench.cost import ledger as cost_ledger
-from ipa_bench.files import LORA_FILE, write_atomic
-from ipa_bench.video import file_sha256
+from ipa_bench.files import LORA_FILE, file_sha256, write_atomic
 from trainers.methods import find
 from trainers.policy import Policy, trainable_size
 

@@ -16,14 +16,13 @@ import torch
 from ipa_bench import weights
 from ipa_bench.cache import digest
 from ipa_bench.errors import UserError
-from ipa_bench.files import LORA_FILE
+from ipa_bench.files import LORA_FILE, file_sha256
 from ipa_bench.harness.generate import Poses
 from ipa_bench.models.checkpoint import Checkpoint, locate
 from ipa_bench.models.lora import check_lora
 from ipa_bench.models.specs import WanVaceSpec
 from ipa_bench.suite import Suite, load_suite
 from ipa_bench.types import Case
-from ipa_bench.video import file_sha256
 from trainers import card, policy
 from trainers.card import LORA_FOLDER
 from trainers.config import TrainConfig

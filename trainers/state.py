@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ipa_bench.errors import UserError
+from ipa_bench.files import replacing
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,6 @@ class State:
 
 def save(state: State, path: Path) -> None:
     """Write a state whole or not at all. Raises :class:`UserError` where there is no room."""
-    part = path.with_suffix(".part")
     content = {
         "step": state.step,
         "weights": {name: t.detach().cpu() for name, t in state.weights.items()},
@@ -38,12 +37,9 @@ def save(state: State, path: Path) -> None:
         "run": state.run,
     }
     try:
-        torch.save(content, part)
-        with part.open("rb") as handle:
-            os.fsync(handle.fileno())
-        part.replace(path)
+        with replacing(path, sync=True, alone=True) as part:
+            torch.save(content, part)
     except (OSError, RuntimeError) as error:  # torch.save makes a RuntimeError of a full disk
-        part.unlink(missing_ok=True)
         raise UserError(
             f"cannot write {path}: {str(error).partition(chr(10))[0]}",
             "free some space and run again: it goes on from the last saved state",

@@ -12,13 +12,13 @@ import torch
 
 from ipa_bench.compare import difference
 from ipa_bench.errors import Unscorable
+from ipa_bench.files import file_sha256
 from ipa_bench.models.specs import WanVaceSpec
 from ipa_bench.models.wan.vace import WanVaceModel
 from ipa_bench.observers.looker import Looker
 from ipa_bench.observers.pose import OBSERVER_ID as DRAWN_BY
 from ipa_bench.scorer import PART_IDS, Scorer, find
 from ipa_bench.types import Case
-from ipa_bench.video import file_sha256
 from trainers import flow
 from trainers import state as states
 from trainers.config import LossConfig, WatchConfig

@@ -16,6 +16,7 @@ from ipa_bench.cost.device import short_name
 from ipa_bench.cost.ledger import Ledger
 from ipa_bench.engine.processes import Progress
 from ipa_bench.errors import Unscorable, UserError
+from ipa_bench.files import file_sha256
 from ipa_bench.models.checkpoint import described, locate, recipe_of
 from ipa_bench.models.clips import ClipFolder, MadeModel
 from ipa_bench.models.wan.flops import Shape, sample_flops
@@ -23,7 +24,6 @@ from ipa_bench.observers.looker import Looker
 from ipa_bench.observers.pose import OBSERVER_ID as DRAWN_BY
 from ipa_bench.suite import Suite, WanVaceSpec
 from ipa_bench.types import Case
-from ipa_bench.video import file_sha256
 
 if TYPE_CHECKING:
     import torch

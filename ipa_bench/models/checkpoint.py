@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ipa_bench.errors import UserError
-from ipa_bench.files import LORA_FILE
+from ipa_bench.files import LORA_FILE, file_sha256
 from ipa_bench.models.specs import EMBEDDED, HUB_NAME, WanVaceSpec
-from ipa_bench.video import file_sha256
 
 #: the checkpoint that the package carries
 EMBEDDED_FOLDER = Path(__file__).parents[1] / "embedded" / "wan_vace_tiny"

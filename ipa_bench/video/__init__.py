@@ -1,5 +1,6 @@
 """The only room that decodes, encodes, resizes or hashes pixels. Nobody else imports ``av``."""
 
+from ipa_bench.files import file_sha256
 from ipa_bench.video.read import (
     DECODER,
     STILL_SUFFIXES,
@@ -10,7 +11,6 @@ from ipa_bench.video.read import (
     VideoInfo,
     encode,
     encode_bytes,
-    file_sha256,
     load,
     pixel_sha256,
     probe,

@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image
 
-from ipa_bench.errors import Unscorable
 from ipa_bench.types import UInt8
 
 ResizePolicy = Literal["stretch", "fit", "crop", "area"]
@@ -113,15 +111,6 @@ def pixel_sha256(frames: Iterable[UInt8]) -> str:
     for image in frames:
         hasher.update(image)
     return hasher.hexdigest()
-
-
-def file_sha256(path: Path | str) -> str:
-    """sha256 of a file's bytes, read in pieces. Raises :class:`Unscorable` where it cannot be read."""
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise Unscorable(f"{Path(path).name}: cannot be read: {error.strerror}") from error
 
 
 def swaps_axes(matrix: DisplayMatrix | None) -> bool:

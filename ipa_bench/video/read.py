@@ -29,7 +29,6 @@ from ipa_bench.video.decode import Frame, decode, display_matrix, file_url, fram
 from ipa_bench.video.pixels import (
     PixelHasher,
     ResizePolicy,
-    file_sha256,
     pixel_sha256,
     quarter_turns,
     resize,
@@ -47,7 +46,6 @@ __all__ = [
     "VideoInfo",
     "encode",
     "encode_bytes",
-    "file_sha256",
     "load",
     "pixel_sha256",
     "probe",

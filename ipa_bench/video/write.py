@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import tempfile
-import uuid
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +14,7 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
 from ipa_bench.errors import UserError
+from ipa_bench.files import replacing
 from ipa_bench.types import UInt8
 
 PRESETS = (
@@ -59,16 +58,12 @@ def encode(
     if threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
     options = {"crf": str(crf), "preset": preset, "x264-params": X264_PARAMETERS}
-    partial = path.absolute().with_name(f".{uuid.uuid4().hex}.part")
     try:
-        _write(_even(frames), partial, rate, options, threads)
-        partial.replace(path)
+        with replacing(path.absolute()) as part:
+            _write(_even(frames), part, rate, options, threads)
     except (OSError, av.error.FFmpegError) as error:
         why = error.strerror or type(error).__name__
         raise UserError(f"cannot write {path}: {why}", "choose an existing, writable folder with free space") from error
-    finally:
-        with contextlib.suppress(OSError):  # what went wrong above is what the caller must hear
-            partial.unlink()
 
 
 def encode_bytes(frames: Iterable[UInt8], fps: float | Fraction, *, crf: int = 18, preset: str = "medium") -> bytes:

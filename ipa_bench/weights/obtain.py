@@ -12,20 +12,19 @@ prove whose file it is, but two different networks cannot produce numbers under 
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import io
 import os
 import subprocess
 import sys
 import tempfile
-import uuid
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ipa_bench import files
 from ipa_bench.errors import UserError
 from ipa_bench.weights.table import WEIGHTS, Url, UserFile, Weight, WheelMember
 
@@ -88,7 +87,7 @@ def statuses(names: Iterable[str] | None = None) -> list[WeightStatus]:
 
 def verify(names: Iterable[str] | None = None) -> list[WeightStatus]:
     """:func:`statuses`, with every file read and hashed again."""
-    _sha256.cache_clear()
+    files.forget_hashes()
     return statuses(names)
 
 
@@ -149,16 +148,9 @@ def _find(weight: Weight) -> Path | None:
     return next((file for file in files if os.path.isfile(file)), None)
 
 
-@functools.lru_cache(maxsize=256)
-def _sha256(file: Path, mtime_ns: int, size: int) -> str:
-    with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
 def _digest(file: Path) -> str:
     try:
-        found = file.stat()
-        return _sha256(file, found.st_mtime_ns, found.st_size)
+        return files.sha256_of(file)
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}", "check its permissions") from error
 
@@ -342,12 +334,5 @@ def _write(target: Path, data: bytes) -> None:
     """Write whole or not at all, also where several processes do it at once."""
     with _writing():
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{uuid.uuid4().hex}.part")
-        try:
-            with open(part, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)
+        with files.replacing(target, sync=True) as part:
+            part.write_bytes(data)

@@ -12,6 +12,7 @@ from ipa_bench import video
 from ipa_bench.cache import Cache
 from ipa_bench.embedded import world
 from ipa_bench.errors import UserError
+from ipa_bench.files import file_sha256
 from ipa_bench.harness import sets as set_stage
 from ipa_bench.metrics.set_table import FID_VID, FVD, FVD_EMBEDDED
 from ipa_bench.metrics.sets.frechet import frechet_distance
@@ -21,7 +22,6 @@ from ipa_bench.store import CaseEntry, ModelEntry, RunHeader, RunStore, UnitReco
 from ipa_bench.store import sets as set_results
 from ipa_bench.store.sets import SetResult
 from ipa_bench.types import UInt8
-from ipa_bench.video import file_sha256
 
 PEOPLE = 9
 FPS = 12.0

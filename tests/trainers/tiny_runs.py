@@ -25,10 +25,9 @@ from safetensors.torch import load_file, save_file
 
 from ipa_bench import video
 from ipa_bench.errors import UserError
-from ipa_bench.files import LORA_FILE, write_atomic
+from ipa_bench.files import LORA_FILE, file_sha256, write_atomic
 from ipa_bench.select import Pairs, Rule, SelectedVideo, Selection, write_pairs, write_selection
 from ipa_bench.types import Preference
-from ipa_bench.video import file_sha256
 from tests import tiny_wan
 from tests.clips import noise
 from trainers import config as train_config

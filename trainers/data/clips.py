@@ -9,11 +9,11 @@ from pathlib import Path
 
 from ipa_bench import video
 from ipa_bench.errors import Unscorable, UserError
+from ipa_bench.files import file_sha256
 from ipa_bench.models.clips import read_note
 from ipa_bench.select import read_pairs, read_selection
 from ipa_bench.suite import Suite
 from ipa_bench.types import Case
-from ipa_bench.video import file_sha256
 from trainers.config import DataConfig
 from trainers.methods import MethodName, find
 
@@ -147,12 +147,9 @@ def check_masks(config: DataConfig, cases: Iterable[Case]) -> None:
 
 def hashes(data: Data) -> str:
     """One line that changes with anything that the model is shown of the clips and their cases."""
-    known: dict[Path, str] = {}
 
     def of(file: Path | None) -> str | None:
-        if file is not None and file not in known:
-            known[file] = file_sha256(file)
-        return None if file is None else known[file]
+        return None if file is None else file_sha256(file)
 
     def shown(clip: Clip) -> list[object]:
         case = clip.case

@@ -16,12 +16,12 @@ from torch import Tensor
 from ipa_bench import video
 from ipa_bench.cache import Cache, digest
 from ipa_bench.errors import Unscorable, UserError
+from ipa_bench.files import file_sha256
 from ipa_bench.models.wan import conditioning, inputs
 from ipa_bench.models.wan.conditioning import Pipe
 from ipa_bench.observers.looker import Looker
 from ipa_bench.observers.pose import OBSERVER_ID as DRAWN_BY
 from ipa_bench.types import Case, Float32
-from ipa_bench.video import file_sha256
 from trainers import halo
 from trainers.config import DataConfig
 from trainers.data.clips import Clip
@@ -98,7 +98,6 @@ class Encoder:
         self._pipe, self._model, self._config = pipe, model, config
         self.pose_of = pose_of
         self._cache = Cache(folder)
-        self._hashes: dict[Path, str] = {}
         self._held: dict[Clip, Encoded] = {}
         self._room = HELD_BYTES
         self._prompts = conditioning.Prompts(pipe)
@@ -219,9 +218,5 @@ class Encoder:
         )
 
     def _hash(self, path: Path | None) -> str | None:
-        """sha256 of a file, read once: the clips of a case share its files."""
-        if path is None:
-            return None
-        if path not in self._hashes:
-            self._hashes[path] = file_sha256(path)
-        return self._hashes[path]
+        """sha256 of a file; the clips of a case share its files."""
+        return None if path is None else file_sha256(path)

@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 
 from ipa_bench import video
 from ipa_bench.errors import Unscorable, UserError
+from ipa_bench.files import file_sha256, replacing
 from ipa_bench.models.checkpoint import Checkpoint, locate, lora_file, recipe_of
 from ipa_bench.models.clips import ClipFolder
 from ipa_bench.models.lora import load_lora
@@ -31,7 +32,6 @@ from ipa_bench.models.wan import conditioning, inputs
 from ipa_bench.models.wan.conditioning import Pipe
 from ipa_bench.models.wan.inputs import Given
 from ipa_bench.types import Case, UInt8
-from ipa_bench.video import file_sha256
 
 #: H.264 quality that clips are stored at
 CRF = 10
@@ -305,9 +305,8 @@ class WanVaceModel:
         """Store the latents ``[z_dim, T', h, w]`` of a clip in half precision, and give their hash."""
         path = self.clips.latents(case, seed)
         clip = latents[:, latents.shape[1] - self._latent_frames(given.frames) :]
-        part = path.with_suffix(".part")
-        save_file({"latents": clip.cpu().to(torch.float16).contiguous()}, part)
-        part.replace(path)
+        with replacing(path, alone=True) as part:
+            save_file({"latents": clip.cpu().to(torch.float16).contiguous()}, part)
         return {"latents": f"sha256:{file_sha256(path)}"}
 
     def _latent_frames(self, frames: int) -> int:

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from ipa_bench import video
+from ipa_bench.files import file_sha256
 from ipa_bench.models.checkpoint import described, locate, recipe_of
 from ipa_bench.models.clips import read_note
 from ipa_bench.models.specs import WanVaceSpec
@@ -22,7 +23,6 @@ from ipa_bench.models.wan import conditioning
 from ipa_bench.models.wan import vace as wan_vace
 from ipa_bench.models.wan.vace import WanVaceModel
 from ipa_bench.types import Case, UInt8
-from ipa_bench.video import file_sha256
 from tests import tiny_wan
 from tests.clips import noise, psnr
 

@@ -16,11 +16,10 @@ pytest.importorskip("diffusers")
 
 from ipa_bench.cost import ledger as cost_ledger
 from ipa_bench.errors import UserError
-from ipa_bench.files import LORA_FILE
+from ipa_bench.files import LORA_FILE, file_sha256
 from ipa_bench.select import read_pairs, read_selection
 from ipa_bench.store import RunStore, Unit
 from ipa_bench.suite import load_suite
-from ipa_bench.video import file_sha256
 from tests.trainers.align import tiny_align
 from trainers.align import config as align_config
 from trainers.align import stages as align

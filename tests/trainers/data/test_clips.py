@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 
 from ipa_bench import video
 from ipa_bench.errors import UserError
+from ipa_bench.files import file_sha256
 from ipa_bench.select import Pairs, read_pairs, write_pairs
 from ipa_bench.suite import load_suite
-from ipa_bench.video import file_sha256
 from tests.clips import noise
 from tests.trainers import tiny_runs
 from trainers.data import clips

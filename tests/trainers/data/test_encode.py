@@ -15,13 +15,13 @@ from torch import Tensor
 from ipa_bench import video
 from ipa_bench.embedded import cases as embedded
 from ipa_bench.errors import UserError
+from ipa_bench.files import file_sha256
 from ipa_bench.harness.generate import Poses
 from ipa_bench.models.specs import WanVaceSpec
 from ipa_bench.models.wan import conditioning
 from ipa_bench.models.wan.vace import WanVaceModel
 from ipa_bench.suite import load_suite
 from ipa_bench.types import Case
-from ipa_bench.video import file_sha256
 from tests import tiny_wan
 from tests.clips import noise
 from tests.trainers import tiny_runs
