@@ -272,13 +272,12 @@ def select_videos(
 ) -> None:
     """Choose, print how many of what, and write the choice."""
     from ipa_bench import select as choose
-    from ipa_bench.harness import FLOOR_MODEL
     from ipa_bench.scorer import PART_IDS
     from ipa_bench.store import RunStore
 
     store = RunStore.load(folder)
     cases = {case.id: case for case in store.header.cases}
-    records = [record for record in store.records().values() if record.model != FLOOR_MODEL]
+    records = list(store.records().values())
     info = find(metric).info
     if margin is not None:
         if (top_k, threshold, per_identity) != (None, None, None):

@@ -5,7 +5,7 @@ What is missing is known from small files: torch is imported only where there is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,7 +80,7 @@ def generate(
     folder: Path,
     *,
     progress: Progress = lambda *_: None,
-    known: dict[str, Plan] | None = None,
+    known: Mapping[str, Plan] | None = None,
     share: tuple[int, int] = (0, 1),
     device: torch.device | None = None,
 ) -> Outcome:

@@ -41,6 +41,8 @@ class ReportView:
     costs: Costs = field(default_factory=Costs)
     #: money for an hour of a device; None: no prices
     price: float | None = None
+    #: lines of the run's scores that could not be read
+    damaged: int = 0
 
     def info(self, metric: str) -> MetricInfo | None:
         """What is known about ``metric``; None for an id this version does not know."""
@@ -133,7 +135,7 @@ def inside_floor(comparison: Comparison) -> bool:
 
 def warnings(view: ReportView) -> tuple[str, ...]:
     """What a reader must know before believing the table; each says what to do about it."""
-    found = [*_identity_warnings(view), *_missing_warnings(view), *_unscored_warnings(view)]
+    found = [*_identity_warnings(view), *_missing_warnings(view), *_damaged_warnings(view), *_unscored_warnings(view)]
     found += [f"Costs are not complete: {problem}." for problem in view.costs.problems]
     board = view.leaderboard
     for row in board.rows:
@@ -173,6 +175,13 @@ def _missing_warnings(view: ReportView) -> Iterator[str]:
                 f"{model}: {count} of {expected[model]} videos are missing. "
                 "Means are over the videos that exist; compare the paired differences instead."
             )
+
+
+def _damaged_warnings(view: ReportView) -> Iterator[str]:
+    """A stopped run may leave half a line; what it held was scored again, unless its video has no record."""
+    if view.damaged and any(record is None for _, record in view.units()):
+        lines = _count(view.damaged, "line of its scores is", "lines of its scores are")
+        yield f"The run folder is damaged: {lines} not readable. Run the suite again: what they held is scored again."
 
 
 def _unscored_warnings(view: ReportView) -> Iterator[str]:

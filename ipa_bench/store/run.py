@@ -1,21 +1,17 @@
-"""A run folder: a ``run.json`` header, append-only ``scores/*.jsonl`` shards, and ``details/*.npz``.
+"""A run folder: a ``run.json`` header, append-only shards ``scores/*.jsonl`` and ``floor/*.jsonl``, ``details/*.npz``.
 
-One line of a shard is one scored video. Every writing process has a shard of its own, so a crash can tear the last line
-of one shard and nothing else; resuming is the set difference between the units wanted and the units on disk.
+One line of a shard is one scored video, or the noise floor of one case. Every writing process has shards of its own, so
+a crash can tear the last line of one shard and nothing else; resuming is the set difference between what is wanted and
+what is on disk.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
-import secrets
 import tempfile
-import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -25,108 +21,48 @@ from pydantic import TypeAdapter, ValidationError
 
 from ipa_bench.config.fields import checked
 from ipa_bench.errors import UserError
-from ipa_bench.files import sync_folder, write_atomic, writing
-from ipa_bench.types import Bool, Float32, Float64, Score, Split
+from ipa_bench.files import write_atomic, writing
+from ipa_bench.store.records import (
+    SCHEMA_VERSION,
+    Details,
+    FloorRecord,
+    RunHeader,
+    Unit,
+    UnitRecord,
+)
+from ipa_bench.store.shards import Shards
+from ipa_bench.types import Score
 
-#: (case, seed, model): one video.
-Unit = tuple[str, int, str]
-
-SCHEMA_VERSION = 1
 HEADER_NAME = "run.json"
 ANOTHER = "use another folder or delete this one"
-
-
-@dataclass(frozen=True)
-class CaseEntry:
-    """What a run remembers of a case. Paths are text: the clips may have moved since."""
-
-    id: str
-    identity: str
-    split: Split
-    driving: str
-    ground_truth: str | None = None
-    tags: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class ModelEntry:
-    """What a run remembers of a model."""
-
-    name: str
-    kind: str
-    #: folder, checkpoint or damage that the videos come from
-    source: str
-    trained_on: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class RunHeader:
-    """What was run. ``suite_hash``, ``seeds`` and ``metrics`` are the run's identity; cases and models may be added."""
-
-    name: str
-    suite_hash: str
-    primary: str
-    seeds: tuple[int, ...]
-    #: metric ids with versions, in report order
-    metrics: tuple[str, ...]
-    cases: tuple[CaseEntry, ...]
-    models: tuple[ModelEntry, ...]
-    environment: dict[str, str] = field(default_factory=dict)
-    tool_version: str = ""
-    #: ISO 8601, UTC
-    created: str = ""
-    schema_version: int = SCHEMA_VERSION
-
-
-@dataclass(frozen=True)
-class UnitRecord:
-    """One scored video: one line of a shard, written whole or not at all. Its scores are of this unit, one a metric."""
-
-    case: str
-    seed: int
-    model: str
-    #: where the video lies, and the sha256 of the file (of the pixels where it never was one); None where there is none
-    video: str | None = None
-    sha256: str | None = None
-    #: wall time of generating, observing and scoring
-    seconds: float | None = None
-    notes: tuple[str, ...] = ()
-    scores: tuple[Score, ...] = ()
-
-    def __post_init__(self) -> None:
-        if any(score.unit != self.unit for score in self.scores):
-            raise ValueError(f"a record holds the scores of its own unit {self.unit} only")
-        if len({score.metric for score in self.scores}) != len(self.scores):
-            raise ValueError(f"a record of {self.unit} holds one score per metric")
-
-    @property
-    def unit(self) -> Unit:
-        """(case, seed, model)."""
-        return (self.case, self.seed, self.model)
-
+#: where version 0.1 kept the noise floor: among the scores, as those of a model that no suite can name
+_FLOOR_OF_0_1 = "re-encoded/floor"
 
 HEADERS = TypeAdapter(RunHeader)
 RECORDS = TypeAdapter(UnitRecord)
+FLOORS = TypeAdapter(FloorRecord)
 
 
-@dataclass(frozen=True, eq=False)
-class Details:
-    """What a report draws of one video: landmarks of both sides, and per-frame values."""
+@dataclass(frozen=True)
+class Contents:
+    """What the shards of a run hold. Of several records of one thing the last line of the newest shard stays."""
 
-    #: float64 ``[T]``, seconds from the first frame
-    times: Float64
-    fps: float
-    #: (width, height) in pixels
-    size: tuple[int, int]
-    #: float32 ``[T, 2, 21, 2]``, in [0, 1] of width and height; slot 0 left hand, 1 right hand
-    generated_landmarks: Float32
-    #: bool ``[T, 2]``
-    generated_found: Bool
-    #: the driving video on the same time grid; None where it was not observed
-    driving_landmarks: Float32 | None = None
-    driving_found: Bool | None = None
-    #: metric id -> float32 ``[T]``, NaN in frames without a value
-    series: Mapping[str, Float32] = field(default_factory=dict)
+    #: sorted
+    records: dict[Unit, UnitRecord]
+    #: case id -> its noise floor, sorted
+    floors: dict[str, FloorRecord]
+    #: lines that cannot be read, torn by a crash or damaged since; they are left out
+    damaged: int
+
+    def done(self, metrics: Iterable[str]) -> set[Unit]:
+        """The videos that have a score, or the reason why there is none, for every one of ``metrics``."""
+        wanted = set(metrics)
+        return {unit for unit, record in self.records.items() if wanted <= {s.metric for s in record.scores}}
+
+    def floors_done(self, metrics: Iterable[str]) -> set[str]:
+        """The cases whose noise floor is known, or why it is not, for every one of ``metrics``."""
+        wanted = set(metrics)
+        return {case for case, record in self.floors.items() if wanted <= record.metrics}
 
 
 class RunStore:
@@ -136,8 +72,7 @@ class RunStore:
         self.folder = folder
         self.header = header
         self._writable = writable
-        self._shard: tuple[int, int] | None = None  # (pid that opened it, file descriptor)
-        self._torn: int | None = None
+        self._scores, self._floor = Shards(folder / "scores"), Shards(folder / "floor")
 
     @classmethod
     def open(cls, folder: Path, header: RunHeader) -> RunStore:
@@ -149,7 +84,7 @@ class RunStore:
         be written.
         """
         with writing(folder):
-            for sub in (folder / "scores", folder / "details"):
+            for sub in (folder / "scores", folder / "floor", folder / "details"):
                 sub.mkdir(parents=True, exist_ok=True)
                 with tempfile.TemporaryFile(dir=sub) as probe:
                     probe.write(b"\n")
@@ -171,74 +106,52 @@ class RunStore:
         """Open an existing run to read. Raises :class:`UserError` when there is none or it cannot be read."""
         return cls(folder, _read_header(folder / HEADER_NAME), writable=False)
 
-    def append(self, record: UnitRecord) -> None:
+    def append(self, record: UnitRecord | FloorRecord) -> None:
         """Write one line to this process's shard; on return it is on the disk.
 
         Raises :class:`UserError` when the disk is full or cannot be written; the shard then holds no part of it.
         """
         if not self._writable:
             raise RuntimeError("a loaded run is read-only: use RunStore.open")
-        line = json.dumps(asdict(record), allow_nan=False, ensure_ascii=False).encode() + b"\n"
-        with writing(self.folder):
-            descriptor = self._descriptor()
-            end = os.fstat(descriptor).st_size
-            try:
-                if os.write(descriptor, line) != len(line):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                os.fsync(descriptor)
-            except OSError:
-                with suppress(OSError):
-                    os.ftruncate(descriptor, end)
-                self.close()  # should half a line have stayed, the next one begins a new shard
-                raise
+        line = json.dumps(asdict(record), allow_nan=False, ensure_ascii=False).encode()
+        (self._floor if isinstance(record, FloorRecord) else self._scores).append(line)
 
     def close(self) -> None:
-        """Close the shard. Appending again begins another one."""
-        if self._shard is not None and self._shard[0] == os.getpid():
-            os.close(self._shard[1])
-        self._shard = None
+        """Close the shards. Appending again begins others."""
+        self._scores.close()
+        self._floor.close()
 
-    def _descriptor(self) -> int:
-        """The shard of this process; a forked child does not write to its parent's."""
-        if self._shard is None or self._shard[0] != os.getpid():
-            # Names sort by time of creation, so that the newest shard wins where two hold the same unit.
-            name = f"{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
-            self._shard = (os.getpid(), os.open(self.folder / "scores" / name, flags, 0o644))
-            sync_folder(self.folder / "scores")
-        return self._shard[1]
+    def read(self) -> Contents:
+        """Everything in the shards, as it is on disk now; folders that version 0.1 wrote too."""
+        records: dict[Unit, UnitRecord] = {}
+        floors: dict[str, FloorRecord] = {}
+        damaged = 0
+        for line in self._scores.lines():
+            try:
+                record = RECORDS.validate_json(line)
+            except ValidationError:
+                damaged += 1
+                continue
+            if record.model == _FLOOR_OF_0_1:
+                floors[record.case] = _floor_of(record)
+            else:
+                records[record.unit] = record
+        for line in self._floor.lines():
+            try:
+                floor = FLOORS.validate_json(line)
+            except ValidationError:
+                damaged += 1
+                continue
+            floors[floor.case] = floor
+        return Contents(dict(sorted(records.items())), dict(sorted(floors.items())), damaged)
 
     def records(self) -> dict[Unit, UnitRecord]:
-        """Every record on disk, by unit, sorted. Of several records of a unit the last line of the newest shard stays.
+        """Every scored video on disk, by unit, sorted."""
+        return self.read().records
 
-        Lines that cannot be read (torn by a crash) are skipped and counted in :attr:`torn_lines`.
-        """
-        found: dict[Unit, UnitRecord] = {}
-        torn = 0
-        for shard in sorted((self.folder / "scores").glob("*.jsonl")):
-            for line in shard.read_bytes().split(b"\n"):
-                if not line.strip():
-                    continue
-                try:
-                    record = RECORDS.validate_json(line)
-                except ValidationError:
-                    torn += 1
-                    continue
-                found[record.unit] = record
-        self._torn = torn
-        return dict(sorted(found.items()))
-
-    @property
-    def torn_lines(self) -> int:
-        """Lines that the last :meth:`records` could not read."""
-        if self._torn is None:
-            self.records()
-        return self._torn or 0
-
-    def done(self, metrics: Iterable[str]) -> set[Unit]:
-        """The units that have a score, or the reason why there is none, for every one of ``metrics``."""
-        wanted = set(metrics)
-        return {unit for unit, record in self.records().items() if wanted <= {s.metric for s in record.scores}}
+    def floors(self) -> dict[str, FloorRecord]:
+        """The noise floor of each case that it was measured on, by case id, sorted."""
+        return self.read().floors
 
     def scores(self) -> list[Score]:
         """Every score, sorted by case, seed, model, then the header's order of metrics."""
@@ -288,6 +201,12 @@ class RunStore:
     def _details_path(self, unit: Unit) -> Path:
         digest = hashlib.sha256(_unit_text(unit).encode()).hexdigest()
         return self.folder / "details" / f"{digest[:16]}.npz"
+
+
+def _floor_of(record: UnitRecord) -> FloorRecord:
+    changes = {score.metric: score.value for score in record.scores if score.value is not None}
+    reasons = {score.metric: score.reason for score in record.scores if score.reason is not None}
+    return FloorRecord(record.case, changes, reasons)
 
 
 def _unit_text(unit: Unit) -> str:

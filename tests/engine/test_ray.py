@@ -267,7 +267,7 @@ def run_and_kill(thousand, folder, kill):
     assert known(store) == expected
     assert lines(folder) == dict.fromkeys(expected, 1)
     assert any(score.value for record in expected.values() for score in record.scores)
-    assert all(store.read_details(unit) is not None for unit in expected if unit[2] != harness.FLOOR_MODEL)
+    assert all(store.read_details(unit) is not None for unit in expected)
 
 
 def test_a_thousand_jobs_with_a_killed_worker(thousand, cluster, node, tmp_path, cache_folder, monkeypatch):

@@ -59,7 +59,7 @@ def test_what_was_appended_is_read_back(tmp_path: Path) -> None:
     assert loaded.header == HEADER
     assert loaded.records() == {each.unit: each for each in written}
     assert list(loaded.records()) == sorted(each.unit for each in written)
-    assert loaded.torn_lines == 0
+    assert loaded.read().damaged == 0
     assert len(shards(tmp_path / "run")) == 1
     assert len(shards(tmp_path / "run")[0].read_bytes().splitlines()) == 4
 
@@ -77,9 +77,9 @@ def test_done_asks_for_every_metric_and_takes_a_reason_for_an_answer(tmp_path: P
     store = RunStore.open(tmp_path, HEADER)
     store.append(record("a"))
     store.append(replace(record("b"), scores=record("b").scores[:1]))
-    assert store.done(HEADER.metrics) == {("a", 0, "A")}
-    assert store.done(["hand.recall@1"]) == {("a", 0, "A"), ("b", 0, "A")}
-    assert store.done(["other@1"]) == set()
+    assert store.read().done(HEADER.metrics) == {("a", 0, "A")}
+    assert store.read().done(["hand.recall@1"]) == {("a", 0, "A"), ("b", 0, "A")}
+    assert store.read().done(["other@1"]) == set()
 
 
 def test_records_refuse_scores_of_another_unit_and_repeated_metrics() -> None:
@@ -95,7 +95,7 @@ def test_json_is_strict(tmp_path: Path) -> None:
         store.append(replace(record(), seconds=float("nan")))
     store.append(record())
     assert len(store.records()) == 1
-    assert store.torn_lines == 0
+    assert store.read().damaged == 0
 
 
 def test_the_newest_of_two_records_of_a_unit_stays(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_torn_line_costs_that_line_only(tmp_path: Path, junk: bytes) -> None:
     lines = shard.read_bytes().splitlines(keepends=True)
     shard.write_bytes(lines[0] + junk + (b"\n" if junk and not junk.endswith(b"\n") else b"") + lines[2])
     assert set(store.records()) == {("a", 0, "A"), ("c", 0, "A")}
-    assert RunStore.load(tmp_path).torn_lines == bool(junk)
+    assert RunStore.load(tmp_path).read().damaged == bool(junk)
 
 
 @settings(max_examples=40)
@@ -188,7 +188,7 @@ def test_kill_9_at_any_moment_loses_nothing_that_append_returned_for(tmp_path: P
                 (score,) = records[f"{name}-{i}", 0, "A"].scores
                 assert score.value == i / 7
             confirmed += until + 1
-        assert store.torn_lines <= 3 * (batch + 1)
+        assert store.read().damaged <= 3 * (batch + 1)
     assert confirmed > 50
 
 
@@ -246,7 +246,7 @@ def test_a_write_that_runs_out_of_room_leaves_nothing_half_written(tmp_path: Pat
     store = RunStore.load(tmp_path)
     assert int(count) > 2
     assert {case for case, _, _ in store.records()} == {f"before-{i}" for i in range(int(count))} | {"after"}
-    assert store.torn_lines == 0
+    assert store.read().damaged == 0
     assert all(shard.read_bytes().endswith(b"\n") for shard in shards(tmp_path))
 
 
@@ -293,7 +293,7 @@ def test_opening_again_goes_on_and_keeps_the_first_environment(tmp_path: Path) -
     later = replace(HEADER, created="2027-01-01", environment={}, seeds=(1, 0))
     store = RunStore.open(tmp_path, later)
     assert store.header == HEADER
-    assert store.done(HEADER.metrics) == {("wave", 0, "A")}
+    assert store.read().done(HEADER.metrics) == {("wave", 0, "A")}
 
 
 def test_a_lifted_limit_and_one_more_model_resume(tmp_path: Path) -> None:

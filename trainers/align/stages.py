@@ -152,7 +152,7 @@ def forget(work: Alignment, stage: str) -> None:
         # A round begins with the LoRA of the one before it.
         later = first if number == 1 or stage == "evaluate" else STAGES
         gone = {"generate": ["candidates"], "select": ["selection.json", "pairs.json"], "train": ["train"]}
-        gone["score"] = [f"candidates/{name}" for name in ("scores", "details", "run.json")]
+        gone["score"] = [f"candidates/{name}" for name in ("scores", "floor", "details", "run.json")]
         for path in (folder / name for each in later for name in gone.get(each, ())):
             if path.is_dir():
                 shutil.rmtree(path)
@@ -212,8 +212,8 @@ def choose_pairs(rule: ChooseConfig, store: RunStore, records: Sequence[UnitReco
 
 
 def scored(store: RunStore) -> list[UnitRecord]:
-    """The records of a run's videos, without those of the noise floor."""
-    return [record for record in store.records().values() if record.model != harness.FLOOR_MODEL]
+    """The records of a run's videos."""
+    return list(store.records().values())
 
 
 def parts_of(metric: str) -> tuple[str, ...]:

@@ -1,0 +1,150 @@
+"""A run before it begins: one look at a suite and a folder gives everything that the stages need; none asks again."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from ipa_bench import __version__
+from ipa_bench.cost.ledger import PostTraining
+from ipa_bench.harness import generate
+from ipa_bench.harness import workers as work
+from ipa_bench.harness.before import post_training
+from ipa_bench.metrics.base import Metric
+from ipa_bench.metrics.set_table import SET_METRICS
+from ipa_bench.models import Model, damage
+from ipa_bench.models.damaged import DamageModel
+from ipa_bench.models.folder import FolderMatch, FolderModel
+from ipa_bench.models.reencoded import ReencodeModel
+from ipa_bench.observers import perceptual, pixels
+from ipa_bench.observers.hands import OBSERVER_ID
+from ipa_bench.scorer import ALL, find
+from ipa_bench.store import CaseEntry, ModelEntry, RunHeader
+from ipa_bench.suite import DamageSpec, FolderSpec, ModelSpec, ReencodeSpec, Suite
+from ipa_bench.types import MetricInfo
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A suite and the folder that its run goes into, looked at once: nothing loaded, nothing written."""
+
+    suite: Suite
+    folder: Path
+    #: of the suite's generative models, by name
+    plans: Mapping[str, generate.Plan]
+    #: as the scorer asks them, in the suite's order
+    models: tuple[Model, ...]
+    #: of videos, and of sets of them, in report order
+    metrics: tuple[Metric, ...]
+    set_metrics: tuple[MetricInfo, ...]
+    header: RunHeader
+    #: model -> what it had cost before
+    post_training: Mapping[str, PostTraining]
+
+
+def prepare(suite: Suite, folder: Path) -> Prepared:
+    """Everything that a run of ``suite`` in ``folder`` needs to know, found out once.
+
+    Reads every clip and checkpoint file (their hashes); a checkpoint of the hub is downloaded where it is not here.
+    Raises UserError for an unknown metric, a checkpoint that is not there, or a model that cannot be.
+    """
+    metrics = metrics_of(suite)
+    plans = generate.plans(suite, folder)
+    models = tuple(plans[spec.name].model if spec.name in plans else build(spec, folder) for spec in suite.models)
+    head = header(suite, metrics, plans)
+    return Prepared(suite, folder, plans, models, metrics, set_metrics_of(suite), head, post_training(suite))
+
+
+def metrics_of(suite: Suite) -> tuple[Metric, ...]:
+    """The metrics that a suite asks for, its primary one among them. Raises UserError for an unknown name."""
+    if not suite.metrics:
+        find(suite.primary)
+        return ALL
+    of_sets = {name for info in SET_METRICS for name in _names(info)}
+    of_videos = [name for name in suite.metrics if name not in of_sets]
+    wanted = {find(name).info.id for name in (suite.primary, *of_videos)}
+    return tuple(m for m in ALL if m.info.id in wanted)
+
+
+def set_metrics_of(suite: Suite) -> tuple[MetricInfo, ...]:
+    """The metrics of sets of videos that a suite asks for; all where it names no metric at all."""
+    if not suite.metrics:
+        return SET_METRICS
+    return tuple(info for info in SET_METRICS if _names(info) & set(suite.metrics))
+
+
+def _names(info: MetricInfo) -> set[str]:
+    """What a suite may call a metric: with its version or without."""
+    return {info.id, info.id.partition("@")[0]}
+
+
+def build(spec: ModelSpec, folder: Path) -> Model:
+    """The model that a suite's entry describes; what it makes goes into the run folder.
+
+    Generative models are not built here: see :func:`ipa_bench.harness.generate.plans`.
+    """
+    if isinstance(spec, FolderSpec):
+        return FolderModel(spec.name, spec.path)
+    videos = folder / "videos" / spec.name
+    if isinstance(spec, ReencodeSpec):
+        return ReencodeModel(spec.name, spec.crf, videos)
+    if isinstance(spec, DamageSpec):
+        damage.find(spec.damage)
+        return DamageModel(spec.name, spec.damage, spec.strength, videos, work.hands)
+    raise TypeError(f"{spec.kind} clips are made by ipa_bench.harness.generate")
+
+
+def _source(spec: ModelSpec, plans: Mapping[str, generate.Plan]) -> str:
+    """Where a model's videos come from, in one line; another source is another model."""
+    if isinstance(spec, FolderSpec):
+        return str(spec.path.absolute())
+    if isinstance(spec, ReencodeSpec):
+        return f"ground truth at CRF {spec.crf}"
+    return f"{spec.damage}:{spec.strength}" if isinstance(spec, DamageSpec) else plans[spec.name].source
+
+
+def matches(suite: Suite) -> dict[str, FolderMatch]:
+    """What each folder model has, lacks, and has too much of. Raises UserError where a match is ambiguous."""
+    return {
+        spec.name: FolderModel(spec.name, spec.path).match(suite.cases, suite.seeds)
+        for spec in suite.models
+        if isinstance(spec, FolderSpec)
+    }
+
+
+def header(suite: Suite, metrics: Iterable[Metric], plans: Mapping[str, generate.Plan]) -> RunHeader:
+    """Everything that makes a run repeatable. ``plans`` of its generative models."""
+    return RunHeader(
+        name=suite.name,
+        suite_hash=suite.hash(),
+        primary=find(suite.primary).info.id,
+        seeds=suite.seeds,
+        metrics=tuple(m.info.id for m in metrics),
+        cases=tuple(
+            CaseEntry(c.id, c.identity, c.split, str(c.driving.absolute()), _absolute(c.ground_truth), c.tags)
+            for c in suite.cases
+        ),
+        models=tuple(ModelEntry(m.name, m.kind, _source(m, plans), m.trained_on) for m in suite.models),
+        environment=environment(generate.PACKAGES if plans else ()),
+        tool_version=__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _absolute(path: Path | None) -> str | None:
+    return None if path is None else str(path.absolute())
+
+
+def environment(packages: Iterable[str] = ()) -> dict[str, str]:
+    """Versions that may change a number; ``packages`` beyond those of scoring."""
+    found = {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()}
+    for name in ("numpy", "av", "ai-edge-litert", "pillow", "scipy", "torch", *packages):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    observers = {"hands": OBSERVER_ID, "pixels": pixels.OBSERVER_ID, "lpips": perceptual.OBSERVER_ID}
+    return found | observers | {"models": "mediapipe 0.10.21"}

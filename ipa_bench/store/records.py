@@ -1,0 +1,122 @@
+"""The nouns of a run folder: what was run, each scored video, the noise floor of a case, what a report draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ipa_bench.types import Bool, Float32, Float64, Score, Split
+
+#: (case, seed, model): one video.
+Unit = tuple[str, int, str]
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class CaseEntry:
+    """What a run remembers of a case. Paths are text: the clips may have moved since."""
+
+    id: str
+    identity: str
+    split: Split
+    driving: str
+    ground_truth: str | None = None
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """What a run remembers of a model."""
+
+    name: str
+    kind: str
+    #: folder, checkpoint or damage that the videos come from
+    source: str
+    trained_on: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunHeader:
+    """What was run. ``suite_hash``, ``seeds`` and ``metrics`` are the run's identity; cases and models may be added."""
+
+    name: str
+    suite_hash: str
+    primary: str
+    seeds: tuple[int, ...]
+    #: metric ids with versions, in report order
+    metrics: tuple[str, ...]
+    cases: tuple[CaseEntry, ...]
+    models: tuple[ModelEntry, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+    tool_version: str = ""
+    #: ISO 8601, UTC
+    created: str = ""
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class UnitRecord:
+    """One scored video: one line of a shard, written whole or not at all. Its scores are of this unit, one a metric."""
+
+    case: str
+    seed: int
+    model: str
+    #: where the video lies, and the sha256 of the file (of the pixels where it never was one); None where there is none
+    video: str | None = None
+    sha256: str | None = None
+    #: wall time of generating, observing and scoring
+    seconds: float | None = None
+    notes: tuple[str, ...] = ()
+    scores: tuple[Score, ...] = ()
+
+    def __post_init__(self) -> None:
+        if any(score.unit != self.unit for score in self.scores):
+            raise ValueError(f"a record holds the scores of its own unit {self.unit} only")
+        if len({score.metric for score in self.scores}) != len(self.scores):
+            raise ValueError(f"a record of {self.unit} holds one score per metric")
+
+    @property
+    def unit(self) -> Unit:
+        """(case, seed, model)."""
+        return (self.case, self.seed, self.model)
+
+
+@dataclass(frozen=True)
+class FloorRecord:
+    """What a harmless re-encode of a case's clip does to each metric, or why that is not known: one line of a shard."""
+
+    case: str
+    #: metric id -> |difference| in the metric's unit
+    changes: Mapping[str, float] = field(default_factory=dict)
+    #: metric id -> why there is none
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.changes.keys() & self.reasons.keys():
+            raise ValueError(f"the floor of {self.case}: a metric has a value or a reason, not both")
+
+    @property
+    def metrics(self) -> set[str]:
+        """Ids of the metrics that this says something of."""
+        return {*self.changes, *self.reasons}
+
+
+@dataclass(frozen=True, eq=False)
+class Details:
+    """What a report draws of one video: landmarks of both sides, and per-frame values."""
+
+    #: float64 ``[T]``, seconds from the first frame
+    times: Float64
+    fps: float
+    #: (width, height) in pixels
+    size: tuple[int, int]
+    #: float32 ``[T, 2, 21, 2]``, in [0, 1] of width and height; slot 0 left hand, 1 right hand
+    generated_landmarks: Float32
+    #: bool ``[T, 2]``
+    generated_found: Bool
+    #: the driving video on the same time grid; None where it was not observed
+    driving_landmarks: Float32 | None = None
+    driving_found: Bool | None = None
+    #: metric id -> float32 ``[T]``, NaN in frames without a value
+    series: Mapping[str, Float32] = field(default_factory=dict)
