@@ -11,14 +11,18 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ipa_bench.errors import Unscorable, UserError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 #: diffusers' name of a LoRA's file in a folder
 LORA_FILE = "pytorch_lora_weights.safetensors"
 #: nanoseconds; a file that changed less than this before it was hashed may change again under the same time stamp
 _FRESH = 2 * 10**9
+T = TypeVar("T")
 
 # ---------------------------------------------------------------------------------------------------------------------
 # writing
@@ -128,6 +132,20 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
+
+
+def read_checked(path: Path, schema: TypeAdapter[T], *, wrong: str, fix: str, absent: str) -> T:
+    """What a JSON file holds, as a type that pydantic checks.
+
+    Raises :class:`UserError`: "PATH ``wrong``: where: what" with ``fix``, or "cannot read PATH" with ``absent``.
+    """
+    from ipa_bench.config.fields import checked
+
+    try:
+        with checked(f"{path} {wrong}", fix):
+            return schema.validate_json(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}", absent) from None
 
 
 def located(text: str | None, folder: Path) -> Path | None:

@@ -11,8 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipa_bench.errors import UserError
-from ipa_bench.select import Pairs, Rule, Selection, pairs, read_selection, select, write_selection
-from ipa_bench.store import CaseEntry, UnitRecord
+from ipa_bench.select import (
+    Pairs,
+    Rule,
+    Selection,
+    choose,
+    choose_pairs,
+    left_out,
+    pairs,
+    read_selection,
+    select,
+    write_selection,
+)
+from ipa_bench.store import CaseEntry, FloorRecord, ModelEntry, RunHeader, RunStore, UnitRecord
 from ipa_bench.types import Better, MetricInfo, Score
 
 Q = "hand_quality@1"
@@ -123,6 +134,43 @@ def test_cases_of_the_test_split_are_refused(cases: dict[str, CaseEntry], said: 
             attempt()
         assert error.value.problem == f"samples cannot be selected from {said}"
         assert 'split = "train"' in error.value.fix
+
+
+def test_val_cases_are_looked_at_only_when_asked_for() -> None:
+    """Training watches them, and refuses to train on whom it watches."""
+    cases = entries("a1", "a2") | entries("b1", split="val")
+    rule = {"cases": cases, "metric": Q, "better": "higher", "top_k": 1}
+    found = select(RECORDS, **rule)  # type: ignore[arg-type]
+    assert [row.case for row in found.rows] == ["a1", "a2"]
+    assert (found.candidates, found.unscored) == (4, 0)
+    assert [row.case for row in select(RECORDS, splits=["val"], **rule).rows] == ["b1"]  # type: ignore[arg-type]
+    both = select(RECORDS, splits=["train", "val"], **rule)  # type: ignore[arg-type]
+    assert [row.case for row in both.rows] == ["a1", "a2", "b1"]
+    info = MetricInfo(Q, "", "higher", "", "")
+    assert pairs(RECORDS, cases=cases, metric=info, metrics=[info], margin=0.1).cases == 2
+    with pytest.raises(UserError, match="none of 8 videos is of a case of the train split") as error:
+        select(RECORDS, **rule | {"cases": entries("a1", "a2", "b1", split="val")})  # type: ignore[arg-type]
+    assert "--split val" in error.value.fix
+    with pytest.raises(UserError, match="cannot be selected from cases of test split"):
+        select(RECORDS, splits=["test"], **rule)  # type: ignore[arg-type]
+
+
+def test_a_run_is_selected_from_by_name(tmp_path: Path) -> None:
+    head = RunHeader(
+        "r", "0", Q, (0,), (Q,), (*entries("a1").values(), *entries("b1", split="val").values()),
+        (ModelEntry("A", "folder", "a"),),
+    )  # fmt: skip
+    store = RunStore.open(tmp_path, head)
+    for each in (record("a1", 0, 0.9), record("a1", 1, 0.5), record("b1", 0, 0.6)):
+        store.append(each)
+    store.append(FloorRecord("a1", {Q: 0.01}))
+    found = choose(store, top_k=1)
+    assert [(row.case, row.seed) for row in found.rows] == [("a1", 0)]
+    assert found.by == (Q, *(f"hand_quality.{part}@1" for part in ("place", "sharpness", "motion")))
+    assert [row.seed for row in choose(store, top_k=1, records=[record("a1", 1, 0.5)]).rows] == [1]
+    assert choose_pairs(store, margin=0.1).preferences[0].bad == "a1_1.mp4"
+    assert left_out(store) == {"val": 1}
+    assert left_out(store, ["train", "val"]) == {}
 
 
 def test_many_refused_cases_are_counted() -> None:

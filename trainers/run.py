@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -38,10 +38,14 @@ from trainers.policy import Policy
 from trainers.spent import Away, Spent
 from trainers.watch import Watch
 
-#: (stage, done, total, metrics)
-Tell = Callable[[str, int, int, Mapping[str, float]], None]
 #: settings that change how a run is made, and not what comes out of it
 _FREE = {"save_every", "trackers", "gradient_checkpointing", "cache_reference"}
+
+
+class Tell(Protocol):
+    """What is told while training goes on: progress and the numbers of a step, or an alarm for the user to read."""
+
+    def __call__(self, stage: str, done: int, total: int, metrics: Mapping[str, float], alarm: str = "", /) -> None: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,7 +256,7 @@ def _look(watch: Watch, loop: Loop, step: int, accelerator: Any, tell: Tell) -> 
         with loop.averaged():
             line = watch.look(step)
         for problem in line.get("alarm", ()):
-            tell(f"alarm: {problem}", step, step, {})
+            tell("watch", step, step, {}, f"alarm: {problem}")
     accelerator.wait_for_everyone()
 
 

@@ -263,12 +263,16 @@ def select(
     threshold: Annotated[float | None, typer.Option(help="At least this good.")] = None,
     per_identity: Annotated[int | None, typer.Option(min=1, help="At most so many of each identity.")] = None,
     pairs: Annotated[float | None, typer.Option(metavar="MARGIN", help="Pairs that differ by this much.")] = None,
+    split: Annotated[
+        list[Literal["train", "val"]] | None,
+        typer.Option(help="Cases to choose from (train). Training refuses people that it watches: the val cases."),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Where to write (RUN/selection.json).")] = None,
 ) -> None:
-    """Choose good videos of a run to train on, or good and bad pairs. Never from cases of the test split."""
+    """Choose good videos of a run's train cases, or good and bad pairs. Never from cases of the test split."""
     from ipa_bench.cli import console
 
-    console.select_videos(folder, metric, top_k, threshold, per_identity, pairs, out)
+    console.select_videos(folder, metric, top_k, threshold, per_identity, pairs, split or ["train"], out)
 
 
 @app.command()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ipa_bench.models.folder import FolderMatch
     from ipa_bench.report import ReportView
     from ipa_bench.suite import Suite
+    from ipa_bench.types import Split
     from ipa_bench.weights import WeightStatus
 
 # Names are shown as they are: no emoji for :fire:, and bytes that are no text do not end a run.
@@ -268,43 +269,31 @@ def select_videos(
     threshold: float | None,
     per_identity: int | None,
     margin: float | None,
+    splits: Sequence[Split],
     out: Path | None,
 ) -> None:
     """Choose, print how many of what, and write the choice."""
     from ipa_bench import select as choose
-    from ipa_bench.scorer import PART_IDS
     from ipa_bench.store import RunStore
 
-    store = RunStore.load(folder)
-    cases = {case.id: case for case in store.header.cases}
-    records = list(store.records().values())
-    info = find(metric).info
+    store, of = RunStore.load(folder), tuple(splits)
     if margin is not None:
         if (top_k, threshold, per_identity) != (None, None, None):
             raise UserError("--pairs takes the best and the worst of each case", "leave the other choices out")
-        infos = [m.info for m in ALL if m.info.id in store.header.metrics]
-        found = choose.pairs(records, cases=cases, metric=info, metrics=infos, margin=margin)
+        found = choose.choose_pairs(store, metric, margin=margin, splits=of)
         path = out or folder / "pairs.json"
         choose.write_pairs(found, path)
         OUT.print(found.message, markup=False)
     else:
         if top_k is None and threshold is None and per_identity is None:
             top_k = 1
-        parts = PART_IDS if info.id == ALL[0].info.id else ()
-        selection = choose.select(
-            records,
-            cases=cases,
-            metric=info.id,
-            better=info.better,
-            threshold=threshold,
-            top_k=top_k,
-            per_identity=per_identity,
-            components=parts,
-        )
+        selection = choose.choose(store, metric, threshold=threshold, top_k=top_k, per_identity=per_identity, splits=of)
         path = out or folder / "selection.json"
         choose.write_selection(selection, path)
         by = ", ".join(selection.by)
         OUT.print(f"{len(selection.rows)} of {selection.candidates} videos chosen by {by}", markup=False)
         if selection.unscored:
             OUT.print(f"{selection.unscored} without a score were left out", markup=False)
+    for split, count in choose.left_out(store, of).items():
+        OUT.print(f"{count} of {split} cases were not looked at; --split {split} asks for them", markup=False)
     OUT.print(str(path), markup=False, soft_wrap=True)

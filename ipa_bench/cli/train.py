@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from trainers import methods
 if TYPE_CHECKING:
     from trainers.align.stages import Alignment
     from trainers.methods import MethodName
-    from trainers.run import Job
+    from trainers.run import Job, Tell
 
 #: metrics of a step that are worth a place beside the bar
 _SHOWN = ("loss", "gap", "win", "error")
@@ -25,12 +25,12 @@ _SHOWN = ("loss", "gap", "win", "error")
 _PER_TOKEN = 34
 
 
-def telling(progress: Progress) -> Callable[[str, int, int, Mapping[str, float]], None]:
+def telling(progress: Progress) -> Tell:
     """Progress of training as bars; alarms as lines; where there is no terminal, numbers now and then."""
 
-    def tell(stage: str, done: int, total: int, metrics: Mapping[str, float]) -> None:
-        if "alarm" in stage:
-            say(stage)
+    def tell(stage: str, done: int, total: int, metrics: Mapping[str, float], alarm: str = "", /) -> None:
+        if alarm:
+            say(alarm)
             return
         progress(stage, done, total)
         if metrics and not ERR.is_terminal and (done == total or done * 10 // total > (done - 1) * 10 // total):

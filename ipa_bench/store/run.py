@@ -11,6 +11,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -19,9 +20,8 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from ipa_bench.config.fields import checked
 from ipa_bench.errors import UserError
-from ipa_bench.files import write_atomic, writing
+from ipa_bench.files import read_checked, write_atomic, writing
 from ipa_bench.store.records import (
     SCHEMA_VERSION,
     Details,
@@ -218,13 +218,10 @@ def _header_text(header: RunHeader) -> bytes:
 
 
 def _read_header(path: Path) -> RunHeader:
-    try:
-        with checked(f"{path} is damaged", ANOTHER):
-            header = HEADERS.validate_json(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{path.parent} is not a run: it has no {path.name}", "give the folder of a run") from None
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}", "check that you may read it") from None
+    with suppress(PermissionError):  # said when it is read
+        if not path.exists():
+            raise UserError(f"{path.parent} is not a run: it has no {path.name}", "give the folder of a run")
+    header = read_checked(path, HEADERS, wrong="is damaged", fix=ANOTHER, absent="check that you may read it")
     if header.schema_version != SCHEMA_VERSION:
         raise UserError(
             f"{path} has schema version {header.schema_version}, this version of the tool reads {SCHEMA_VERSION}",

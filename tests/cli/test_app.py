@@ -106,10 +106,12 @@ name = "poor"
 kind = "folder"
 path = "{footage.poor}"
 """
-    for split in ("test", "train"):
+    for split in ("test", "train", "val"):
         suite.write_text(text.replace("SPLIT", split))
         assert tool("run", suite, "-o", split).returncode == 0
     failed(tool("select", "test"), 2, "test split")
+    failed(tool("select", "val"), 2, "train split")
+    assert tool("select", "val", "--split", "val").stdout.splitlines()[0].startswith("1 of 2 videos chosen by")
     chosen = tool("select", "train", "--top-k", "1")
     assert chosen.returncode == 0, chosen.stderr
     selection = json.loads((tmp_path / "train" / "selection.json").read_text())

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from ipa_bench.errors import UserError
 from ipa_bench.files import write_atomic
-from ipa_bench.store import CaseEntry, Details, ModelEntry, RunHeader, RunStore, UnitRecord
+from ipa_bench.store import CaseEntry, Details, FloorRecord, ModelEntry, RunHeader, RunStore, UnitRecord
 from ipa_bench.types import Score
 
 HEADER = RunHeader(
@@ -349,6 +349,48 @@ def test_scores_without_a_header_are_not_adopted(tmp_path: Path) -> None:
     (tmp_path / "run.json").unlink()
     with pytest.raises(UserError, match="has scores but no"):
         RunStore.open(tmp_path, HEADER)
+
+
+FLOOR = FloorRecord("wave", {"hand.pck@1": 0.012}, {"hand.recall@1": "no value to compare"})
+
+
+def test_the_floor_is_no_video(tmp_path: Path) -> None:
+    store = RunStore.open(tmp_path, HEADER)
+    store.append(replace(FLOOR, changes={"hand.pck@1": 9.0}))
+    store.append(record())
+    store.append(FLOOR)
+    store.append(FloorRecord("nod", reasons={"hand.pck@1": "too short"}))
+    held = RunStore.load(tmp_path).read()
+    assert list(held.records) == [("wave", 0, "A")]
+    assert held.floors == {"nod": FloorRecord("nod", reasons={"hand.pck@1": "too short"}), "wave": FLOOR}
+    assert store.floors() == held.floors
+    assert held.floors_done(HEADER.metrics) == {"wave"}
+    assert held.floors_done(["hand.pck@1"]) == {"wave", "nod"}
+    assert all(score.model == "A" for score in store.scores())
+    with pytest.raises(ValueError, match="a value or a reason"):
+        FloorRecord("wave", {"m@1": 1.0}, {"m@1": "why"})
+
+
+def test_the_floor_that_0_1_kept_among_the_scores_is_read(tmp_path: Path) -> None:
+    """Version 0.1 wrote it as the scores of a model with an impossible name."""
+    store = RunStore.open(tmp_path, HEADER)
+    store.append(record())
+    line = {
+        "case": "wave", "seed": 0, "model": "re-encoded/floor", "video": None, "sha256": None, "seconds": None,
+        "notes": [], "scores": [
+            {"case": "wave", "seed": 0, "model": "re-encoded/floor", "metric": "hand.pck@1", "value": 0.012,
+             "reason": None},
+            {"case": "wave", "seed": 0, "model": "re-encoded/floor", "metric": "hand.recall@1", "value": None,
+             "reason": "no value to compare"},
+        ],
+    }  # fmt: skip
+    (tmp_path / "scores" / "00000000000000000001-1-0.jsonl").write_text(json.dumps(line) + "\n")
+    held = RunStore.load(tmp_path).read()
+    assert list(held.records) == [("wave", 0, "A")]
+    assert held.floors == {"wave": FLOOR}
+    newer = replace(FLOOR, changes={"hand.pck@1": 0.5})
+    store.append(newer)
+    assert store.floors() == {"wave": newer}
 
 
 def test_a_loaded_run_is_read_only(tmp_path: Path) -> None:

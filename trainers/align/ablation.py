@@ -127,20 +127,16 @@ class Ablation:
     def choose(self, row: Row, store: RunStore) -> None:
         """Write a row's selection."""
         rule = self.config.common.choose
-        records = [r for r in aligning.scored(store) if row.per_case is None or r.seed < row.per_case]
-        cases = {case.id: case for case in store.header.cases}
-        info = find(rule.metric).info
+        records = [r for r in store.records().values() if row.per_case is None or r.seed < row.per_case]
         folder = self.folder(row)
         folder.mkdir(parents=True, exist_ok=True)
         if methods.find(row.method).takes == "pairs":
-            aligning.choose_pairs(rule, store, records, folder)
+            found = select.choose_pairs(store, rule.metric, margin=rule.margin, records=records)
+            select.write_pairs(found, folder / "pairs.json")
             return
         if row.rule == "random":
             records = list(as_they_come(records, row.top_k))
-        parts = aligning.parts_of(info.id)
-        chosen = select.select(
-            records, cases=cases, metric=info.id, better=info.better, top_k=row.top_k, components=parts
-        )
+        chosen = select.choose(store, rule.metric, top_k=row.top_k, records=records)
         if row.rule == "random":
             drawn = {record.unit: place for place, record in enumerate(records)}
             rows = sorted(chosen.rows, key=lambda each: drawn[each.case, each.seed, each.model])
@@ -190,9 +186,15 @@ def run(
             job = training.prepare(ablation.training(row, seed), row.method, work.suite)
 
             def of_row(
-                stage: str, done: int, total: int, metrics: Mapping[str, float], name: str = model_name(row, seed)
+                stage: str,
+                done: int,
+                total: int,
+                metrics: Mapping[str, float],
+                alarm: str = "",
+                /,
+                name: str = model_name(row, seed),
             ) -> None:
-                tell(f"{name}: {stage}", done, total, metrics)
+                tell(f"{name}: {stage}", done, total, metrics, alarm and f"{name}: {alarm}")
 
             folder = ablation.folder(row) / f"seed{seed}"
             if training.train(job, folder, tell=of_row) is None:

@@ -12,7 +12,7 @@ folder, and does nothing where that is there already: stopped anywhere, the same
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,8 +23,8 @@ from ipa_bench.engine.processes import Progress
 from ipa_bench.errors import UserError
 from ipa_bench.harness import generate
 from ipa_bench.models.specs import PostTrainingTable
-from ipa_bench.scorer import ALL, PART_IDS, find
-from ipa_bench.store import HEADER_NAME, RunStore, UnitRecord
+from ipa_bench.scorer import find
+from ipa_bench.store import HEADER_NAME, RunStore
 from ipa_bench.suite import Suite, WanVaceSpec
 from ipa_bench.types import Case, Split
 from trainers import methods
@@ -114,7 +114,7 @@ def align(
     only: Sequence[str] = STAGES,
     jobs: int = 0,
     progress: Progress = lambda *_: None,
-    tell: Callable[[str, int, int, Mapping[str, float]], None] = lambda *_: None,
+    tell: training.Tell = lambda *_: None,
 ) -> RunStore | None:
     """Run the stages of every round that are not done yet; the evaluation's run, where that stage is among ``only``.
 
@@ -183,48 +183,23 @@ def spent(work: Alignment, rounds: int) -> Cost | None:
 
 def choose(config: AlignConfig, store: RunStore, folder: Path) -> Path:
     """Write the selection of a run's videos (for DPO, the pairs) into ``folder``. Raises :class:`UserError`."""
-    rule, cases = config.choose, {case.id: case for case in store.header.cases}
-    records = scored(store)
-    info = find(rule.metric).info
+    rule = config.choose
     if methods.find(config.method).takes == "pairs":
-        return choose_pairs(rule, store, records, folder)
-    selection = select.select(
-        records,
-        cases=cases,
-        metric=info.id,
-        better=info.better,
-        threshold=rule.threshold,
-        top_k=rule.top_k or None,
-        per_identity=rule.per_identity,
-        components=parts_of(info.id),
+        path = folder / "pairs.json"
+        select.write_pairs(select.choose_pairs(store, rule.metric, margin=rule.margin), path)
+        return path
+    path = folder / "selection.json"
+    chosen = select.choose(
+        store, rule.metric, threshold=rule.threshold, top_k=rule.top_k or None, per_identity=rule.per_identity
     )
-    select.write_selection(selection, folder / "selection.json")
-    return folder / "selection.json"
-
-
-def choose_pairs(rule: ChooseConfig, store: RunStore, records: Sequence[UnitRecord], folder: Path) -> Path:
-    """Write the pairs among some of a run's records. Raises :class:`UserError`."""
-    cases = {case.id: case for case in store.header.cases}
-    infos = [m.info for m in ALL if m.info.id in store.header.metrics]
-    found = select.pairs(records, cases=cases, metric=find(rule.metric).info, metrics=infos, margin=rule.margin)
-    select.write_pairs(found, folder / "pairs.json")
-    return folder / "pairs.json"
-
-
-def scored(store: RunStore) -> list[UnitRecord]:
-    """The records of a run's videos."""
-    return list(store.records().values())
-
-
-def parts_of(metric: str) -> tuple[str, ...]:
-    """Ids of the metrics that a composite is made of."""
-    return PART_IDS if metric == ALL[0].info.id else ()
+    select.write_selection(chosen, path)
+    return path
 
 
 def chosen_by(rule: ChooseConfig) -> tuple[str, ...]:
     """Ids of the metrics that chose: they are no evidence for the trained model."""
     metric = find(rule.metric).info.id
-    return tuple(dict.fromkeys([metric, *parts_of(metric)]))
+    return tuple(dict.fromkeys([metric, *select.parts_of(metric)]))
 
 
 def stages(names: Iterable[str]) -> tuple[str, ...]:

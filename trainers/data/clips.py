@@ -127,12 +127,14 @@ def _latents_of(file: Path) -> Path | None:
 
 def check_apart(data: Data, watched: Sequence[Case]) -> None:
     """Raise :class:`UserError` where somebody is both trained on and watched as held out."""
-    trained = {clip.case.identity or clip.case.id for clip in data.all}
-    both = sorted(trained & {case.identity or case.id for case in watched})
+    trained = [clip.case for clip in data.all]
+    both = sorted({case.identity or case.id for case in trained} & {case.identity or case.id for case in watched})
     if both:
+        of_val = any(case.split == "val" for case in trained)
+        fix = "select from train cases alone" if of_val else 'give all cases of a person split = "train", or all "val"'
         raise UserError(
             f"{', '.join(both[:3])} would be trained on and watched as held out",
-            'give them split = "train" or "val" in the suite, or name another suite under [watch]',
+            f"{fix}, or name another suite under [watch]",
         )
 
 

@@ -72,7 +72,10 @@ def tune(folder: Path, steps: int | None = None) -> Path | None:
     return train.train(train.prepare(config, "sft"), folder / "train", tell=_tell)
 
 
-def _tell(stage: str, done: int, total: int, metrics: Mapping[str, float]) -> None:
+def _tell(stage: str, done: int, total: int, metrics: Mapping[str, float], alarm: str = "") -> None:
+    if alarm:
+        print(alarm, flush=True)
+        return
     if done % 20 == 0 or done == total:
         print(f"{stage} {done}/{total} " + " ".join(f"{k} {v:.4g}" for k, v in metrics.items()), flush=True)
 
