@@ -78,7 +78,7 @@ def test_shares_make_together_what_one_process_makes(noisy: Path, tmp_path: Path
 
 
 def test_killed_between_clips_it_goes_on(noisy: Path, tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from ipa_bench import generate, suite\n"
+    code = "import sys; from pathlib import Path; from ipa_bench import suite; from ipa_bench.harness import generate\n"
     code += "generate.generate(suite.load_suite(Path(sys.argv[1])), Path(sys.argv[2]))"
     process = subprocess.Popen([sys.executable, "-c", code, str(noisy), str(tmp_path / "out")])
     deadline = time.monotonic() + 120
@@ -151,7 +151,7 @@ def test_what_cannot_be_made_is_a_reason_and_is_not_tried_again(noisy: Path, tmp
 def test_processes_of_a_launcher_share_the_work(noisy: Path, tmp_path: Path) -> None:
     script = tmp_path / "go.py"
     script.write_text(
-        "import sys; from pathlib import Path; from ipa_bench import generate, suite\n"
+        "import sys; from pathlib import Path; from ipa_bench import suite; from ipa_bench.harness import generate\n"
         "print(generate.generate_share(suite.load_suite(Path(sys.argv[1])), Path(sys.argv[2])))\n"
     )
     # what accelerate launch starts for several GPUs; for several processes on a CPU it would want MPI

