@@ -21,6 +21,7 @@ from ipa_bench.select import (
     pairs,
     read_selection,
     select,
+    splits_of,
     write_selection,
 )
 from ipa_bench.store import CaseEntry, FloorRecord, ModelEntry, RunHeader, RunStore, UnitRecord
@@ -151,8 +152,9 @@ def test_val_cases_are_looked_at_only_when_asked_for() -> None:
     with pytest.raises(UserError, match="none of 8 videos is of a case of the train split") as error:
         select(RECORDS, **rule | {"cases": entries("a1", "a2", "b1", split="val")})  # type: ignore[arg-type]
     assert "--split val" in error.value.fix
-    with pytest.raises(UserError, match="cannot be selected from cases of test split"):
-        select(RECORDS, splits=["test"], **rule)  # type: ignore[arg-type]
+    assert splits_of(["val", "train", "val"]) == ("val", "train")
+    with pytest.raises(UserError, match="nothing is selected from cases of split test"):
+        splits_of(["train", "test"])
 
 
 def test_a_run_is_selected_from_by_name(tmp_path: Path) -> None:

@@ -264,7 +264,7 @@ def select(
     per_identity: Annotated[int | None, typer.Option(min=1, help="At most so many of each identity.")] = None,
     pairs: Annotated[float | None, typer.Option(metavar="MARGIN", help="Pairs that differ by this much.")] = None,
     split: Annotated[
-        list[Literal["train", "val"]] | None,
+        list[str] | None,
         typer.Option(help="Cases to choose from (train). Training refuses people that it watches: the val cases."),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Where to write (RUN/selection.json).")] = None,

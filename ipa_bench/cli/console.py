@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ipa_bench.models.folder import FolderMatch
     from ipa_bench.report import ReportView
     from ipa_bench.suite import Suite
-    from ipa_bench.types import Split
     from ipa_bench.weights import WeightStatus
 
 # Names are shown as they are: no emoji for :fire:, and bytes that are no text do not end a run.
@@ -269,14 +268,14 @@ def select_videos(
     threshold: float | None,
     per_identity: int | None,
     margin: float | None,
-    splits: Sequence[Split],
+    splits: Sequence[str],
     out: Path | None,
 ) -> None:
     """Choose, print how many of what, and write the choice."""
     from ipa_bench import select as choose
     from ipa_bench.store import RunStore
 
-    store, of = RunStore.load(folder), tuple(splits)
+    store, of = RunStore.load(folder), choose.splits_of(splits)
     if margin is not None:
         if (top_k, threshold, per_identity) != (None, None, None):
             raise UserError("--pairs takes the best and the worst of each case", "leave the other choices out")

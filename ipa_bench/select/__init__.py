@@ -1,7 +1,7 @@
 """Scores become good samples and, for DPO, pairs: of train cases, never of test cases."""
 
 from ipa_bench.select.good import Rule, SelectedVideo, Selection, read_selection, select, write_selection
-from ipa_bench.select.looked import TRAIN
+from ipa_bench.select.looked import TRAIN, splits_of
 from ipa_bench.select.preferences import Pairs, pairs, read_pairs, write_pairs
 from ipa_bench.select.run import choose, choose_pairs, left_out, parts_of
 
@@ -19,6 +19,7 @@ __all__ = [
     "read_pairs",
     "read_selection",
     "select",
+    "splits_of",
     "write_pairs",
     "write_selection",
 ]

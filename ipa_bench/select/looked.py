@@ -23,19 +23,23 @@ class CaseLike(Protocol):
     def split(self) -> Split: ...
 
 
+def splits_of(names: Iterable[str]) -> tuple[Split, ...]:
+    """Splits by name. Raises :class:`UserError` for one that nothing is selected from."""
+    known: dict[str, Split] = {"train": "train", "val": "val"}
+    wrong = next((name for name in names if name not in known), None)
+    if wrong is not None:
+        raise UserError(f"nothing is selected from cases of split {wrong}", "name train, val, or both")
+    return tuple(dict.fromkeys(known[name] for name in names))
+
+
 def allowed(
     records: Iterable[UnitRecord], cases: Mapping[str, CaseLike], splits: Collection[Split]
 ) -> list[UnitRecord]:
     """The records of cases of ``splits``.
 
     Raises :class:`UserError` where a record is of a case of the test split, or of one that nobody knows the split of;
-    where no record is left; and for a split that nothing may be selected from.
+    and where no record is left.
     """
-    if not splits or not set(splits) <= {"train", "val"}:
-        raise UserError(
-            f"samples cannot be selected from cases of {' and '.join(sorted(splits)) or 'no'} split",
-            "name train, val, or both",
-        )
     every = list(records)
     names = sorted({record.case for record in every})
     for problem, found in (
