@@ -294,5 +294,6 @@ def select_videos(
         if selection.unscored:
             OUT.print(f"{selection.unscored} without a score were left out", markup=False)
     for split, count in choose.left_out(store, of).items():
-        OUT.print(f"{count} of {split} cases were not looked at; --split {split} asks for them", markup=False)
+        what = "1 video" if count == 1 else f"{count} videos"
+        OUT.print(f"{what} of {split} cases not looked at: --split {split} asks for them", markup=False)
     OUT.print(str(path), markup=False, soft_wrap=True)

@@ -23,7 +23,7 @@ class CaseLike(Protocol):
     def split(self) -> Split: ...
 
 
-def splits_of(names: Iterable[str]) -> tuple[Split, ...]:
+def splits_of(names: Sequence[str]) -> tuple[Split, ...]:
     """Splits by name. Raises :class:`UserError` for one that nothing is selected from."""
     known: dict[str, Split] = {"train": "train", "val": "val"}
     wrong = next((name for name in names if name not in known), None)

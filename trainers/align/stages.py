@@ -122,10 +122,12 @@ def align(
     """
     for number in range(1, work.config.rounds + 1):
         folder = work.round(number)
-        if "generate" in only:
-            generate.generate(work.candidates(number), folder / "candidates", progress=progress)
-        if "score" in only:
-            harness.run(work.candidates(number), folder / "candidates", jobs=jobs, sets=False, progress=progress)
+        if {"generate", "score"} & set(only):
+            run = harness.prepare(work.candidates(number), folder / "candidates")
+            if "generate" in only:
+                generate.generate(run.suite, run.folder, known=run.plans, progress=progress)
+            if "score" in only:
+                harness.run_prepared(run, jobs=jobs, sets=False, progress=progress)
         if "select" in only:
             _need(folder / "candidates" / HEADER_NAME, "score")
             choose(work.config, RunStore.load(folder / "candidates"), folder)
