@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -16,7 +15,7 @@ import torch
 from ipa_bench import weights
 from ipa_bench.cache import digest
 from ipa_bench.errors import UserError
-from ipa_bench.files import LORA_FILE, file_sha256
+from ipa_bench.files import LORA_FILE, file_sha256, read_json
 from ipa_bench.harness.generate import Poses
 from ipa_bench.models.checkpoint import Checkpoint, locate
 from ipa_bench.models.lora import check_lora
@@ -164,9 +163,8 @@ def _make(out: Path) -> None:
 
 def _finished(job: Job, out: Path) -> Path | None:
     """What the same run has left in ``out`` when it was done."""
-    try:
-        about = json.loads((out / LORA_FOLDER / card.JSON_NAME).read_bytes())
-    except (OSError, ValueError):
+    about = read_json(out / LORA_FOLDER / card.JSON_NAME)
+    if about is None:
         return None
     file = out / LORA_FOLDER / LORA_FILE
     if not isinstance(about, dict) or about.get("run") != job.key:

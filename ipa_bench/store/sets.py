@@ -6,9 +6,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from ipa_bench.files import write_atomic
+from ipa_bench.files import read_json, write_atomic
 from ipa_bench.metrics.sets.intervals import SetDistances
 
 FILE = "sets.json"
@@ -49,10 +48,10 @@ def load(folder: Path, key: str | None = None) -> tuple[SetResult, ...] | None:
     """What :func:`save` kept, or None where there is nothing, nothing readable, or something of another key."""
     from pydantic import TypeAdapter, ValidationError
 
+    content = read_json(folder / FILE)
     try:
-        content: Any = json.loads((folder / FILE).read_bytes())
         if content["schema_version"] != SCHEMA_VERSION or key not in (None, content["key"]):
             return None
         return TypeAdapter(tuple[SetResult, ...]).validate_python(content["results"])
-    except (OSError, ValueError, KeyError, TypeError, ValidationError):
+    except (KeyError, TypeError, ValidationError):
         return None

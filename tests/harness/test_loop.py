@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ipa_bench import harness, video
+from ipa_bench.harness import generate, header
 from ipa_bench.store import RunStore
 from ipa_bench.suite import FolderSpec, Suite, suite_from_folders
 from ipa_bench.types import Case
@@ -56,6 +57,20 @@ def test_one_and_two_jobs_and_any_order_of_cases_give_the_same_numbers(suite, tm
     two = harness.run(turned, tmp_path / "two", jobs=2)
     assert numbers(one) == numbers(two)
     assert one.header.suite_hash == two.header.suite_hash
+
+
+def test_what_was_prepared_is_not_asked_again(suite, tmp_path, monkeypatch):
+    prepared = harness.prepare(suite, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert [model.name for model in prepared.models] == ["fine", "poor"]
+    assert prepared.header.suite_hash == suite.hash()
+    for room, names in ((header, ("prepare", "metrics_of", "set_metrics_of", "header")), (generate, ("plans",))):
+        for name in names:
+            monkeypatch.setattr(room, name, lambda *_: pytest.fail("asked again"))
+    monkeypatch.setattr(Suite, "hash", lambda _: pytest.fail("hashed again"))
+    store = harness.run_prepared(prepared, jobs=1, sets=False)
+    assert len(store.records()) == 6
+    assert store.header == prepared.header
 
 
 def test_a_lifted_limit_goes_on(suite, tmp_path):

@@ -47,3 +47,12 @@ def test_a_difference_inside_the_floor_is_warned_about(tmp_path: Path) -> None:
 def test_a_run_without_records_says_what_to_do(numbers: ReportView) -> None:
     empty = replace(numbers, records={}, leaderboard=replace(numbers.leaderboard, rows=(), comparisons=()))
     assert any("run the suite" in text for text in warnings(empty))
+
+
+def test_damaged_lines_are_told_where_a_video_lacks_its_record(tmp_path: Path) -> None:
+    whole = replace(build.make_run(tmp_path, videos=False), damaged=2)
+    assert not any("damaged" in text for text in warnings(whole))  # what they held was scored again
+    some = dict(list(whole.records.items())[1:])
+    (told,) = [text for text in warnings(replace(whole, records=some)) if "damaged" in text]
+    assert "2 lines of its scores are not readable" in told
+    assert not any("damaged" in text for text in warnings(replace(whole, records=some, damaged=0)))
