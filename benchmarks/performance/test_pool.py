@@ -45,8 +45,9 @@ def _command(clips, jobs):
 _SCORE = """
 import sys, time
 from pathlib import Path
-from ipa_bench import pool, work
-pool.prepare()
+from ipa_bench.engine import processes as pool
+from ipa_bench.harness import workers as work
+pool.prepare("ipa_bench.harness.workers")
 begin = time.perf_counter()
 clips = [Path(name) for name in sys.argv[2:]]
 found = list(work.score_files(clips, None, False, "litert", int(sys.argv[1]), lambda *_: None))

@@ -1,16 +1,14 @@
-"""The verb ``ipa-bench cost``: what a model takes to train and to run, on this machine."""
+"""The verb ``cost``: what a model takes to train and to run, on this machine."""
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable
-from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
+from ipa_bench.cli.arguments import examples, finite
 from trainers.methods import recipes
 
 if TYPE_CHECKING:
@@ -18,12 +16,11 @@ if TYPE_CHECKING:
     from trainers.cost_sheet.sheet import Result
 
 T = TypeVar("T")
-EPILOG = (
-    "Examples:\n\n"
-    "  ipa-bench cost                                             the built-in model, on this machine\n\n"
-    "  ipa-bench cost wan2.1-vace-1.3b --random-weights --shapes 480x832x17,480x832x81 --checkpointing on\n\n"
-    "  ipa-bench cost wan2.1-vace-14b --random-weights --estimate 720x1280x81 --price 3.5\n\n"
-    "  ipa-bench cost my_model/ --methods ipa-cached,generate --memory 24      does it fit on a smaller GPU?"
+COST = examples(
+    "ipa-bench cost                                             the built-in model, on this machine",
+    "ipa-bench cost wan2.1-vace-1.3b --random-weights --shapes 480x832x17,480x832x81 --checkpointing on",
+    "ipa-bench cost wan2.1-vace-14b --random-weights --estimate 720x1280x81 --price 3.5",
+    "ipa-bench cost my_model/ --methods ipa-cached,generate --memory 24      does it fit on a smaller GPU?",
 )
 _WORKS = ",".join([*(recipe.name for recipe in recipes()), "generate"])
 _ON_OFF = {"on": (True,), "off": (False,), "both": (False, True)}
@@ -50,15 +47,6 @@ Memory = Annotated[float | None, typer.Option(metavar="GB", help="Treat the devi
 Unmeasured = Annotated[
     str | None, typer.Option(metavar="HxWxFRAMES,...", help="Clips to estimate from the measured ones.")
 ]
-
-
-def finite(price: float | None) -> float | None:
-    """A price that is a number."""
-    if price is not None and not math.isfinite(price):
-        raise typer.BadParameter(f"{price} is no price")
-    return price
-
-
 Price = Annotated[float | None, typer.Option(min=0, metavar="PER_HOUR", callback=finite, help="Of the machine.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of the sheet; an old one goes on.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be measured.")]
@@ -111,9 +99,13 @@ def cost(
         run.subjects(sweep, unmeasured)
         _describe(sweep, load(out).done)
         return
-    with console.progress("the same command goes on where this stopped") as progress:
+    with console.progress() as progress:
         sheet = run.cost(sweep, out, unmeasured=unmeasured, price=price, progress=progress, tell=_tell)
-    _print(out)
+    from trainers.cost_sheet import pages  # draws in matplotlib
+
+    pictures = [name for name in pages.PLOTS if (out / name).is_file()]
+    console.OUT.print(pages.readable(sheet, price, pictures), markup=False, soft_wrap=True)
+    console.OUT.print(str(out / pages.HTML_NAME), markup=False, soft_wrap=True)
     if any(result.state == "failed" for result in sheet.results.values()):
         raise typer.Exit(1)
 
@@ -146,13 +138,3 @@ def _tell(result: Result) -> None:
         say(f"{what}: {result.state}: {result.reason}")
         return
     say(f"{what}: {timing(result.step)} s/step, peak {gigabytes(result.memory)} GB")
-
-
-def _print(folder: Path) -> None:
-    from ipa_bench.cli.console import OUT
-    from trainers.cost_sheet.pages import HTML_NAME, MARKDOWN_NAME
-
-    text = (folder / MARKDOWN_NAME).read_text(encoding="utf-8")
-    readable = unescape(re.sub(r"\\([\[\]|*_`#~$])", r"\1", text)).replace("\u200b", "")  # no renderer reads it here
-    OUT.print(readable, markup=False, soft_wrap=True)
-    OUT.print(str(folder / HTML_NAME), markup=False, soft_wrap=True)

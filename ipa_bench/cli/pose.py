@@ -1,4 +1,4 @@
-"""What the verb ``pose`` shows in a terminal."""
+"""The verb ``pose``: pose videos of clips."""
 
 from __future__ import annotations
 
@@ -6,12 +6,39 @@ import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from ipa_bench.cli.console import OUT, progress, say, videos_in
-from ipa_bench.engine import processes as pool
+import typer
+
+from ipa_bench.cli.arguments import Clips, Jobs, examples, videos_in
 from ipa_bench.errors import UserError
-from ipa_bench.models import poses as posing
-from ipa_bench.video import VIDEO_SUFFIXES
+
+if TYPE_CHECKING:
+    from ipa_bench.models.poses import PoseVideo
+
+POSE = examples(
+    "ipa-bench pose clip.mp4 --out pose.mp4",
+    "ipa-bench pose clip.mp4 --out pose.mp4 --size 128x128 --fps 12 --frames 17",
+    "ipa-bench pose clips/ --out poses/ --size 832x480 --fps 16 --frames 81",
+)
+
+
+def pose(
+    clips: Clips,
+    out: Annotated[Path, typer.Option("--out", "-o", help="An .mp4 for one clip, or a folder.")] = Path("poses"),
+    size: Annotated[
+        str | None, typer.Option(metavar="WIDTHxHEIGHT", help="The centre of the clip, at this size (the clip's own).")
+    ] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames per second (the clip's own).")] = None,
+    frames: Annotated[int | None, typer.Option(min=1, help="Only the first N frames of the pose video.")] = None,
+    jobs: Jobs = 0,
+) -> None:
+    """Draw the body and hands of a clip as a pose map, the driving signal of pose-conditioned models."""
+    from ipa_bench.cli import console
+
+    console.prepare_workers()
+    if not pose_clips(clips, out, size, fps, frames, jobs):
+        raise typer.Exit(1)
 
 
 def pose_clips(
@@ -22,6 +49,10 @@ def pose_clips(
     ``out`` ending in .mp4 is the video of the one clip; else a folder, made where need be, for NAME.mp4 of each.
     ``size`` is WIDTHxHEIGHT in even pixels. ``jobs`` processes, 0 for every core. Raises UserError.
     """
+    from ipa_bench.cli.console import progress, say
+    from ipa_bench.engine import processes as pool
+    from ipa_bench.models import poses as posing
+
     if fps is not None and not 0.01 <= fps <= 1000:
         raise UserError(f"--fps {fps:g} is not in 0.01 to 1000", "give frames per second, such as --fps 16")
     shape = size_of(size) if size else None
@@ -47,8 +78,10 @@ def pose_clips(
     return not failed
 
 
-def print_written(made: posing.PoseVideo) -> None:
+def print_written(made: PoseVideo) -> None:
     """A line about a pose video."""
+    from ipa_bench.cli.console import OUT
+
     shape = f"{made.size[0]}x{made.size[1]}, {made.frames} frames at {made.fps:g} fps"
     found = f"body in {made.body}, left hand in {made.left_hand}, right hand in {made.right_hand}"
     OUT.print(f"{made.path}  {shape}: {found}", markup=False, soft_wrap=True)
@@ -67,6 +100,8 @@ def size_of(text: str) -> tuple[int, int]:
 
 def outputs(clips: Sequence[Path], out: Path) -> list[Path]:
     """Where the pose video of each clip goes. Makes the folder. Raises UserError."""
+    from ipa_bench.video import VIDEO_SUFFIXES
+
     suffix = out.suffix.lower()
     if suffix == ".mp4" and not out.is_dir():
         if len(clips) > 1:

@@ -1,32 +1,125 @@
-"""What the verbs ``train`` and ``align`` show in a terminal."""
+"""The verbs that train: ``train``, ``align``, ``ablation``."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.markup import escape
+import typer
 
-from ipa_bench.cli.console import ERR, OUT, say
-from ipa_bench.engine.processes import Progress
-from ipa_bench.errors import UserError
+from ipa_bench.cli.arguments import Jobs, examples
 from trainers import methods
+from trainers.methods import MethodName
 
 if TYPE_CHECKING:
+    from ipa_bench.engine.processes import Progress
     from trainers.align.stages import Alignment
-    from trainers.methods import MethodName
     from trainers.run import Job, Tell
 
 #: metrics of a step that are worth a place beside the bar
 _SHOWN = ("loss", "gap", "win", "error")
 #: rough bytes that an activation of one token and layer takes, in units of the width, when its gradient is wanted
 _PER_TOKEN = 34
+TRAIN = examples(
+    "ipa-bench train ipa config.toml --dry-run      what would be trained, and how much memory it takes",
+    "ipa-bench train ipa config.toml --out runs/mine",
+    "accelerate launch --num_processes 8 -m ipa_bench train ipa config.toml --out runs/mine",
+)
+ALIGN = examples(
+    "ipa-bench align                                the tiny Wan-VACE on rendered people, with its defaults",
+    "ipa-bench align suite.toml --config align.toml --out runs/mine",
+    "ipa-bench align suite.toml --only select --only train      some of the stages",
+    "ipa-bench align suite.toml --again select                  these and those after them anew",
+)
+ABLATION = examples("ipa-bench ablation benchmarks/embedded-ablation/ablation.toml --out runs/ablation")
+
+
+def train(
+    method: Annotated[MethodName, typer.Argument(help="The objective.")],
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A training configuration (TOML).")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the run (runs/CONFIG-METHOD).")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be trained.")] = False,
+) -> None:
+    """Post-train a Wan-VACE on selected clips of its own; writes a LoRA and its card. Goes on where it stopped."""
+    from ipa_bench.cli import console
+
+    console.prepare_workers()
+    from trainers import config as train_config
+    from trainers import run as training
+
+    with console.progress() as progress:
+        job = training.prepare(train_config.load(config), method)
+        folder = out or Path("runs") / f"{config.stem}-{method}"
+        if dry_run:
+            describe(job, folder)
+            return
+        lora = training.train(job, folder, tell=telling(progress))
+        console.OUT.print(str(lora), markup=False, soft_wrap=True)
+
+
+def align(
+    suite: Annotated[
+        Path | None, typer.Argument(metavar="[SUITE]", help="Train and test cases and one wan_vace model: the base.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="How to align (TOML).")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of everything.")] = Path("runs/align"),
+    only: Annotated[
+        list[str] | None, typer.Option(help="A stage: generate, score, select, train or evaluate.", show_default=False)
+    ] = None,
+    again: Annotated[str | None, typer.Option(help="Forget what this stage and later ones have left.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
+    jobs: Jobs = 0,
+) -> None:
+    """Align a model with no labels: generate candidates, score, select, train, evaluate on other people.
+
+    Goes on where it stopped; the page compares base and aligned model. Without arguments: the built-in world.
+    """
+    from ipa_bench.cli import console
+
+    console.prepare_workers()
+    from ipa_bench import harness
+    from ipa_bench.cli.run import print_report
+    from trainers.align import stages as aligning
+
+    work = alignment_of(suite, config, out)
+    stages = aligning.stages(only or aligning.STAGES)
+    if dry_run:
+        describe_alignment(work, stages)
+        return
+    if again is not None:
+        (again,) = aligning.stages([again])
+        aligning.forget(work, again)
+    with console.progress() as progress:
+        store = aligning.align(work, only=stages, jobs=jobs, progress=progress, tell=telling(progress))
+    if store and not print_report(harness.view(store), store.folder, jobs=jobs):
+        raise typer.Exit(1)
+
+
+def ablation(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A suite, what rows share, and the rows (TOML).")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of everything.")] = Path("runs/ablation"),
+    jobs: Jobs = 0,
+) -> None:
+    """Which part of alignment does what: rows that differ in one thing, from the same candidates, compared together.
+
+    Writes ablation.md, .json and .png. Goes on where it stopped.
+    """
+    from ipa_bench.cli import console
+
+    console.prepare_workers()
+    from trainers.align import ablation as rows
+
+    work = rows.Ablation.load(config, out)
+    with console.progress() as progress:
+        store = rows.run(work, jobs=jobs, progress=progress, tell=telling(progress))
+    console.OUT.print(str(rows.write(work, store, out)), markup=False, soft_wrap=True)
 
 
 def telling(progress: Progress) -> Tell:
     """Progress of training as bars; alarms as lines; where there is no terminal, numbers now and then."""
+    from ipa_bench.cli.console import ERR, say
 
     def tell(stage: str, done: int, total: int, metrics: Mapping[str, float], alarm: str = "", /) -> None:
         if alarm:
@@ -39,22 +132,10 @@ def telling(progress: Progress) -> Tell:
     return tell
 
 
-def train(method: MethodName, file: Path, out: Path | None, dry_run: bool, progress: Progress) -> None:
-    """Train by a configuration file, or say what would be trained."""
-    from trainers import config as train_config
-    from trainers import run as training
-
-    job = training.prepare(train_config.load(file), method)
-    folder = out or Path("runs") / f"{file.stem}-{method}"
-    if dry_run:
-        describe(job, folder)
-        return
-    lora = training.train(job, folder, tell=telling(progress))
-    OUT.print(str(lora), markup=False, soft_wrap=True)
-
-
 def describe(job: Job, folder: Path) -> None:
     """What would be trained, on how many clips, and how much memory that takes, by estimate."""
+    from ipa_bench.cli.console import print_facts
+
     data, config = job.data, job.config
     people = len({clip.case.identity or clip.case.id for clip in data.all})
     kept = sum(clip.latents is not None for clip in data.all)
@@ -74,13 +155,14 @@ def describe(job: Job, folder: Path) -> None:
         "memory": estimate(job),
         "writes": str(folder),
     }
-    width = max(map(len, lines))
-    for name, text in lines.items():
-        OUT.print(f"{name:<{width}}  {escape(text)}", soft_wrap=True)
+    print_facts(lines)
 
 
 def estimate(job: Job) -> str:
     """Memory that training takes, from the sizes of the model's files and of a clip: an estimate, and said so."""
+    from ipa_bench import video
+    from ipa_bench.errors import UserError
+
     folder, config = job.checkpoint.folder, job.config
     try:
         shape: dict[str, Any] = json.loads((folder / "transformer" / "config.json").read_bytes())
@@ -90,8 +172,6 @@ def estimate(job: Job) -> str:
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{folder} cannot be read: {error}", "download it again") from None
     clip = job.data.good[0]
-    from ipa_bench import video
-
     about = video.probe(clip.video)
     frames = clip.case.frames or about.declared_frames or 81
     space, time = int(vae.get("scale_factor_spatial", 8)), int(vae.get("scale_factor_temporal", 4))
@@ -142,6 +222,8 @@ def alignment_of(suite: Path | None, config: Path | None, out: Path) -> Alignmen
 
 def describe_alignment(work: Alignment, stages: Sequence[str]) -> None:
     """What would be done."""
+    from ipa_bench.cli.console import print_facts
+
     config = work.config
     count = len(work.cases("train")) * config.candidates.per_case
     test = len(work.cases("test")) * config.evaluate.seeds
@@ -156,6 +238,4 @@ def describe_alignment(work: Alignment, stages: Sequence[str]) -> None:
         f"{len(work.evaluation().models)} models = {test * len(work.evaluation().models)} clips",
         "writes": str(work.out),
     }
-    width = max(map(len, lines))
-    for name, text in lines.items():
-        OUT.print(f"{name:<{width}}  {escape(text)}", soft_wrap=True)
+    print_facts(lines)

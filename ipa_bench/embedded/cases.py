@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image
@@ -52,18 +51,16 @@ def write(folder: Path, split: Split, identities: int, takes: int, seeds: int, s
 
     Raises :class:`UserError` where the folder cannot be written.
     """
-    made_by = (
-        f"python -m ipa_bench.embedded {folder.as_posix()} --split {split} --identities {identities} --takes {takes}"
-    )
+    made_by = f"ipa-bench embedded suite {folder.as_posix()} --split {split} --identities {identities} --takes {takes}"
     models = [_TRUTH, _model("base", steps), _model("aligned", steps)]
     return write_parts(folder, [Part(split, identities)], takes, seeds, models, made_by, estimator.USUAL)
 
 
 def write_alignment(folder: Path, parts: Sequence[Part] = ALIGNMENT, steps: int = STEPS) -> Path:
     """A suite to align with: cases of every split, and the base model. Raises as :func:`write`."""
-    people = {part.split: part.identities for part in parts}
-    counts = " ".join(str(people.get(part.split, 0)) for part in ALIGNMENT)
-    made_by = f"python -m ipa_bench.embedded {folder.as_posix()} --align {counts}"
+    asked = {part.split: part.identities for part in parts}
+    counts = " ".join(str(asked.get(part.split, 0)) for part in ALIGNMENT)
+    made_by = f"ipa-bench embedded suite {folder.as_posix()} --align {counts}"
     models = [_TRUTH, _model("base", steps)]
     return write_parts(folder, parts, 1, 1, models, made_by, estimator.USUAL)
 
@@ -116,7 +113,7 @@ def _place_loras(folder: Path, models: Sequence[str]) -> None:
 
 
 _HEAD = """\
-# People that this project renders: see ipa_bench/embedded. Written by python -m ipa_bench.embedded.
+# People that this project renders: see ipa_bench/embedded. Written by ipa-bench embedded suite.
 # The model sees a pose map with a pose estimator's failings; metrics compare with the driving clip.
 [suite]
 name = "{name}"
@@ -218,44 +215,11 @@ def contact_sheet(split: Split, identities: int, columns: int = 6) -> Iterator[n
         yield np.concatenate(parts, 1)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """``python -m ipa_bench.embedded``: render a suite."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ipa_bench.embedded",
-        description="Render cases of the built-in world and write their suite file.",
-        epilog="example: python -m ipa_bench.embedded benchmarks/embedded-full --identities 96 --takes 2",
-    )
-    parser.add_argument("folder", type=Path)
-    parser.add_argument(
-        "--split", choices=SPLITS, default="test", help="people of other splits are others (%(default)s)"
-    )
-    parser.add_argument("--identities", type=int, default=24, help="people (%(default)s)")
-    parser.add_argument("--takes", type=int, default=1, help="clips of each (%(default)s)")
-    parser.add_argument("--seeds", type=int, default=1, help="samples of each case (%(default)s)")
-    parser.add_argument("--steps", type=int, default=STEPS, help="sampler steps of the models (%(default)s)")
-    parser.add_argument(
-        "--align", type=int, nargs=3, metavar=("TRAIN", "VAL", "TEST"),
-        help="a suite for ipa-bench align instead: people of each split (the tiny model never saw them)",
-    )  # fmt: skip
-    parser.add_argument("--sheet", type=Path, metavar="PNG", help="also draw a contact sheet of the first 8 people")
-    options = parser.parse_args(arguments)
-    if min(options.identities, options.takes, options.seeds, options.steps) < 1:
-        parser.error("--identities, --takes, --seeds and --steps are at least 1")
-    if options.align and (min(options.align) < 0 or not any(options.align)):
-        parser.error("--align takes numbers of people, at least one of them above 0")
-    pool.prepare()
-    try:
-        if options.align:
-            counts = zip(ALIGNMENT, options.align, strict=True)
-            suite = write_alignment(options.folder, [replace(part, identities=n) for part, n in counts if n])
-        else:
-            o = options
-            suite = write(o.folder, cast(Split, o.split), o.identities, o.takes, o.seeds, o.steps)
-    except UserError as error:
-        print(f"error: {error.problem}\n  fix: {error.fix}", file=sys.stderr)
-        return 2
-    if options.sheet:
-        rows = contact_sheet(cast(Split, options.split), min(8, options.identities))
-        Image.fromarray(np.concatenate(list(rows))).save(options.sheet, optimize=True)
-    print(suite)
-    return 0
+def write_contact_sheet(file: Path, split: Split, identities: int) -> None:
+    """:func:`contact_sheet` as a PNG, one row a person."""
+    Image.fromarray(np.concatenate(list(contact_sheet(split, identities)))).save(file, optimize=True)
+
+
+def people(counts: Sequence[int]) -> list[Part]:
+    """Parts of a suite to align with that have so many people of the train, val and test split; none of 0 people."""
+    return [replace(part, identities=n) for part, n in zip(ALIGNMENT, counts, strict=True) if n]

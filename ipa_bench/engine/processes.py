@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from typing import Any, TypeVar
@@ -36,10 +37,10 @@ def share_cores(jobs: int, items: int) -> tuple[int, int]:
     return processes, min(jobs, max(2 * jobs // processes, 1)) if items < 4 * jobs else 1
 
 
-def prepare() -> None:
-    """Start the process that workers are forked from: it imports the package while this one does."""
+def prepare(module: str) -> None:
+    """Start the process that workers are forked from: it imports ``module`` while this one imports what it needs."""
     if "forkserver" in mp.get_all_start_methods():
-        _context()
+        _context(module)
         forkserver.ensure_running()
 
 
@@ -61,7 +62,7 @@ def imap(
             start(*arguments)
         yield from map(function, items)
         return
-    pool = ProcessPoolExecutor(processes, _context(), _begin, (start, arguments))
+    pool = ProcessPoolExecutor(processes, _context(_module_of(function)), _begin, (start, arguments))
     waiting: deque[Future[R]] = deque()
     try:
         for item in items:
@@ -84,13 +85,20 @@ def imap(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _context() -> Any:
-    # Workers are forked from a clean process that has imported the package: quick to start, and no locks are inherited.
+def _context(module: str) -> Any:
+    # Workers are forked from a clean process that has imported what they need: quick to start, and no locks are
+    # inherited. Once it runs, another module's name changes nothing; a worker imports that itself.
     if "forkserver" not in mp.get_all_start_methods():
         return mp.get_context("spawn")
     context = mp.get_context("forkserver")
-    context.set_forkserver_preload(["ipa_bench.harness.workers"])
+    context.set_forkserver_preload([module] if module != "__main__" else [])
     return context
+
+
+def _module_of(function: Callable[..., Any]) -> str:
+    while isinstance(function, partial):
+        function = function.func
+    return function.__module__
 
 
 def _begin(start: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:

@@ -1,7 +1,7 @@
 """The cores of a Ray cluster as workers, each replaced when it dies.
 
-Ray actors hold one core and work on one item at a time. A worker that is lost, with its process or with its node, is
-replaced where there is a core, and its item is worked on again; the result of an item is taken once. A clip must be
+Ray actors hold one core and work on one item at a time. Ray restarts a worker that is lost, with its process or with
+its node, where there is a core, and gives it its item again; the result of an item is taken once. A clip must be
 visible under the same path on every node: on a shared file system. Every node needs this package with the versions of
 the one that starts the run, which is checked. ``IPA_BENCH_*`` variables of this process hold in every worker.
 
@@ -17,7 +17,6 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,6 +30,8 @@ from ipa_bench.errors import UserError
 
 #: an item is given up when so many workers have died of it, a cluster when so many for each one wanted never began
 MAX_DEATHS = 3
+#: seconds without an answer after which it is seen to that no worker waits for a core that idle ones hold
+GLANCE = 1.0
 #: items taken and not yet yielded, for each worker: one that is slow to come does not stop the others at once
 AHEAD = 4
 #: seconds without a free core until somebody is told
@@ -57,8 +58,6 @@ class RayEngine:
         self._ray = _import()
         self._folder: Path | None = None
         self._ours = not self._ray.is_initialized()
-        #: workers that died and were replaced so far
-        self.replaced = 0
         if self._ours:
             try:
                 self._connect()
@@ -88,7 +87,6 @@ class RayEngine:
         try:
             yield from crew.results()
         finally:
-            self.replaced += crew.died
             crew.dismiss()
 
     def close(self) -> None:
@@ -151,29 +149,47 @@ def _versions() -> dict[str, str]:
     return found
 
 
+@dataclass(frozen=True)
+class _Orders:
+    """What a worker has to know, also when it is restarted, perhaps on another node."""
+
+    versions: dict[str, str]
+    variables: dict[str, str]
+    function: Callable[[Any], Any]
+    start: Callable[..., None] | None
+    arguments: tuple[Any, ...]
+
+
 class _Worker:
-    """What runs in a worker's process."""
+    """What runs in a worker's process. Ray starts it again, with the same orders, where process or node is lost."""
 
-    def begin(
-        self,
-        variables: dict[str, str],
-        function: Callable[[Any], Any],
-        start: Callable[..., None] | None,
-        arguments: tuple[Any, ...],
-    ) -> dict[str, str]:
-        """Make ready, and return the versions here."""
-        os.environ.update(variables)
-        if start:
-            start(*arguments)
-        self._function = function
-        return _versions()
+    def __init__(self, orders: _Orders) -> None:
+        self._orders = orders
+        self._ready = False
 
-    def work(self, item: Any) -> Any:
-        return self._function(item)
+    def begin(self) -> None:
+        """Make ready, once in the life of the process. Raises UserError where versions differ, and what start does."""
+        if self._ready:
+            return
+        here, orders = _versions(), self._orders
+        for name, there in orders.versions.items():
+            if here.get(name) != there:
+                raise UserError(
+                    f"a node of the Ray cluster has {name} {here.get(name, 'not installed')}, this process {there}",
+                    "install the same versions on every node: numbers may differ between them",
+                )
+        os.environ.update(orders.variables)
+        if orders.start:
+            orders.start(*orders.arguments)
+        self._ready = True
+
+    def work(self, index: int, item: Any) -> tuple[int, Any]:
+        self.begin()
+        return index, self._orders.function(item)
 
 
 class _Crew(Generic[T, R]):
-    """The workers of one ``imap``, and which item is where."""
+    """The workers of one ``imap``: Ray restarts them and tries their items again, a pool hands items out."""
 
     def __init__(
         self,
@@ -188,25 +204,22 @@ class _Crew(Generic[T, R]):
         self._items = enumerate(items)
         self._size = max(size, 1)
         variables = {name: value for name, value in os.environ.items() if name.startswith("IPA_BENCH_")}
-        self._orders = (variables, function, start, arguments)
-        # A worker that Ray itself restarted would not have begun: what is lost is replaced here.
+        self._orders = _Orders(_versions(), variables, function, start, arguments)
+        # Restarted as often as need be; an item is tried again until MAX_DEATHS workers have died of it.
         self._hired = ray.remote(_Worker).options(
-            num_cpus=1, max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD"
+            num_cpus=1, max_restarts=-1, max_task_retries=MAX_DEATHS - 1, scheduling_strategy="SPREAD"
         )
-        self._versions = _versions()
-        #: call -> worker
+        self._pool = importlib.import_module("ray.util").ActorPool([])
+        #: call of ``begin`` -> worker
         self._starting: dict[Any, Any] = {}
-        #: call -> (worker, index of its item)
-        self._busy: dict[Any, tuple[Any, int]] = {}
-        self._idle: list[Any] = []
-        #: items without a result, by index, and those of them that no worker has
+        #: those that have begun
+        self._workers: list[Any] = []
+        #: items without a result, and their calls once a worker has them
         self._open: dict[int, T] = {}
-        self._waiting: deque[int] = deque()
+        self._calls: dict[int, Any] = {}
         #: results that an earlier one keeps waiting
         self._done: dict[int, R | _Failed] = {}
-        self._deaths: Counter[int] = Counter()
         self._false_starts = 0
-        self.died = 0
 
     def results(self) -> Iterator[R]:
         """One result for each item, in order."""
@@ -216,27 +229,22 @@ class _Crew(Generic[T, R]):
             if not self._open and not self._done:
                 return
             self._hire()
-            self._assign()
             if following in self._done:
                 # What has come in meanwhile makes workers free, who should not wait for the reader of this result.
                 while self._collect(0):
-                    self._assign()
+                    pass
                 result = self._done.pop(following)
                 if isinstance(result, _Failed):
                     raise result.error
                 yield result
                 following += 1
-            elif not self._collect(PATIENCE) and not self._busy and not self._idle:
-                warnings.warn(
-                    f"no core of the Ray cluster was free for {PATIENCE:g} s: still waiting for one",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
+            elif not self._collect(PATIENCE if not self._workers else GLANCE):
+                self._make_room()
 
     def dismiss(self) -> None:
         """End all workers."""
         if self._ray.is_initialized():  # or Ray would start a cluster to end them on
-            for worker in [*self._idle, *self._starting.values(), *(worker for worker, _ in self._busy.values())]:
+            for worker in [*self._workers, *self._starting.values()]:
                 self._end(worker)
 
     def _take(self) -> None:
@@ -244,88 +252,88 @@ class _Crew(Generic[T, R]):
             taken = next(self._items, None)
             if taken is None:
                 return
-            index, item = taken
-            self._open[index] = item
-            self._waiting.append(index)
+            index, self._open[index] = taken
+            self._pool.submit(self._hand, index)
+
+    def _hand(self, worker: Any, index: int) -> Any:
+        self._calls[index] = worker.work.remote(index, self._open[index])
+        return self._calls[index]
 
     def _hire(self) -> None:
-        there = len(self._starting) + len(self._busy) + len(self._idle)
-        for _ in range(min(self._size, len(self._open)) - there):
-            worker = self._hired.remote()
-            self._starting[worker.begin.remote(*self._orders)] = worker
+        wanted = min(self._size, len(self._open)) - len(self._starting) - len(self._workers)
+        if wanted > 0 and self._workers:  # some have gone with their nodes, and others may have joined
+            wanted = min(wanted, self._cores() - len(self._starting) - len(self._workers))
+        for _ in range(wanted):
+            worker = self._hired.remote(self._orders)
+            self._starting[worker.begin.remote()] = worker
 
-    def _assign(self) -> None:
-        while self._idle and self._waiting:
-            worker, index = self._idle.pop(), self._waiting.popleft()
-            self._busy[worker.work.remote(self._open[index])] = worker, index
+    def _cores(self) -> int:
+        return int(self._ray.cluster_resources().get("CPU", 0))
 
     def _collect(self, seconds: float) -> bool:
         """Take in what one worker answers within ``seconds``. Whether one did."""
-        calls = [*self._busy, *self._starting]
-        ready, _ = self._ray.wait(calls, timeout=seconds) if calls else ([], [])
+        begun = bool(self._workers)
+        ready, _ = self._ray.wait([*self._starting], timeout=0 if begun else seconds) if self._starting else ([], [])
         for call in ready:
-            if call in self._starting:
-                self._begun(call)
-            else:
-                self._answered(call)
-        return bool(ready)
+            self._begun(call)
+        if not self._pool.has_next():
+            return bool(ready)
+        try:
+            index, result = self._pool.get_next_unordered(timeout=seconds if begun else 0)
+        except self._ray.exceptions.RayError:  # the pool does not say whose it is
+            index, result = self._failed()
+        except TimeoutError:
+            return bool(ready)
+        del self._open[index], self._calls[index]
+        self._done[index] = result
+        return True
+
+    def _failed(self) -> tuple[int, _Failed]:
+        """An item whose call has failed, and why."""
+        errors = self._ray.exceptions
+        for index, call in self._calls.items():
+            if self._ray.wait([call], timeout=0)[0]:
+                try:
+                    self._ray.get(call)
+                except errors.RayTaskError as error:
+                    return index, _Failed(error.cause)
+                except errors.RayError as lost:  # every other kind: process, node or answer is gone, time after time
+                    problem = f"{MAX_DEATHS} workers died while they had {self._open[index]}: {_last_line(lost)}"
+                    fix = "look at its files, and at the memory of the nodes; then run again"
+                    return index, _Failed(UserError(problem, fix))
+        raise RuntimeError("no call has failed")
+
+    def _make_room(self) -> None:
+        """Nothing came for a while: where a node took its cores along, idle workers leave theirs to those restarted."""
+        if not self._workers:
+            warnings.warn(
+                f"no core of the Ray cluster was free for {PATIENCE:g} s: still waiting for one",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        elif self._pool.has_free() and len(self._workers) + len(self._starting) > max(self._cores(), 1):
+            worker = self._pool.pop_idle()
+            self._workers.remove(worker)
+            self._end(worker)
 
     def _begun(self, call: Any) -> None:
         worker = self._starting.pop(call)
         try:
-            versions = self._answer(call)
-        except _LostError as lost:
+            self._ray.get(call)
+        except self._ray.exceptions.RayTaskError as error:
+            self._end(worker)
+            raise error.cause from error
+        except self._ray.exceptions.RayError as lost:
             self._end(worker)
             self._false_starts += 1
             if self._false_starts >= MAX_DEATHS * self._size:
                 raise UserError(
-                    f"workers of the Ray cluster do not start: {lost}",
+                    f"workers of the Ray cluster do not start: {_last_line(lost)}",
                     "install the same version of ipa-bench, and what it needs, on every node",
                 ) from None
-            return
-        except BaseException:
-            self._end(worker)
-            raise
-        self._idle.append(worker)
-        for name, ours in self._versions.items():
-            if versions.get(name) != ours:
-                raise UserError(
-                    f"a node of the Ray cluster has {name} {versions.get(name, 'not installed')}, this process {ours}",
-                    "install the same versions on every node: numbers may differ between them",
-                )
-
-    def _answered(self, call: Any) -> None:
-        worker, index = self._busy.pop(call)
-        result: R | _Failed
-        try:
-            result = self._answer(call)
-        except _LostError as lost:
-            self._end(worker)  # if it lives, it must not go on with an item that another will have
-            self.died += 1
-            self._deaths[index] += 1
-            if self._deaths[index] < MAX_DEATHS:
-                self._waiting.appendleft(index)
-                return
-            problem = f"{MAX_DEATHS} workers died while they had {self._open[index]}: {lost}"
-            result = _Failed(UserError(problem, "look at its files, and at the memory of the nodes; then run again"))
-        except Exception as error:
-            result = _Failed(error)
-            self._idle.append(worker)
         else:
-            self._idle.append(worker)
-        del self._open[index]
-        self._done[index] = result
-
-    def _answer(self, call: Any) -> Any:
-        """The answer of a worker; raises what it raised, and _LostError where none will come."""
-        errors = self._ray.exceptions
-        try:
-            return self._ray.get(call)
-        except errors.RayTaskError as error:
-            raise error.cause from error
-        except errors.RayError as error:  # every other kind: the process, the node or the answer is gone
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise _LostError(reason[-1][:200]) from None
+            self._workers.append(worker)
+            self._pool.push(worker)
 
     def _end(self, worker: Any) -> None:
         with suppress(Exception):  # it may be gone already
@@ -339,5 +347,6 @@ class _Failed:
     error: Exception
 
 
-class _LostError(Exception):
-    """No answer will come."""
+def _last_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1][:200]

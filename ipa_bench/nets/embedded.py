@@ -1,6 +1,6 @@
 """The two small networks that ship with the project: video features and a picture distance for the built-in world.
 
-``python -m trainers.embedded.nets.train`` trains both on rendered people of the train split. They stand in for I3D and
+``ipa-bench embedded nets`` trains both on rendered people of the train split. They stand in for I3D and
 LPIPS where published weights are missing. Their numbers compare with each other and with no published number.
 """
 

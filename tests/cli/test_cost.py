@@ -10,11 +10,6 @@ import pytest
 from trainers.cost_sheet.measure import run_cell
 from trainers.cost_sheet.plan import Cell, Clip
 
-#: the verb under ``ipa-bench``, as cli.py has it
-PROGRAM = (
-    "from ipa_bench import cli; from ipa_bench.cli.cost import EPILOG, cost; "
-    "cli.app.command('cost', epilog=EPILOG)(cost); cli.main()"
-)
 TINY = ("--shapes", "64x64x5", "--dtype", "fp32", "--rank", "4", "--steps", "4", "--out", "sheet")
 SFT = Cell("embedded", False, "sft", Clip(64, 64, 5), 1, "fp32", rank=4, layers="qkv")
 
@@ -29,7 +24,7 @@ def cost(folder):
     """Run ``ipa-bench cost`` as a real process."""
 
     def run(*arguments):
-        command = [sys.executable, "-c", PROGRAM, "cost", *arguments]
+        command = [sys.executable, "-m", "ipa_bench", "cost", *arguments]
         environment = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
         return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=500)
 

@@ -87,7 +87,7 @@ def material(tmp_path_factory: pytest.TempPathFactory, cache_folder: Path) -> Ma
 def _own_cache(cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("IPA_BENCH_CACHE", str(cache_folder))
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(pool, "prepare", lambda: None)  # no workers are needed
+    monkeypatch.setattr(pool, "prepare", lambda module: None)  # no workers are needed
     before = torch.get_num_threads()
     torch.set_num_threads(1)  # as in the processes that are started: the same bits
     yield

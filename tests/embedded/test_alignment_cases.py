@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from ipa_bench import video
-from ipa_bench.cli import console
+from ipa_bench.cli.run import BUILT_IN
 from ipa_bench.embedded import cases, world
 from ipa_bench.errors import UserError
 from ipa_bench.models.lora import check_lora
 from ipa_bench.suite import Suite, WanVaceSpec, load_suite
+from tests.verbs import verb
 
 #: of the built-in suite, as it was before cases could have masks
 BUILT_IN_HASH = "ca8ff396687081ed7e8a7c8c58f4e817c6e5d1f8cbcef12e13df99e2e01552b6"
@@ -21,7 +22,7 @@ BUILT_IN_HASH = "ca8ff396687081ed7e8a7c8c58f4e817c6e5d1f8cbcef12e13df99e2e01552b
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("align") / "people"
-    assert cases.main([str(folder), "--align", "1", "1", "1"]) == 0
+    assert verb("embedded", "suite", folder, "--align", "1", "1", "1") == 0
     return folder
 
 
@@ -42,15 +43,14 @@ def test_each_split_has_its_people_and_the_base_is_the_only_model_to_sample(suit
     assert bases[0].lora.read_bytes() == (cases.LORAS / "base.safetensors").read_bytes()
     assert check_lora(bases[0].lora) > 0
     assert (
-        f'made_by = "python -m ipa_bench.embedded {folder.as_posix()} --align 1 1 1"'
-        in (folder / "suite.toml").read_text()
+        f'made_by = "ipa-bench embedded suite {folder.as_posix()} --align 1 1 1"' in (folder / "suite.toml").read_text()
     )
 
 
 def test_cases_are_those_of_the_other_commands(folder: Path, tmp_path: Path) -> None:
     for split in ("val", "test"):
         other = tmp_path / split
-        assert cases.main([str(other), "--split", split, "--identities", "1"]) == 0
+        assert verb("embedded", "suite", other, "--split", split, "--identities", "1") == 0
         mine = {p.relative_to(folder): p.read_bytes() for p in folder.rglob(f"{split}*")}
         theirs = {p.relative_to(other): p.read_bytes() for p in other.rglob(f"{split}*")}
         assert len(mine) == (3 if split == "test" else 4)
@@ -76,7 +76,7 @@ def test_masks_are_white_where_the_hands_are(suite: Suite) -> None:
 def test_nobody_of_the_test_split_has_a_mask(suite: Suite, folder: Path, tmp_path: Path) -> None:
     assert [case.mask is None for case in suite.cases] == [False, False, True]
     assert {p.stem for p in (folder / "mask").iterdir()} == {"train500__take0", "val000__take0"}
-    assert cases.main([str(tmp_path / "test"), "--identities", "1"]) == 0
+    assert verb("embedded", "suite", tmp_path / "test", "--identities", "1") == 0
     assert not (tmp_path / "test" / "mask").exists()
 
 
@@ -115,19 +115,17 @@ def test_a_mask_is_part_of_the_hash_only_where_there_is_one(suite: Suite, folder
     assert changed('mask = "mask/val000__take0.mp4"', 'mask = "./mask/val000__take0.mp4"') == suite.hash()
     other.unlink()
     # what suites without masks were called before there were any
-    assert load_suite(console.BUILT_IN).hash() == BUILT_IN_HASH
+    assert load_suite(BUILT_IN).hash() == BUILT_IN_HASH
 
 
 def test_a_split_may_be_left_out_and_the_command_that_makes_the_rest_still_works(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cases.main([str(tmp_path / "few"), "--align", "1", "0", "1"]) == 0
+    assert verb("embedded", "suite", tmp_path / "few", "--align", "1", "0", "1") == 0
     text = (tmp_path / "few" / "suite.toml").read_text()
     assert "--align 1 0 1" in text
     assert [case.split for case in load_suite(tmp_path / "few" / "suite.toml").cases] == ["train", "test"]
     for counts in (["0", "0", "0"], ["1", "-1", "1"]):
-        with pytest.raises(SystemExit) as ended:
-            cases.main([str(tmp_path / "none"), "--align", *counts])
-        assert ended.value.code == 2
-        assert "--align takes numbers of people" in capsys.readouterr().err
+        assert verb("embedded", "suite", tmp_path / "none", "--align", *counts) == 2
+        assert "Invalid value for" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()

@@ -9,19 +9,20 @@ import pytest
 from PIL import Image
 
 from ipa_bench import pose, video
-from ipa_bench.cli import console
+from ipa_bench.cli.run import BUILT_IN
 from ipa_bench.embedded import cases, estimator, gesture, world
 from ipa_bench.errors import UserError
 from ipa_bench.models.lora import check_lora
 from ipa_bench.scorer import PART_IDS, QUALITY
 from ipa_bench.suite import WanVaceSpec, load_suite
+from tests.verbs import verb
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_a_written_suite_can_be_loaded_and_shows_the_world(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "people"
-    assert cases.main([str(folder), "--split", "val", "--identities", "2", "--takes", "2"]) == 0
+    assert verb("embedded", "suite", folder, "--split", "val", "--identities", "2", "--takes", "2") == 0
     suite = load_suite(folder / "suite.toml")
     assert suite.name == "people"
     assert [case.id for case in suite.cases] == ["val000__take0", "val000__take1", "val001__take0", "val001__take1"]
@@ -42,14 +43,14 @@ def test_a_written_suite_can_be_loaded_and_shows_the_world(tmp_path: Path, capsy
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
-    assert cases.main([str(tmp_path / "file" / "suite"), "--identities", "1"]) == 2
+    assert verb("embedded", "suite", tmp_path / "file" / "suite", "--identities", "1") == 2
     assert "cannot write" in capsys.readouterr().err
 
 
 def test_the_built_in_suite_has_24_people_of_the_test_split_and_their_own_gestures() -> None:
-    suite = load_suite(console.BUILT_IN)
+    suite = load_suite(BUILT_IN)
     assert suite.name == "embedded"
-    assert (ROOT / "benchmarks" / "embedded" / "suite.toml").samefile(console.BUILT_IN)
+    assert (ROOT / "benchmarks" / "embedded" / "suite.toml").samefile(BUILT_IN)
     assert len({case.identity for case in suite.cases}) >= 24
     assert {case.split for case in suite.cases} == {"test"}
     tags = {tag for case in suite.cases for tag in case.tags}
@@ -62,7 +63,7 @@ def test_the_built_in_suite_has_24_people_of_the_test_split_and_their_own_gestur
 
 
 def test_the_built_in_models_are_the_tiny_checkpoint_with_the_loras_that_ship() -> None:
-    sampled = [model for model in load_suite(console.BUILT_IN).models if isinstance(model, WanVaceSpec)]
+    sampled = [model for model in load_suite(BUILT_IN).models if isinstance(model, WanVaceSpec)]
     for model in sampled:
         assert model.lora == cases.LORAS / f"{model.name}.safetensors"
         assert model.lora.stat().st_size < 3e6
@@ -70,15 +71,15 @@ def test_the_built_in_models_are_the_tiny_checkpoint_with_the_loras_that_ship() 
 
 
 def test_a_rendered_suite_has_its_loras_beside_it(tmp_path: Path) -> None:
-    assert cases.main([str(tmp_path / "few"), "--identities", "1"]) == 0
-    assert cases.main([str(tmp_path / "align"), "--align", "1", "0", "1"]) == 0
+    assert verb("embedded", "suite", tmp_path / "few", "--identities", "1") == 0
+    assert verb("embedded", "suite", tmp_path / "align", "--align", "1", "0", "1") == 0
     found = {p.relative_to(tmp_path).as_posix(): p.read_bytes() for p in tmp_path.rglob("*.safetensors")}
     assert sorted(found) == ["align/lora/base.safetensors", "few/lora/aligned.safetensors", "few/lora/base.safetensors"]
     assert all(content == (cases.LORAS / Path(name).name).read_bytes() for name, content in found.items())
 
 
 def test_the_built_in_clips_are_the_worlds() -> None:
-    case = load_suite(console.BUILT_IN).cases[5]
+    case = load_suite(BUILT_IN).cases[5]
     clip = world.clip("test", 5, 0)
     frames = np.stack([frame.image for frame in video.read_frames(case.driving)])
     assert 10 * np.log10(255**2 / np.mean((frames.astype(float) - clip.frames) ** 2)) > 31
@@ -86,14 +87,14 @@ def test_the_built_in_clips_are_the_worlds() -> None:
 
 def test_clips_that_are_not_there_are_made_by_a_command_that_is_named() -> None:
     full = (ROOT / "benchmarks" / "embedded-full" / "suite.toml").read_text()
-    made_by = "python -m ipa_bench.embedded benchmarks/embedded-full --split test --identities 96 --takes 2"
+    made_by = "ipa-bench embedded suite benchmarks/embedded-full --split test --identities 96 --takes 2"
     assert f'made_by = "{made_by}"' in full
     assert full.count("[[case]]") == 192
 
 
 def test_a_missing_clip_says_how_it_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cases.main([str(tmp_path / "few"), "--identities", "1"]) == 0
+    assert verb("embedded", "suite", tmp_path / "few", "--identities", "1") == 0
     (tmp_path / "few" / "pose" / "test000__take0.mp4").unlink()
     with pytest.raises(UserError, match="is not there") as error:
         load_suite(tmp_path / "few" / "suite.toml")
-    assert "make the clips: python -m ipa_bench.embedded" in error.value.fix
+    assert "make the clips: ipa-bench embedded suite" in error.value.fix

@@ -1,6 +1,6 @@
 """Which part of alignment does what: rows that differ in one thing, trained on the same candidates, evaluated together.
 
-    python -m trainers.align.ablation benchmarks/embedded-ablation/ablation.toml --out runs/ablation
+    ipa-bench ablation benchmarks/embedded-ablation/ablation.toml --out runs/ablation
 
 Candidates are made and scored once; each row chooses from them, trains (several seeds for the main rows) and is
 evaluated on the test split of the same suite, in one run. Everything resumes: give the same command again.
@@ -8,9 +8,7 @@ evaluated on the test split of the same suite, in one run. Everything resumes: g
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -251,37 +249,3 @@ def write(ablation: Ablation, store: RunStore, out: Path) -> Path:
     write_atomic(out / "ablation.json", json.dumps(as_json(found), indent=1, allow_nan=False).encode() + b"\n")
     plot(found, ("hand.keypoint_error", "hand.pck10", "rest.psnr"), out / "ablation.png")
     return out / "ablation.md"
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """``python -m trainers.align.ablation``."""
-    from ipa_bench.cli.console import progress as bars
-    from ipa_bench.cli.train import telling
-    from ipa_bench.engine import processes as pool
-
-    parser = argparse.ArgumentParser(
-        prog="python -m trainers.align.ablation",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("config", type=Path, help="for example benchmarks/embedded-ablation/ablation.toml")
-    parser.add_argument("--out", type=Path, default=Path("runs/ablation"), help="folder of everything (%(default)s)")
-    parser.add_argument("--jobs", type=int, default=0, help="processes that score (one a core)")
-    options = parser.parse_args(arguments)
-    pool.prepare()
-    try:
-        ablation = Ablation.load(options.config, options.out)
-        with bars("the same command goes on where this stopped") as progress:
-            store = run(ablation, jobs=options.jobs, progress=progress, tell=telling(progress))
-        path = write(ablation, store, options.out)
-    except UserError as error:
-        print(f"error: {error.problem}\n  fix: {error.fix}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    print(path)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -40,22 +40,31 @@ def write_all(sheet: Sheet, folder: Path, price: float | None = None) -> list[Pa
 
 def markdown(sheet: Sheet, price: float | None = None, pictures: Sequence[str] = ()) -> str:
     """The sheet as GitHub-flavoured Markdown; ``pictures`` are files beside it."""
-    parts = [f"# {TITLE}", *[f"> **Warning:** {escape(warning)}" for warning in view.warnings(sheet)]]
+    return _text(sheet, price, pictures, escape)
+
+
+def readable(sheet: Sheet, price: float | None = None, pictures: Sequence[str] = ()) -> str:
+    """The text of :func:`markdown` for a terminal, where no renderer takes its backslashes away."""
+    return _text(sheet, price, pictures, plain)
+
+
+def _text(sheet: Sheet, price: float | None, pictures: Sequence[str], shown: Callable[[str], str]) -> str:
+    parts = [f"# {TITLE}", *[f"> **Warning:** {shown(warning)}" for warning in view.warnings(sheet)]]
     for each in view.tables(sheet, price):
-        parts += [f"## {each.title}", each.note, _pipes(each.head, each.rows, each.left)]
+        parts += [f"## {each.title}", each.note, _pipes(each.head, each.rows, each.left, shown)]
     parts += [f"![{name.partition('.')[0]}]({name})" for name in pictures]
-    parts += ["## Where", _pipes(("", ""), view.facts(sheet, price), 2)]
+    parts += ["## Where", _pipes(("", ""), view.facts(sheet, price), 2, shown)]
     return "\n\n".join(parts) + "\n"
 
 
-def _pipes(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
-    return table([escape(text) for text in head], [[escape(text) for text in row] for row in rows], left)
+def _pipes(head: Sequence[str], rows: Sequence[Sequence[str]], left: int, shown: Callable[[str], str]) -> str:
+    return table([shown(text) for text in head], [[shown(text) for text in row] for row in rows], left)
 
 
 def html(sheet: Sheet, price: float | None = None, pictures: Sequence[str] = ()) -> str:
     """The sheet as one page. Every name in it is text: nothing is run and nothing is fetched."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = (files("ipa_bench.costs") / "page.html").read_text(encoding="utf-8")
+    template = (files("trainers.cost_sheet") / "page.html").read_text(encoding="utf-8")
     style = (files("ipa_bench.report") / "templates" / "style.css").read_text(encoding="utf-8")
     return environment.from_string(template).render(
         title=TITLE,

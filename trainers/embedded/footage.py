@@ -1,6 +1,6 @@
-"""``python -m trainers.embedded.footage``: the base of the built-in world, tuned on footage with hands out of focus.
+"""``ipa-bench embedded footage``: the base of the built-in world, tuned on footage with hands out of focus.
 
-    python -m trainers.embedded.footage runs/footage
+    ipa-bench embedded footage runs/footage
 
 Renders people of the train split whom neither pretraining nor alignment shows, every second one with soft hands, and
 fine-tunes the tiny Wan-VACE on them (SFT, a LoRA). What it leaves in ``FOLDER/train/lora`` is the base of the built-in
@@ -9,8 +9,6 @@ suites. Ctrl-C stops it; the same command goes on.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -18,7 +16,6 @@ from pathlib import Path
 from ipa_bench.config.toml import read_toml
 from ipa_bench.embedded import cases, estimator, footage
 from ipa_bench.engine import processes as pool
-from ipa_bench.errors import UserError
 from ipa_bench.select import Rule, SelectedVideo, Selection, write_selection
 from ipa_bench.video import file_sha256
 from trainers import config as train_config
@@ -29,32 +26,11 @@ CONFIG = Path(__file__).parents[1] / "configs" / "footage.toml"
 PEOPLE = cases.Part("train", 192, 2000)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Render, then train. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m trainers.embedded.footage", description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--people", type=int, default=PEOPLE.identities, help="clips, one of each (%(default)s)")
-    parser.add_argument("--steps", type=int, help="updates, in place of those of configs/footage.toml")
-    options = parser.parse_args(arguments)
-    pool.prepare()
-    try:
-        render(options.folder, cases.Part("train", options.people, PEOPLE.first))
-        lora = tune(options.folder, options.steps)
-    except UserError as error:
-        print(f"error: {error.problem}\n  fix: {error.fix}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
-        return 130
-    print(lora)
-    return 0
-
-
 def render(folder: Path, people: cases.Part) -> None:
     """Cases with pose maps, and for each the clip that is trained on; ``selection.json`` is written last."""
     if (folder / "selection.json").exists():
         return
-    made_by = f"python -m trainers.embedded.footage {folder.as_posix()} --people {people.identities}"
+    made_by = f"ipa-bench embedded footage {folder.as_posix()} --people {people.identities}"
     cases.write_parts(folder, [people], 1, 1, [cases.PRETRAINED], made_by, estimator.USUAL)
     (folder / "footage").mkdir(exist_ok=True)
     identities = range(people.first, people.first + people.identities)
@@ -78,7 +54,3 @@ def _tell(stage: str, done: int, total: int, metrics: Mapping[str, float], alarm
         return
     if done % 20 == 0 or done == total:
         print(f"{stage} {done}/{total} " + " ".join(f"{k} {v:.4g}" for k, v in metrics.items()), flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,6 @@
 """Train the tiny Wan-VACE from scratch on the built-in world, and save it as an ordinary diffusers folder.
 
-    python -m trainers.embedded.pretrain trainers/configs/tiny.toml --out runs/pretrain
+    ipa-bench embedded pretrain trainers/configs/tiny.toml --out runs/pretrain
 
 Stages: render, vae, latents, transformer, export. Each resumes where it stopped: give the same command again. Logs are
 OUT/vae.jsonl and OUT/transformer.jsonl, one line a step; the checkpoint is OUT/checkpoint.
@@ -8,7 +8,6 @@ OUT/vae.jsonl and OUT/transformer.jsonl, one line a step; the checkpoint is OUT/
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 from collections.abc import Mapping
@@ -20,8 +19,6 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from ipa_bench.engine import processes as pool
-from ipa_bench.errors import UserError
 from trainers.embedded import config as configs
 from trainers.embedded import latents, tiny
 from trainers.embedded import transformer as flow_stage
@@ -31,22 +28,12 @@ from trainers.embedded.loop import Plan, train
 from trainers.embedded.rendered import WorldData, rendered
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the stages. Expected failures are one line and status 2; Ctrl-C gives 130 and loses no saved state."""
-    options = _parser().parse_args(arguments)
-    pool.prepare()
-    try:
-        config = configs.load(options.config)
-        options.out.mkdir(parents=True, exist_ok=True)
-        with _Bars() as bars:
-            run(config, options.out, options.stop_after, bars)
-    except UserError as error:
-        print(f"error: {error.problem}\n  fix: {error.fix}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+def pretrain(file: Path, out: Path, stop_after: int | None = None) -> Path | None:
+    """Run the stages of a configuration file, telling how far they are; see :func:`run`. Raises :class:`UserError`."""
+    config = configs.load(file)
+    out.mkdir(parents=True, exist_ok=True)
+    with _Bars() as bars:
+        return run(config, out, stop_after, bars)
 
 
 def run(config: PretrainConfig, out: Path, stop_after: int | None, bars: _Bars) -> Path | None:
@@ -148,19 +135,3 @@ class _Bars:
         if stage not in self._tasks:
             self._tasks[stage] = self._progress.add_task(stage, total=total, note=note)
         self._progress.update(self._tasks[stage], completed=done, note=note)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m trainers.embedded.pretrain",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("config", type=Path, help="TOML file, for example trainers/configs/tiny.toml")
-    parser.add_argument("--out", type=Path, default=Path("runs/pretrain"), help="data, states and logs (%(default)s)")
-    parser.add_argument("--stop-after", type=int, metavar="STEP", help="end each stage at this step, resumable")
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -17,14 +17,13 @@ from hypothesis import strategies as st
 pytest.importorskip("diffusers")
 
 
-from ipa_bench.engine import processes as pool
 from ipa_bench.errors import UserError
 from ipa_bench.scorer import find
 from ipa_bench.select import read_selection, select
 from ipa_bench.store import CaseEntry, RunStore, UnitRecord
 from ipa_bench.types import Score
 from tests.trainers.align import tiny_align
-from trainers.align import ablation as ablating
+from tests.verbs import verb
 from trainers.align.ablation import Ablation, AblationConfig, Row, as_they_come, first
 from trainers.align.effects import effect
 
@@ -146,9 +145,8 @@ def test_what_is_wrong_in_the_file_is_said_before_the_work(material: Path, tmp_p
 def test_a_small_ablation_killed_and_resumed_is_the_uninterrupted_one(
     material: Path, cache_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "prepare", lambda: None)  # one job needs no workers
-    arguments = [str(material / "ablation.toml"), "--jobs", "1", "--out"]
-    assert ablating.main([*arguments, str(tmp_path / "whole")]) == 0
+    arguments = ["ablation", str(material / "ablation.toml"), "--jobs", "1", "--out"]
+    assert verb(*arguments, tmp_path / "whole") == 0
     whole = tmp_path / "whole"
     written = json.loads((whole / "ablation.json").read_bytes())
     assert list(written) == ["SFT, random", "IPA"]
@@ -180,13 +178,13 @@ def test_a_small_ablation_killed_and_resumed_is_the_uninterrupted_one(
     # the same in a process that is killed while it trains or evaluates, and then goes on
     rng = random.Random(0)
     cache = tiny_align.own_cache(tmp_path / "cache", cache_folder)
-    command: list[str | Path] = ["trainers.align.ablation", *arguments, tmp_path / "killed"]
+    command: list[str | Path] = ["ipa_bench", *arguments, tmp_path / "killed"]
     process = tiny_align.start(command, cache, tmp_path / "said")
     tiny_align.wait_for(process, tmp_path / "said", rf"^IPA, seed {rng.randrange(2)}: train: {rng.randrange(1, 5)}/4")
     process.kill()
     assert process.wait() == -9
     monkeypatch.setenv("IPA_BENCH_CACHE", str(cache))
-    assert ablating.main([*arguments, str(tmp_path / "killed")]) == 0
+    assert verb(*arguments, tmp_path / "killed") == 0
     assert (tmp_path / "killed" / "ablation.json").read_bytes() == (whole / "ablation.json").read_bytes()
     for lora in sorted((whole / "rows").rglob("*.safetensors")):
         assert lora.read_bytes() == (tmp_path / "killed" / lora.relative_to(whole)).read_bytes()

@@ -7,7 +7,7 @@ import torch
 from ipa_bench.embedded import world
 from ipa_bench.embedded.gesture import TEST_MOTION, TEST_POSTURES
 from ipa_bench.errors import UserError
-from trainers.embedded.nets import train as embedded_nets
+from tests.verbs import verb
 from trainers.embedded.nets.image import _SHARPNESS, fit_heads, ranking
 from trainers.embedded.nets.image import loss_parts as image_losses
 from trainers.embedded.nets.loop import Descent, _share, descend
@@ -16,13 +16,13 @@ from trainers.embedded.nets.video import loss_parts, play
 
 
 def command(kind, folder, *more):
-    return [kind, str(folder), "--people", "2", "--held-out", "1", "--steps", "2", "--jobs", "1", *more]
+    return ["embedded", "nets", kind, folder, "--people", "2", "--held-out", "1", "--steps", "2", "--jobs", "1", *more]
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("nets")
-    assert [embedded_nets.main(command(kind, folder)) for kind in ("video", "image")] == [0, 0]
+    assert [verb(*command(kind, folder)) for kind in ("video", "image")] == [0, 0]
     return folder
 
 
@@ -32,10 +32,10 @@ def test_the_same_command_gives_the_same_file(kind, trained, capsys):
     first = file.read_bytes()
     (trained / f"{kind}.state.pt").unlink()
     file.unlink()
-    assert embedded_nets.main(command(kind, trained)) == 0
+    assert verb(*command(kind, trained)) == 0
     assert file.read_bytes() == first
     assert "held out" in capsys.readouterr().out
-    assert embedded_nets.main(command(kind, trained, "--seed", "1")) == 2  # the kept state is of another seed
+    assert verb(*command(kind, trained, "--seed", "1")) == 2  # the kept state is of another seed
     assert "belongs to another configuration" in capsys.readouterr().err
 
 

@@ -18,6 +18,7 @@ import torch
 from ipa_bench.embedded import world
 from ipa_bench.errors import UserError
 from ipa_bench.models.wan import conditioning
+from tests.verbs import verb
 from trainers.embedded import config, latents, pretrain, tiny
 from trainers.embedded import transformer as flow_stage
 from trainers.embedded import vae as vae_stage
@@ -66,7 +67,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("trained")
-    assert pretrain.main([str(small), "--out", str(out)]) == 0
+    assert verb("embedded", "pretrain", small, "--out", out) == 0
     return out
 
 
@@ -118,13 +119,13 @@ def test_prompts_are_encoded_as_the_pipeline_does(trained: Path) -> None:
 
 
 def test_the_same_config_gives_the_same_losses(trained: Path, small: Path, tmp_path: Path) -> None:
-    assert pretrain.main([str(small), "--out", str(tmp_path)]) == 0
+    assert verb("embedded", "pretrain", small, "--out", tmp_path) == 0
     for stage in ("vae", "transformer"):
         assert log(tmp_path, stage) == log(trained, stage)
 
 
 def test_killed_and_started_again_it_gives_the_same_losses(trained: Path, small: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "trainers.embedded.pretrain", str(small), "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "ipa_bench", "embedded", "pretrain", str(small), "--out", str(tmp_path)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     for _ in range(600):
         if (tmp_path / "vae.jsonl").exists() or process.poll() is not None:

@@ -1,7 +1,7 @@
-"""``python -m trainers.embedded.nets.train``: train the two small nets that ship with the project.
+"""``ipa-bench embedded nets``: train the two small nets that ship with the project.
 
-    python -m trainers.embedded.nets.train video runs/nets
-    python -m trainers.embedded.nets.train image runs/nets
+    ipa-bench embedded nets video runs/nets
+    ipa-bench embedded nets image runs/nets
 
 Renders people of the train split (and of val, to measure), trains, prints accuracy on people of val, and writes
 ``FOLDER/video.safetensors`` or ``FOLDER/image.safetensors`` with its sha256. To ship it, copy it to
@@ -11,10 +11,7 @@ Ctrl-C stops it; the same command goes on. One thread and one seed: the same mac
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import json
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -37,34 +34,28 @@ PEOPLE, HELD_OUT = {"video": 400, "image": 1500}, {"video": 40, "image": 200}
 _EXACT = (".bn.",)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Render, train, measure, write. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m trainers.embedded.nets.train", description=__doc__)
-    parser.add_argument("kind", choices=("video", "image"))
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--people", type=int, help="of the train split, in place of the usual number")
-    parser.add_argument("--held-out", type=int, help="people of val, in place of the usual number")
-    parser.add_argument("--steps", type=int, help="updates, in place of the usual number")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=pool.cores(), help="processes that render (%(default)s)")
-    options = parser.parse_args(arguments)
-    people, held_out = (options.people or PEOPLE[options.kind]), (options.held_out or HELD_OUT[options.kind])
-    if min(people, held_out, options.jobs, options.steps or 1) < 1:
-        parser.error("--people, --held-out, --jobs and --steps are at least 1")
-    pool.prepare()
+def make(
+    kind: str,
+    folder: Path,
+    people: int | None = None,
+    held_out: int | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    jobs: int | None = None,
+) -> tuple[object, str]:
+    """Render, train, measure, write: what was measured, and a line about the file.
+
+    ``kind`` is ``video`` or ``image``; None stands for the usual number, and for every core. Raises :class:`UserError`.
+    """
     torch.set_num_threads(1)  # sums do not depend on the machine's cores
-    changes = {"seed": options.seed} | ({"steps": options.steps} if options.steps else {})
+    changes = {"seed": seed} | ({"steps": steps} if steps else {})
+    made = _video if kind == "video" else _image
+    shown = people or PEOPLE[kind], held_out or HELD_OUT[kind]
     try:
-        make = _video if options.kind == "video" else _image
-        file, measured = make(options.folder, people, held_out, options.jobs, changes)
+        file, measured = made(folder, *shown, jobs or pool.cores(), changes)
     except OSError as error:
-        raise SystemExit(f"error: cannot write {options.folder}: {error.strerror}") from error
-    except UserError as error:
-        print(f"error: {error.problem}\n  fix: {error.fix}", file=sys.stderr)
-        return 2
-    print(json.dumps(measured, indent=1))
-    print(f"{file}: {file.stat().st_size} bytes, sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}")
-    return 0
+        raise UserError(f"cannot write {folder}: {error.strerror}", "choose a folder that can be written to") from error
+    return measured, f"{file}: {file.stat().st_size} bytes, sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}"
 
 
 def _video(folder: Path, people: int, held_out: int, jobs: int, changes: dict[str, int]) -> tuple[Path, object]:
@@ -123,7 +114,3 @@ def _tell(done: int, total: int, losses: Mapping[str, float]) -> None:
         means = {name: float(np.mean([row[name] for row in _recent if name in row])) for name in losses}
         print(f"train {done}/{total} " + " ".join(f"{name} {value:.3f}" for name, value in means.items()), flush=True)
         _recent.clear()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ipa_bench.cli import doctor
-from ipa_bench.cli.doctor import Check
+from ipa_bench.cli import checks as doctor
+from ipa_bench.cli.checks import Check
 
 
 def by_name() -> dict[str, Check]:
@@ -89,6 +89,6 @@ def test_a_gpu_is_named_and_its_absence_is_a_note() -> None:
 
 def test_importing_the_doctor_is_light() -> None:
     heavy = "('torch', 'av', 'mediapipe', 'requests')"
-    code = f"import sys, ipa_bench.cli.doctor; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, ipa_bench.cli.checks; print([m for m in {heavy} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

@@ -1,0 +1,117 @@
+"""The verbs that make what ships with the project: ``embedded suite``, ``pretrain``, ``footage``, ``nets``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ipa_bench.cli.arguments import examples
+
+group = typer.Typer(no_args_is_help=True, help="The built-in world: suites of rendered people, and its own networks.")
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of everything.")]
+
+
+@group.command(
+    epilog=examples(
+        "ipa-bench embedded suite benchmarks/embedded-full --identities 96 --takes 2",
+        "ipa-bench embedded suite runs/people --align 96 8 48      train, val and test people, for ipa-bench align",
+    )
+)
+def suite(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where suite.toml and its clips go.")],
+    split: Annotated[Literal["train", "val", "test"], typer.Option(help="People of other splits are others.")] = "test",
+    identities: Annotated[int, typer.Option(min=1, help="People.")] = 24,
+    takes: Annotated[int, typer.Option(min=1, help="Clips of each.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Samples of each case.")] = 1,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Sampler steps of the models (those of the built-in suite).")
+    ] = None,
+    align: Annotated[
+        tuple[int, int, int] | None,
+        typer.Option(
+            metavar="TRAIN VAL TEST",
+            min=0,
+            help="A suite to align with instead: people of each split (the tiny model never saw them).",
+        ),
+    ] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Also draw a contact sheet of the first 8 people.")
+    ] = None,
+) -> None:
+    """Render people with exact hands, their pose maps and masks, and write the suite file."""
+    from ipa_bench.cli.console import OUT, prepare_workers
+
+    if align is not None and not any(align):
+        raise typer.BadParameter("it takes numbers of people, at least one of them above 0", param_hint="--align")
+    prepare_workers("ipa_bench.embedded.cases")
+    from ipa_bench.embedded import cases
+
+    if align is not None:
+        file = cases.write_alignment(folder, cases.people(align))
+    else:
+        file = cases.write(folder, split, identities, takes, seeds, steps or cases.STEPS)
+    if sheet is not None:
+        cases.write_contact_sheet(sheet, split, min(8, identities))
+    OUT.print(str(file), markup=False, soft_wrap=True)
+
+
+@group.command(epilog=examples("ipa-bench embedded pretrain trainers/configs/tiny.toml --out runs/pretrain"))
+def pretrain(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A pretraining configuration (TOML).")],
+    out: Annotated[Path, typer.Option("--out", help="Data, states and logs.")] = Path("runs/pretrain"),
+    stop_after: Annotated[
+        int | None, typer.Option(metavar="STEP", help="End each stage at this step, resumable.")
+    ] = None,
+) -> None:
+    """Train the tiny Wan-VACE from scratch on the built-in world. Each stage goes on where it stopped."""
+    from ipa_bench.cli.console import prepare_workers, resumable
+
+    prepare_workers()
+    from trainers.embedded import pretrain as training
+
+    with resumable("stopped; the same command goes on"):
+        training.pretrain(config, out, stop_after)
+
+
+@group.command(epilog=examples("ipa-bench embedded footage runs/footage"))
+def footage(
+    folder: Folder,
+    people: Annotated[int, typer.Option(min=1, help="Clips, one of each.")] = 192,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Updates, in place of those of configs/footage.toml.")
+    ] = None,
+) -> None:
+    """Tune the tiny Wan-VACE on footage of which half shows hands out of focus: the base of the built-in suites."""
+    from ipa_bench.cli.console import OUT, prepare_workers, resumable
+
+    prepare_workers("ipa_bench.embedded.footage")
+    from ipa_bench.embedded.cases import Part
+    from trainers.embedded import footage as training
+
+    with resumable("stopped; the same command goes on"):
+        training.render(folder, Part("train", people, training.PEOPLE.first))
+        OUT.print(str(training.tune(folder, steps)), markup=False, soft_wrap=True)
+
+
+@group.command(epilog=examples("ipa-bench embedded nets video runs/nets", "ipa-bench embedded nets image runs/nets"))
+def nets(
+    kind: Annotated[Literal["video", "image"], typer.Argument(help="Of fvd.embedded, or of lpips.embedded.")],
+    folder: Folder,
+    people: Annotated[int | None, typer.Option(min=1, help="Of the train split, in place of the usual number.")] = None,
+    held_out: Annotated[int | None, typer.Option(min=1, help="People of val, in place of the usual number.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Updates, in place of the usual number.")] = None,
+    seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes that render (one a core).")] = None,
+) -> None:
+    """Train one of the two small networks that ship with the project, and measure it on other people."""
+    from ipa_bench.cli.console import OUT, prepare_workers
+
+    prepare_workers("trainers.embedded.nets.samples")
+    from trainers.embedded.nets import train as training
+
+    measured, written = training.make(kind, folder, people, held_out, steps, seed, jobs)
+    OUT.print(json.dumps(measured, indent=1), markup=False, soft_wrap=True)
+    OUT.print(written, markup=False, soft_wrap=True)

@@ -1,0 +1,71 @@
+"""The verbs about model files: ``weights list``, ``weights fetch``, ``weights verify``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ipa_bench.weights import WeightStatus
+
+#: what finding hands needs
+HAND_MODELS = ("palm_detection_full", "hand_landmark_full", "pose_detection", "pose_landmark_full")
+group = typer.Typer(no_args_is_help=True, help="Model files: what is needed, where it comes from, is it intact.")
+
+
+@group.command("list")
+def list_files() -> None:
+    """Every model file: state, size, licence, source."""
+    from ipa_bench import weights
+
+    print_weights(weights.statuses())
+
+
+@group.command()
+def fetch(
+    names: Annotated[list[str] | None, typer.Argument(help="Which ones (those that find hands).")] = None,
+) -> None:
+    """Download model files, check their hashes, and keep them."""
+    from ipa_bench import weights
+    from ipa_bench.cli.console import say
+
+    for file in weights.fetch(names or HAND_MODELS, progress=say):
+        say(f"have {file}")
+
+
+@group.command()
+def verify(names: Annotated[list[str] | None, typer.Argument(help="Which ones; all by default.")] = None) -> None:
+    """Hash the model files that are here."""
+    from ipa_bench import weights
+
+    statuses = weights.verify(names)
+    print_weights(statuses)
+    if any(status.problem for status in statuses):
+        raise typer.Exit(1)
+
+
+def print_weights(statuses: Sequence[WeightStatus]) -> None:
+    """State of model files."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from ipa_bench.cli.console import OUT
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("file", "state", "MB", "licence", "used by", "what to do"):
+        table.add_column(column, overflow="fold")
+    for status in statuses:
+        weight = status.weight
+        size = f"{weight.size / 1e6:.2f}" if weight.size else "?"
+        style = {"ok": "green", "missing": "yellow", "wrong": "red"}[status.state]
+        table.add_row(
+            weight.name,
+            f"[{style}]{status.state}[/]",
+            size,
+            escape(weight.licence),
+            escape(", ".join(weight.used_by)),
+            escape(status.fix or (str(status.path) if status.path else "")),
+        )
+    OUT.print(table)
