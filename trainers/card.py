@@ -53,6 +53,7 @@ def describe(job: Job, policy: Policy, out: Path, cost: Cost, processes: int) ->
         "sha256": file_sha256(lora) if lora.is_file() else None,
         "trained_values": trainable_size(policy.parameters),
         "config": job.config.model_dump(mode="json"),
+        **({} if policy.adapter is None else {"adapter": policy.adapter}),
         "data": {
             "clips": len(data.all),
             "pairs": len(data.bad) or None,
@@ -77,7 +78,7 @@ def describe(job: Job, policy: Policy, out: Path, cost: Cost, processes: int) ->
 def text(about: Mapping[str, Any]) -> str:
     """The card in Markdown."""
     data, cost, config = about["data"], about["cost"], about["config"]
-    loss, adapter, train = config["loss"], config["adapter"], config["train"]
+    loss, train = config["loss"], config["train"]
     rows = {
         "method": about["method"],
         "base": f"`{about['base']['model']}` ({about['base']['identity'][:23]})",
@@ -90,10 +91,7 @@ def text(about: Mapping[str, Any]) -> str:
         else "no metric: as they came",
         "loss": f"beta {loss['beta']:g}, time weight {loss['time_weight']}, hands x{loss['hand_weight']:g} "
         f"({loss['hand_form']}, mask {config['data']['mask']})",
-        "adapter": "full fine-tuning"
-        if adapter["full"]
-        else f"rank {adapter['rank']}, {adapter['layers']}, {adapter['blocks']} blocks"
-        + (f", the change applied {adapter['strength']:g} times" if adapter["strength"] != 1 else ""),
+        "adapter": _adapter(about),
         "training": f"{train['steps']} updates of {train['batch']}, lr {train['lr']:g}, seed {train['seed']}, "
         f"{train['precision']}",
         "cost": "not measured"
@@ -106,4 +104,20 @@ def text(about: Mapping[str, Any]) -> str:
         f"# A LoRA trained by {about['method']} with ipa-bench\n\n| | |\n|---|---|\n{table}\n\n"
         f"```python\npipe.load_lora_weights(folder, weight_name={LORA_FILE!r})\n```\n\n"
         "Everything else: `card.json`.\n"
+    )
+
+
+def _adapter(about: Mapping[str, Any]) -> str:
+    """What is trained: by the configuration, or by the LoRA that training continued from."""
+    adapter, given = about["config"]["adapter"], about.get("adapter")
+    if adapter["full"]:
+        return "full fine-tuning"
+    times = f", the change applied {adapter['strength']:g} times" if adapter["strength"] != 1 else ""
+    if given is None:
+        return f"rank {adapter['rank']}, {adapter['layers']}, {adapter['blocks']} blocks{times}"
+    ranks = " and ".join(str(rank) for rank in given["ranks"])
+    left = f" ({given['left_out']:.2%} of it left out to keep the rank)" if given["left_out"] else ""
+    return (
+        f"of {given['continues']}: rank {ranks}, {given['layers']} layers, dropout {given['dropout']:g}{times}{left}; "
+        "rank, alpha, dropout, layers and blocks of the configuration do not count"
     )

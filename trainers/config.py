@@ -55,7 +55,7 @@ class AdapterConfig(StrictTable):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     #: store the LoRA in fp16: half the file
     half: bool = False
-    #: how many times the change that training made is applied in the saved LoRA; see trainers/strength.py
+    #: how many times the change that training made is applied in the saved LoRA; see trainers/lora.py
     strength: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] = 1.0
     #: Q, K, V of every attention; its output too; every linear layer of a block
     layers: Literal["qkv", "attention", "linear"] = "qkv"

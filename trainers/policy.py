@@ -7,7 +7,6 @@ memory and swapped in.
 
 from __future__ import annotations
 
-import json
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -18,13 +17,13 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from ipa_bench.errors import UserError
 from ipa_bench.files import LORA_FILE
 from ipa_bench.models.lora import load_lora
 from ipa_bench.models.wan.conditioning import Pipe
-from trainers import flow
+from trainers import flow, lora
 from trainers.config import AdapterConfig
 from trainers.data.encode import Batch
-from trainers.strength import strengthened
 
 #: the adapter that is trained, and the frozen one that training continued from
 ADAPTER, FROZEN = "policy", "reference"
@@ -41,6 +40,8 @@ class Policy(ABC):
 
     #: how the reference is had, in one line: what a checkpoint was anchored to
     reference_is: str
+    #: what is trained where that is not what the configuration says: it continues from a LoRA, and is of its shape
+    adapter: dict[str, Any] | None = None
 
     def __init__(self, pipe: Pipe) -> None:
         self.pipe = pipe
@@ -106,6 +107,8 @@ class LoraPolicy(Policy):
             for name in (FROZEN, ADAPTER):
                 load_lora(pipe, start, name)
         self._frozen = start is not None
+        if start is not None:
+            self.adapter = self._continued(start)
         self._stored = torch.float16 if config.half else torch.float32
         self._strength = config.strength
         transformer.set_adapter(ADAPTER)
@@ -140,15 +143,11 @@ class LoraPolicy(Policy):
     def save(self, folder: Path) -> Path:
         """``pytorch_lora_weights.safetensors``, for ``WanVACEPipeline.load_lora_weights``."""
         from diffusers import WanVACEPipeline
-        from peft.utils import get_peft_model_state_dict
 
         folder.mkdir(parents=True, exist_ok=True)
-        trained = get_peft_model_state_dict(self.transformer, adapter_name=ADAPTER)
-        start = get_peft_model_state_dict(self.transformer, adapter_name=FROZEN) if self._frozen else None
-        layers = strengthened(trained, start, self._strength)
-        settings = self.transformer.peft_config[ADAPTER].to_dict()
-        if start is not None and self._strength != 1.0:  # the matrices of both, at the same scale
-            settings |= {name: 2 * settings[name] for name in ("r", "lora_alpha")}
+        layers, settings = lora.adapter(self.transformer, ADAPTER)
+        if self._strength != 1.0:
+            layers, settings = self._stronger()
         # Sets have no order: the same LoRA is the same file.
         settings = {name: sorted(value) if isinstance(value, set) else value for name, value in settings.items()}
         stored = {name: tensor.detach().to("cpu", self._stored).contiguous() for name, tensor in layers.items()}
@@ -157,8 +156,42 @@ class LoraPolicy(Policy):
             transformer_lora_layers=stored,
             transformer_lora_adapter_metadata=settings,
         )
-        _order_header(folder / LORA_FILE)
-        return folder / LORA_FILE
+        file = folder / LORA_FILE
+        file.write_bytes(lora.ordered(file.read_bytes()))
+        return file
+
+    def _stronger(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The trained LoRA, its change applied ``strength`` times, and its settings.
+
+        From a LoRA it goes on to one of that one's ranks, or every round would double them; what that leaves out is of
+        second order in what training changed.
+        """
+        tensors, settings = lora.adapter(self.transformer, ADAPTER)
+        mine = lora.of(tensors, settings)
+        if not self._frozen:
+            return lora.tensors(lora.mean([mine], None, self._strength)), settings
+        made = lora.mean([mine], lora.of(*lora.adapter(self.transformer, FROZEN)), self._strength)
+        made, left_out = lora.extract(made, {name: layer.rank for name, layer in mine.items()})
+        assert self.adapter is not None
+        self.adapter["left_out"] = left_out
+        return lora.tensors(made), lora.settings(made, settings)
+
+    def _continued(self, start: Path) -> dict[str, Any]:
+        """What the LoRA that training continues from decides. Raises :class:`UserError` where it is no plain LoRA."""
+        try:
+            tensors, settings = lora.adapter(self.transformer, ADAPTER)
+            layers = lora.of(tensors, settings)
+        except ValueError as error:
+            raise UserError(f"{start}: {error}", "continue from a plain LoRA") from None
+        return {
+            "continues": start.name,
+            "ranks": sorted({layer.rank for layer in layers.values()}),
+            "scales": sorted({layer.scale for layer in layers.values()}),
+            "layers": len(layers),
+            "dropout": float(settings.get("lora_dropout") or 0.0),
+            #: share of the change that a strength other than 1 lost to keep the ranks
+            "left_out": 0.0,
+        }
 
 
 @final
@@ -189,17 +222,6 @@ class FullPolicy(Policy):
         """A whole diffusers folder."""
         self.pipe.save_pretrained(folder, safe_serialization=True)
         return folder
-
-
-def _order_header(file: Path) -> None:
-    """Write a safetensors file's metadata in sorted order: safetensors has a new order each time."""
-    content = file.read_bytes()
-    length = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + length])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    file.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
 
 
 def build(pipe: Pipe, config: AdapterConfig, start: Path | None, seed: int) -> Policy:

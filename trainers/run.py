@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,6 +32,7 @@ from trainers.data.encode import Batch, Encoder
 from trainers.data.reference import ReferenceErrors
 from trainers.loop import STATE, Items, Loop
 from trainers.methods import MethodName, find
+from trainers.methods import objective as objectives
 from trainers.methods.draw import Draw
 from trainers.methods.objective import Objective
 from trainers.policy import Policy
@@ -231,7 +233,8 @@ def _step_loss(job: Job, trained: Policy, encoder: Encoder, accelerator: Any, sp
         began = None if job.start is None else file_sha256(job.start)
         loss = config.loss.model_dump(include={"hand_weight", "hand_form", "t", "shift"}) | {"on": config.weighted}
         run = config.train.model_dump(include={"precision", "seed", "micro_batch"}) | {"dtype": config.model.dtype}
-        kind = digest(job.checkpoint.identity, began, loss, run, accelerator.device.type)
+        made_by = [version("torch"), version("diffusers"), objectives.VERSION]
+        kind = digest(job.checkpoint.identity, began, loss, run, accelerator.device.type, made_by)
         known = ReferenceErrors(weights.cache_dir() / "reference" / kind[:32])
     objective = Objective(job.method, config.loss, config.weighted, config.train.seed, trained, known)
 

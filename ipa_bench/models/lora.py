@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +13,54 @@ from safetensors import SafetensorError, safe_open
 
 from ipa_bench.errors import UserError
 
+_DOWN = re.compile(r"lora_A\.|lora_down\.|lora\.down\.weight$")
+_UP = re.compile(r"(lora_B|lora_up|lora\.up)\.weight$")
+_BIAS = re.compile(r"((lora_B|lora_up)\.bias|\.diff_b)$")
 _FIX = "give a LoRA that was trained on this model, as WanVACEPipeline.save_lora_weights writes it"
 
 
-def check_lora(file: Path) -> int:
-    """Number of layers that a LoRA has. Raises :class:`UserError` where a file is no LoRA in safetensors."""
+@dataclass(frozen=True)
+class Contents:
+    """What a LoRA file changes."""
+
+    layers: int
+    #: layers whose output it shifts
+    biases: int
+
+
+def check_lora(file: Path) -> Contents:
+    """What a LoRA changes. Raises :class:`UserError` where a file is no LoRA in safetensors, and where it holds more
+    than low-rank matrices, biases and scales: such parts (norms, patches, modulations, DoRA) would be left out. Parts
+    that are all zero may be left out.
+    """
     try:
         with safe_open(file, "pt") as opened:
-            names: list[str] = list(opened.keys())
+            found = {name: opened.get_slice(name).get_shape() for name in opened.keys()}  # noqa: SIM118 - no dictionary
+            layers = [name for name in found if _DOWN.search(name)]
+            if not layers:
+                raise UserError(f"{file} holds no LoRA", "give a file that ipa-bench train wrote")
+            biases = 0
+            for name in found.keys() - {*layers}:
+                if _UP.search(name) or not opened.get_tensor(name).any():
+                    continue
+                if _BIAS.search(name):
+                    biases += 1
+                elif not (name.endswith(".alpha") and _scales(name, float(opened.get_tensor(name)), found)):
+                    raise UserError(
+                        f"{file} holds {name}, which is not low-rank and would be left out",
+                        "give a plain LoRA, or merge the file into the model's weights",
+                    )
     except (OSError, SafetensorError) as error:
         raise UserError(f"{file} cannot be read: {error}", "give the LoRA's .safetensors file") from None
-    layers = sum("lora_A" in name or "lora_down" in name or name.endswith("lora.down.weight") for name in names)
-    if not layers:
-        raise UserError(f"{file} holds no LoRA", "give a file that ipa-bench train wrote")
-    return layers
+    return Contents(len(layers), biases)
+
+
+def _scales(name: str, alpha: float, found: Mapping[str, Sequence[int]]) -> bool:
+    """Whether an alpha is applied: diffusers does that as it renames; names that are its own it reads as alpha = r."""
+    if not name.startswith("transformer."):
+        return True
+    shape = found.get(f"{name.removesuffix('.alpha')}.lora_A.weight")
+    return shape is not None and shape[0] == alpha
 
 
 def load_lora(pipe: Any, file: Path, name: str) -> None:
@@ -32,7 +69,7 @@ def load_lora(pipe: Any, file: Path, name: str) -> None:
     Raises :class:`UserError` where it does not fit, also where only some of its layers do: diffusers leaves the others
     out with a line in a log.
     """
-    layers = check_lora(file)
+    held = check_lora(file)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # a second one: it is meant
@@ -44,6 +81,22 @@ def load_lora(pipe: Any, file: Path, name: str) -> None:
         raise UserError(f"{file} does not fit {type(pipe.transformer).__name__}: {why}", _FIX) from error
     if name not in pipe.get_list_adapters().get("transformer", []):
         raise UserError(f"{file} has nothing for the transformer", _FIX)
-    found = sum(f".lora_A.{name}." in key for key, _ in pipe.transformer.named_parameters())
-    if found < layers:
-        raise UserError(f"{file} is for {layers} layers, of which the model has {found}", _FIX)
+    _without_meta(pipe.transformer, name)
+    parts = {key: p for key, p in pipe.transformer.named_parameters() if f".{name}." in key}
+    found = sum(".lora_A." in key for key in parts)
+    if found < held.layers:
+        raise UserError(f"{file} is for {held.layers} layers, of which the model has {found}", _FIX)
+    found = sum(key.endswith(".bias") and bool(p.any()) for key, p in parts.items())
+    if found < held.biases:
+        raise UserError(f"{file} shifts {held.biases} layers, of which {found} could be", _FIX)
+
+
+def _without_meta(transformer: Any, name: str) -> None:
+    """Shifts of 0 for the layers that a file does not shift: diffusers gives every layer one, without values."""
+    import torch
+
+    for module in transformer.modules():
+        adapters = getattr(module, "lora_B", {})
+        up = adapters[name] if name in adapters else None  # noqa: SIM401 - a ModuleDict has no get
+        if up is not None and up.bias is not None and up.bias.is_meta:
+            up.bias = torch.nn.Parameter(torch.zeros_like(up.bias, device=up.weight.device))

@@ -16,6 +16,9 @@ from trainers.methods import MethodName, find
 from trainers.methods.draw import Draw, drawn
 from trainers.policy import Policy
 
+#: changes whenever an error may change: errors that are kept are of one version
+VERSION = 1
+
 
 def weights(batch: Batch, config: LossConfig, weighted: bool) -> Tensor | None:
     """HALO's weight on each latent element ``[B, 1, n_ref + T', h, w]``; None where everything weighs the same."""
