@@ -15,13 +15,17 @@ from ipa_bench.select import (
     Pairs,
     Rule,
     Selection,
+    candidates,
     choose,
+    choose_candidates,
     choose_pairs,
     left_out,
     pairs,
+    read_candidates,
     read_selection,
     select,
     splits_of,
+    write_candidates,
     write_selection,
 )
 from ipa_bench.store import CaseEntry, FloorRecord, ModelEntry, RunHeader, RunStore, UnitRecord
@@ -171,6 +175,8 @@ def test_a_run_is_selected_from_by_name(tmp_path: Path) -> None:
     assert found.by == (Q, *(f"hand_quality.{part}@1" for part in ("place", "sharpness", "motion")))
     assert [row.seed for row in choose(store, top_k=1, records=[record("a1", 1, 0.5)]).rows] == [1]
     assert choose_pairs(store, margin=0.1).preferences[0].bad == "a1_1.mp4"
+    assert [row.seed for row in choose_candidates(store).rows] == [0, 1]
+    assert choose_candidates(store).by == found.by
     assert left_out(store) == {"val": 1}
     assert left_out(store, ["train", "val"]) == {}
 
@@ -342,3 +348,45 @@ def test_strict_pairs_agree_with_their_definition(rows: list[tuple[int, int, int
     for pair in found.strict:
         good, bad = (rows[int(video[3:-4])] for video in (pair.good, str(pair.bad)))
         assert good[0] - bad[0] == max(expected)
+
+
+def test_every_pair_that_differs_by_the_margin() -> None:
+    found = pairs(RECORDS, cases=CASES, metric=INFOS[0], metrics=INFOS, margin=0.15, every=True)
+    assert [(p.good, p.bad) for p in found.preferences] == [
+        ("a1_0.mp4", "a1_1.mp4"), ("a1_0.mp4", "a1_2.mp4"), ("a1_2.mp4", "a1_1.mp4"),
+    ]  # fmt: skip
+    assert found.message.startswith("1 of 3 cases have a good/bad pair, 0 a strict one")
+    assert found.message.endswith("; 3 pairs, 0 strict")
+    (widest,) = pairs(RECORDS, cases=CASES, metric=INFOS[0], metrics=INFOS, margin=0.15).preferences
+    assert widest == found.preferences[0]
+
+
+def test_candidates_are_all_that_have_a_score_and_a_file(tmp_path: Path) -> None:
+    kept = tmp_path / "a1_0.safetensors"
+    kept.write_bytes(b"")
+    records = [
+        UnitRecord(r.case, r.seed, r.model, r.video and str(tmp_path / r.video), r.sha256, scores=r.scores)
+        for r in RECORDS
+    ]
+    found = candidates(records, cases=CASES, metric="hand_quality", better="higher", components=("hand.pck@1",))
+    assert [(row.case, row.seed, row.score) for row in found.rows] == [
+        ("a1", 0, 0.9), ("a1", 1, 0.5), ("a1", 2, 0.7), ("a2", 0, 0.8), ("b1", 0, 0.6), ("b1", 1, 0.6),
+    ]  # fmt: skip
+    assert [row.latents for row in found.rows] == [str(kept), *[None] * 5]
+    assert (found.metric, found.by, found.candidates, found.unscored) == (Q, (Q, "hand.pck@1"), 8, 2)
+    assert found.message == "6 of 8 videos of 3 cases have a score, 1 their latents"
+    write_candidates(found, tmp_path / "candidates.json")
+    assert read_candidates(tmp_path / "candidates.json") == found
+    with pytest.raises(UserError, match="holds no candidates"):
+        read_candidates(kept)
+    with pytest.raises(UserError, match="cannot read"):
+        read_candidates(tmp_path / "none.json")
+    (tmp_path / "candidates.json").write_text(
+        (tmp_path / "candidates.json").read_text().replace('version": 1', 'version": 2')
+    )
+    with pytest.raises(UserError, match="schema version 2"):
+        read_candidates(tmp_path / "candidates.json")
+    with pytest.raises(UserError, match="none of 1 videos"):
+        candidates([RECORDS[6]], cases=CASES, metric=Q, better="higher")
+    with pytest.raises(UserError, match="test split"):
+        candidates(RECORDS, cases=entries("a1", "a2", "b1", split="test"), metric=Q, better="higher")

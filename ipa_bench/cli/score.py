@@ -24,6 +24,7 @@ SELECT = examples(
     "ipa-bench select runs/train --top-k 1 --out good.json",
     "ipa-bench select runs/train --threshold 0.7 --per-identity 4",
     "ipa-bench select runs/train --pairs 0.05      good and bad videos of a case, for DPO",
+    "ipa-bench select runs/train --all             every video with its score; with --pairs, every pair",
 )
 
 
@@ -108,6 +109,9 @@ def select(
     threshold: Annotated[float | None, typer.Option(help="At least this good.")] = None,
     per_identity: Annotated[int | None, typer.Option(min=1, help="At most so many of each identity.")] = None,
     pairs: Annotated[float | None, typer.Option(metavar="MARGIN", help="Pairs that differ by this much.")] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="All videos with their scores; with --pairs, all pairs of a case.")
+    ] = False,
     split: Annotated[
         list[str] | None,
         typer.Option(help="Cases to choose from (train). Training refuses people that it watches: the val cases."),
@@ -121,10 +125,16 @@ def select(
     from ipa_bench.store import RunStore
 
     store, of = RunStore.load(folder), choose.splits_of(split or ["train"])
-    if pairs is not None:
-        if (top_k, threshold, per_identity) != (None, None, None):
-            raise UserError("--pairs takes the best and the worst of each case", "leave the other choices out")
-        found = choose.choose_pairs(store, metric, margin=pairs, splits=of)
+    if (pairs is not None or every) and (top_k, threshold, per_identity) != (None, None, None):
+        what = "--all takes every video" if pairs is None else "--pairs takes the best and the worst of each case"
+        raise UserError(what, "leave the other choices out")
+    if pairs is None and every:
+        candidates = choose.choose_candidates(store, metric, splits=of)
+        path = out or folder / "candidates.json"
+        choose.write_candidates(candidates, path)
+        OUT.print(candidates.message, markup=False)
+    elif pairs is not None:
+        found = choose.choose_pairs(store, metric, margin=pairs, every=every, splits=of)
         path = out or folder / "pairs.json"
         choose.write_pairs(found, path)
         OUT.print(found.message, markup=False)

@@ -1,25 +1,32 @@
-"""Scores become good samples and, for DPO, pairs: of train cases, never of test cases."""
+"""Scores become good samples, pairs, or all candidates with their scores: of train cases, never of test cases."""
 
+from ipa_bench.select.candidates import Candidate, Candidates, candidates, read_candidates, write_candidates
 from ipa_bench.select.good import Rule, SelectedVideo, Selection, read_selection, select, write_selection
 from ipa_bench.select.looked import TRAIN, splits_of
 from ipa_bench.select.preferences import Pairs, pairs, read_pairs, write_pairs
-from ipa_bench.select.run import choose, choose_pairs, left_out, parts_of
+from ipa_bench.select.run import choose, choose_candidates, choose_pairs, left_out, parts_of
 
 __all__ = [
     "TRAIN",
+    "Candidate",
+    "Candidates",
     "Pairs",
     "Rule",
     "SelectedVideo",
     "Selection",
+    "candidates",
     "choose",
+    "choose_candidates",
     "choose_pairs",
     "left_out",
     "pairs",
     "parts_of",
+    "read_candidates",
     "read_pairs",
     "read_selection",
     "select",
     "splits_of",
+    "write_candidates",
     "write_pairs",
     "write_selection",
 ]

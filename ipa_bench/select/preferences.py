@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -20,9 +21,9 @@ from ipa_bench.types import Better, MetricInfo, Preference, Split
 class Pairs:
     """Good and bad samples of the same case."""
 
-    #: best and worst of each case, where they differ by the margin
+    #: best and worst of each case, where they differ by the margin; or every two that do
     preferences: tuple[Preference, ...]
-    #: for each case that has one, the pair that no hand metric contradicts; by the widest difference
+    #: for each case that has one, the pair that no hand metric contradicts; by the widest difference, or every such one
     strict: tuple[Preference, ...]
     #: cases looked at
     cases: int
@@ -30,9 +31,11 @@ class Pairs:
     @property
     def message(self) -> str:
         """What a user should know before training on pairs."""
+        some, strict = (len({pair.case for pair in found}) for found in (self.preferences, self.strict))
+        more = f"; {len(self.preferences)} pairs, {len(self.strict)} strict" if some < len(self.preferences) else ""
         return (
-            f"{len(self.preferences)} of {self.cases} cases have a good/bad pair, {len(self.strict)} a strict one "
-            "(no worse on any hand metric, no worse elsewhere)"
+            f"{some} of {self.cases} cases have a good/bad pair, {strict} a strict one "
+            f"(no worse on any hand metric, no worse elsewhere){more}"
         )
 
 
@@ -46,10 +49,12 @@ def pairs(
     metric: MetricInfo,
     metrics: Sequence[MetricInfo],
     margin: float,
+    every: bool = False,
     tolerance: Mapping[str, float] = {},
     splits: Collection[Split] = TRAIN,
 ) -> Pairs:
-    """The best and the worst video of each case, where they differ by ``margin`` (> 0, in the unit of ``metric``).
+    """The best and the worst video of each case, where they differ by ``margin`` (> 0, in the unit of ``metric``); with
+    ``every``, every two of a case that do, the widest apart first.
 
     A pair of videos of a case is *strict* when, besides differing by ``margin``, the good one is no worse than the bad
     one on every ``hand.*`` metric that any record has a value of, better on at least one, and no worse by more than
@@ -70,7 +75,8 @@ def pairs(
         by_case.setdefault(record.case, [])
         if record.video and value_of(record, chosen) is not None:
             by_case[record.case].append(record)
-    preferences, strict = [], []
+    preferences: list[Preference] = []
+    strict: list[Preference] = []
     for case, videos in by_case.items():
         apart = [
             (gain, good, bad)
@@ -79,11 +85,11 @@ def pairs(
             if (gain := order.gain(good, bad, chosen)) is not None and gain >= margin
         ]
         apart.sort(key=lambda item: -item[0])  # stable: ties by seed and model
-        if apart:
-            preferences.append(_preference(case, *apart[0][1:], by=(chosen,)))
-        undisputed = next(((good, bad) for _, good, bad in apart if order.undisputed(good, bad)), None)
-        if undisputed:
-            strict.append(_preference(case, *undisputed, by=(chosen, *order.hand, *order.rest)))
+        most = None if every else 1
+        preferences += [_preference(case, good, bad, by=(chosen,)) for _, good, bad in apart[:most]]
+        undisputed = ((good, bad) for _, good, bad in apart if order.undisputed(good, bad))
+        by = (chosen, *order.hand, *order.rest)
+        strict += [_preference(case, good, bad, by=by) for good, bad in islice(undisputed, most)]
     return Pairs(tuple(preferences), tuple(strict), len(by_case))
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 
 from ipa_bench.scorer import ALL, PART_IDS, find
+from ipa_bench.select.candidates import Candidates, candidates
 from ipa_bench.select.good import Selection, select
 from ipa_bench.select.looked import TRAIN
 from ipa_bench.select.preferences import Pairs, pairs
@@ -46,6 +47,7 @@ def choose_pairs(
     metric: str = "hand_quality",
     *,
     margin: float,
+    every: bool = False,
     splits: Collection[Split] = TRAIN,
     records: Iterable[UnitRecord] | None = None,
 ) -> Pairs:
@@ -56,6 +58,26 @@ def choose_pairs(
         metric=find(metric).info,
         metrics=[m.info for m in ALL if m.info.id in store.header.metrics],
         margin=margin,
+        every=every,
+        splits=splits,
+    )
+
+
+def choose_candidates(
+    store: RunStore,
+    metric: str = "hand_quality",
+    *,
+    splits: Collection[Split] = TRAIN,
+    records: Iterable[UnitRecord] | None = None,
+) -> Candidates:
+    """:func:`candidates` of a run, by a metric's name; ``records`` as in :func:`choose`."""
+    info = find(metric).info
+    return candidates(
+        store.records().values() if records is None else records,
+        cases={case.id: case for case in store.header.cases},
+        metric=info.id,
+        better=info.better,
+        components=parts_of(info.id),
         splits=splits,
     )
 

@@ -19,6 +19,7 @@ from ipa_bench.errors import UserError
 from ipa_bench.files import LORA_FILE
 from ipa_bench.models.lora import load_lora
 from tests import tiny_wan
+from tests.conftest import Tool
 from tests.trainers.test_policy import perturb, shown
 from trainers import lora
 from trainers.config import AdapterConfig
@@ -214,6 +215,20 @@ def test_a_smaller_rank_is_written_and_loads(tmp_path: Path) -> None:
     moved = sum(float((mean[n] - base[n]).double().square().sum()) for n in mean)
     assert 0.01 < told.left_out < 0.9
     assert told.left_out == pytest.approx((lost / moved) ** 0.5, rel=1e-3)
+
+
+def test_the_verbs_write_what_the_functions_do(tmp_path: Path, tool: Tool) -> None:
+    one, two = write(tmp_path / "one", {}, 1), write(tmp_path / "two", {}, 2)
+    told = tool("lora", "mean", tmp_path / "mean.safetensors", one, two)
+    assert told.returncode == 0, told.stderr
+    assert "mean.safetensors: rank 4, the mean of 2 runs" in told.stdout
+    told = tool("lora", "extract", tmp_path / "less.safetensors", tmp_path / "mean.safetensors", 2)
+    assert "less.safetensors: rank 2" in told.stdout
+    assert "% of the change left out" in told.stdout
+    lora.write_mean(tmp_path / "here.safetensors", [one, two], rank=2)
+    assert (tmp_path / "here.safetensors").read_bytes() == (tmp_path / "less.safetensors").read_bytes()
+    told = tool("lora", "strength", one, one, 2)
+    assert (told.returncode, "is one of the LoRAs" in told.stderr) == (2, True)
 
 
 def drawn(file: Path) -> Tensor:
