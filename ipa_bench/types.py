@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,8 +82,44 @@ class Score:
 
 
 @dataclass(frozen=True, eq=False)
+class Observation:
+    """What one observer saw in one video, or in comparing it with its ground truth: arrays by name.
+
+    Every array is ``[T, ...]``, a row for each frame of the video, but ``size``, (width, height) of the frames in px.
+    NaN, or ``found`` where there is an array of that name, says where nothing was there to be seen. Names and units are
+    those that the observer's session gives (:data:`ipa_bench.observers.table.OBSERVERS`).
+    """
+
+    #: Observer id with version, for example ``hands@1``.
+    observer: str
+    #: sha256 of what was looked at: a file's bytes, the pixels of a video in memory, or of both videos compared.
+    sha256: str
+    values: Mapping[str, NDArray[Any]]
+
+    #: what belongs to the whole video
+    WHOLE: ClassVar[tuple[str, ...]] = ("size",)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """An array by its name."""
+        return self.values[name]
+
+    @property
+    def found(self) -> Bool:
+        """bool ``[T, ...]``: where something was seen; of an observer without such a mask, frames with any value."""
+        if "found" in self.values:
+            return np.asarray(self.values["found"], bool)
+        rows = [np.isfinite(v).reshape(len(v), -1).any(axis=1) for k, v in self.values.items() if k not in self.WHOLE]
+        return np.asarray(np.any(rows, axis=0), bool)
+
+    def at(self, index: NDArray[np.int64]) -> Observation:
+        """The observation of some of the frames."""
+        cut = {name: array if name in self.WHOLE else array[index] for name, array in self.values.items()}
+        return Observation(self.observer, self.sha256, cut)
+
+
+@dataclass(frozen=True, eq=False)
 class HandTracks:
-    """What the hand observer saw in one video: an observation with two slots per frame, 0 = left hand, 1 = right hand.
+    """A typed reading of an observation of ``hands``: two slots per frame, 0 = left hand, 1 = right hand.
 
     Slots follow the person's wrists over time, not the handedness label. Values where ``found`` is False are 0.
     """
@@ -106,39 +142,25 @@ class HandTracks:
     times: Float64
     #: (width, height) of the frames in pixels.
     size: tuple[int, int]
-    #: Observer id with version, for example ``hands@1``.
+    #: as of the :class:`Observation`
     observer: str
-    #: sha256 of what was looked at: a file's bytes, or the pixels of a video in memory.
     sha256: str
 
+    #: the arrays that are ``[T, 2, ...]``
+    ARRAYS: ClassVar[tuple[str, ...]] = ("landmarks", "world", "presence", "box", "sharpness", "change", "found")
 
-@dataclass(frozen=True, eq=False)
-class PixelStats:
-    """Per-frame comparison of a generated video with its ground truth: an observation of ``pixels@1``.
+    @classmethod
+    def of(cls, seen: Observation) -> HandTracks:
+        """What the hand observer saw, with names that a type checker knows."""
+        width, height = (int(side) for side in seen["size"])
+        arrays = {name: seen[name] for name in (*cls.ARRAYS, "times")}
+        return cls(**arrays, size=(width, height), observer=seen.observer, sha256=seen.sha256)
 
-    Each array is float64 ``[T]``; NaN where the region is empty in that frame (no hand in the ground truth).
-    Regions: ``frame`` everything, ``hand`` the hand boxes of the ground truth, ``rest`` everything else.
-    """
-
-    #: region -> mean squared error, 0–255² scale
-    mse: Mapping[str, Float64]
-    #: region -> mean absolute error, 0–255 scale
-    l1: Mapping[str, Float64]
-    #: region -> structural similarity
-    ssim: Mapping[str, Float64]
-    observer: str = "pixels@1"
-
-
-@dataclass(frozen=True, eq=False)
-class PerceptualStats:
-    """Per-frame distance of a generated video to its ground truth by one network: an observation of ``perceptual@1``.
-
-    Arrays and regions as in :class:`PixelStats`.
-    """
-
-    #: region -> LPIPS, 0 for equal pixels
-    lpips: Mapping[str, Float64]
-    observer: str = "perceptual@1"
+    @property
+    def observation(self) -> Observation:
+        """The observation that this is a reading of."""
+        arrays = {name: getattr(self, name) for name in (*self.ARRAYS, "times")}
+        return Observation(self.observer, self.sha256, {**arrays, "size": np.array(self.size)})
 
 
 @dataclass(frozen=True)

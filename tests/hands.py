@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ipa_bench.types import HandTracks
+from ipa_bench.metrics.base import Evidence
+from ipa_bench.types import HandTracks, Observation
 
 #: an open right hand, unit size, MediaPipe's joint order
 OPEN_HAND = np.array(
@@ -69,3 +70,9 @@ def shown(tracks: HandTracks, order) -> HandTracks:
     fields = {f: getattr(tracks, f)[order] for f in ("landmarks", "world", "presence", "box", "sharpness", "found")}
     repeated = np.concatenate([[True], np.diff(order) == 0])
     return replace(tracks, **fields, change=tracks.change[order] * ~repeated[:, None])
+
+
+def observed(tracks: HandTracks, driving=None, truth=None, reasons=None, **compared) -> Evidence:
+    """What would have been observed of a video with these hands; ``compared``: observer -> arrays by name."""
+    seen = {name: Observation(f"{name}@test", "pair", arrays) for name, arrays in compared.items()}
+    return Evidence({"hands": tracks.observation, **seen}, driving, truth, reasons or {})

@@ -4,6 +4,7 @@ from ipa_bench.nets.checkpoint import random_weights
 from ipa_bench.nets.fold import prepare
 from ipa_bench.nets.lpips import Lpips
 from ipa_bench.observers.networks import Network
+from ipa_bench.observers.table import HANDS, PIXELS, perceptual_by
 
 
 class Counting(Lpips):
@@ -24,4 +25,9 @@ def drawn(seed=3):
 
 def network(net, name="lpips", sha256="0" * 64, short_side=None):
     """A network that is here already."""
-    return Network(name, list, lambda: sha256, lambda _: net, short_side)
+    return Network(name, "drawn", list, lambda: sha256, lambda _: net, short_side)
+
+
+def by_networks(*networks):
+    """Observers as in the table, with these networks in place of its own."""
+    return (HANDS, PIXELS, *map(perceptual_by, networks))

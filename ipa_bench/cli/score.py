@@ -160,7 +160,7 @@ def metrics() -> None:
     from rich.table import Table
 
     from ipa_bench.cli.console import OUT
-    from ipa_bench.metrics.set_table import SET_METRICS
+    from ipa_bench.metrics.table import SET_METRICS
     from ipa_bench.scorer import ALL
 
     table = Table(box=None, header_style="bold", pad_edge=False)

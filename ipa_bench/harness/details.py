@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ipa_bench.metrics.base import Evidence
 from ipa_bench.scorer import Scores, find
 from ipa_bench.store import Details
 from ipa_bench.types import Float32, HandTracks
@@ -21,7 +20,7 @@ def details(result: Scores) -> Details:
     for metric, measured in result.measured.items():
         if measured.series is not None:
             over_time = np.full(len(hands.times), np.nan, np.float32)
-            over_time[_frames_of(metric, evidence)] = measured.series
+            over_time[evidence.frames(find(metric).frames)] = measured.series
             series[metric] = over_time[index]
     return Details(
         hands.times[index],
@@ -33,16 +32,6 @@ def details(result: Scores) -> Details:
         None if pair is None else pair.wanted,
         series,
     )
-
-
-def _frames_of(metric: str, evidence: Evidence) -> NDArray[np.int64]:
-    """The generated frames that a metric's series is about."""
-    needs = find(metric).info.needs
-    if needs == "free":
-        return np.arange(len(evidence.hands.times))
-    of_truth = needs == "ground_truth" or metric.startswith("hand.sharpness")
-    pair = evidence.truth if of_truth and evidence.truth else evidence.driving
-    return np.arange(0) if pair is None else pair.generated_index
 
 
 def _shares(landmarks: NDArray[Any], size: tuple[int, int]) -> Float32:

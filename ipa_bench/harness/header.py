@@ -16,13 +16,12 @@ from ipa_bench.harness import generate
 from ipa_bench.harness import workers as work
 from ipa_bench.harness.before import post_training
 from ipa_bench.metrics.base import Metric
-from ipa_bench.metrics.set_table import SET_METRICS
+from ipa_bench.metrics.table import SET_METRICS
 from ipa_bench.models import Model, damage
 from ipa_bench.models.damaged import DamageModel
 from ipa_bench.models.folder import FolderMatch, FolderModel
 from ipa_bench.models.reencoded import ReencodeModel
-from ipa_bench.observers import perceptual, pixels
-from ipa_bench.observers.hands import OBSERVER_ID
+from ipa_bench.observers.table import versions
 from ipa_bench.scorer import ALL, find
 from ipa_bench.store import CaseEntry, ModelEntry, RunHeader
 from ipa_bench.suite import DamageSpec, FolderSpec, ModelSpec, ReencodeSpec, Suite
@@ -146,5 +145,4 @@ def environment(packages: Iterable[str] = ()) -> dict[str, str]:
     for name in ("numpy", "av", "ai-edge-litert", "pillow", "scipy", "torch", *packages):
         with suppress(PackageNotFoundError):
             found[name] = version(name)
-    observers = {"hands": OBSERVER_ID, "pixels": pixels.OBSERVER_ID, "lpips": perceptual.OBSERVER_ID}
-    return found | observers | {"models": "mediapipe 0.10.21"}
+    return found | versions()

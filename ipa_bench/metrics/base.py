@@ -4,34 +4,58 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ipa_bench.metrics.pairing import HandPair
-from ipa_bench.types import Float64, HandTracks, MetricInfo, PerceptualStats, PixelStats
+from ipa_bench.types import Float64, HandTracks, MetricInfo, Observation
 
 NO_HAND = "the driving video shows no hand"
 NO_TRUTH = "the case has no ground truth video"
+#: which frames of the generated video the values over time are about: all, or those shared with one of the two
+Frames = Literal["all", "driving", "truth"]
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Everything that was observed about one generated video. What is missing is None, with its reason."""
+    """Everything that was observed about one generated video, by the observers' names. What is missing has a reason.
 
-    #: the generated video's own hands
-    hands: HandTracks
-    #: the same hands beside those of the driving video
+    ``hands`` are there always. A comparison with the ground truth has a row for each frame shared with it.
+    """
+
+    #: what observers saw in the generated video, and in comparing it with the ground truth
+    seen: Mapping[str, Observation]
+    #: the generated video's hands beside those of the driving video
     driving: HandPair | None = None
-    #: the same hands beside those of the ground truth, or of the driving video where there is no ground truth
+    #: the same beside those of the ground truth, or of the driving video where there is no ground truth
     truth: HandPair | None = None
+    #: why observers that were asked saw nothing; ``no_truth`` for a comparison that is not among them
+    reasons: Mapping[str, str] = field(default_factory=dict)
     no_driving: str = "the case has no driving video"
-    #: pixels against the ground truth
-    pixels: PixelStats | None = None
-    no_pixels: str = NO_TRUTH
-    #: network -> distances to the ground truth; for a network that is not among them why, else ``no_pixels`` says it
-    perceptual: Mapping[str, PerceptualStats] = field(default_factory=dict)
-    no_perceptual: Mapping[str, str] = field(default_factory=dict)
+    no_truth: str = NO_TRUTH
+    #: what observers saw in the driving video and in the ground truth, each by itself
+    seen_in_driving: Mapping[str, Observation] = field(default_factory=dict)
+    seen_in_truth: Mapping[str, Observation] = field(default_factory=dict)
+
+    @cached_property
+    def hands(self) -> HandTracks:
+        """The generated video's own hands."""
+        return HandTracks.of(self.seen["hands"])
+
+    @property
+    def pixels(self) -> Observation | None:
+        """The comparison with the ground truth's pixels."""
+        return self.seen.get("pixels")
+
+    def frames(self, which: Frames) -> NDArray[np.int64]:
+        """Indices of the generated video's frames that are meant, ``[T]``; without a ground truth the driving ones."""
+        pair = self.truth or self.driving if which == "truth" else self.driving
+        if which == "all":
+            return np.arange(len(self.hands.times))
+        return np.arange(0) if pair is None else pair.generated_index
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,13 +77,21 @@ class Metric:
 
     info: MetricInfo
     measure: Callable[[Evidence], Measured]
-    #: the network whose distances it reads; None where it reads none
-    network: str | None = None
+    #: names of the observers that it needs, of :data:`ipa_bench.observers.table.OBSERVERS`
+    reads: tuple[str, ...] = ("hands",)
+    #: the frames that its values over time are about
+    frames: Frames = "driving"
 
 
 def unknown(reason: str) -> Measured:
     """No value, and why."""
     return Measured(None, reason)
+
+
+def compared(evidence: Evidence, name: str) -> Observation | Measured:
+    """The comparison with the ground truth by an observer, or the reason why there is none."""
+    found = evidence.seen.get(name)
+    return unknown(evidence.reasons.get(name, evidence.no_truth)) if found is None else found
 
 
 def driving_hands(evidence: Evidence) -> HandPair | Measured:

@@ -26,5 +26,5 @@ def updated(text: str, tables: dict[str, str]) -> str:
         place = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
         if not place.search(text):
             raise ValueError(f"no place for the table {name}")
-        text = place.sub(lambda _, whole=begin + content + end: whole, text)
+        text = place.sub((begin + content + end).replace("\\", r"\\"), text)  # a backslash is one, no escape
     return text

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from ipa_bench.metrics.base import Evidence, Measured, unknown
-from ipa_bench.types import Float64, PixelStats
+from ipa_bench.metrics.base import Evidence, Measured, compared, unknown
+from ipa_bench.types import Float64
 
 #: PSNR of identical pixels, by convention
 PERFECT_DB = 100.0
@@ -23,17 +21,20 @@ def psnr_db(mse: Float[ndarray, "T"]) -> Float[ndarray, "T"]:
 
 def psnr(evidence: Evidence, region: str) -> Measured:
     """Mean over frames of the peak signal-to-noise ratio of the region, dB."""
-    return _mean(evidence, region, lambda p: psnr_db(p.mse[region]))
+    found = compared(evidence, "pixels")
+    return found if isinstance(found, Measured) else _over_frames(psnr_db(found[f"mse.{region}"]), region)
 
 
 def ssim(evidence: Evidence, region: str) -> Measured:
     """Mean over frames of the structural similarity of the region's luma, in [-1, 1] (Wang et al. 2004)."""
-    return _mean(evidence, region, lambda p: p.ssim[region])
+    found = compared(evidence, "pixels")
+    return found if isinstance(found, Measured) else _over_frames(found[f"ssim.{region}"], region)
 
 
 def l1(evidence: Evidence, region: str) -> Measured:
     """Mean absolute difference of the region, on a scale of 0 to 1."""
-    return _mean(evidence, region, lambda p: p.l1[region] / 255.0)
+    found = compared(evidence, "pixels")
+    return found if isinstance(found, Measured) else _over_frames(found[f"l1.{region}"] / 255.0, region)
 
 
 def lpips(evidence: Evidence, region: str, network: str) -> Measured:
@@ -41,14 +42,8 @@ def lpips(evidence: Evidence, region: str, network: str) -> Measured:
 
     How a region is cut out of LPIPS: :mod:`ipa_bench.observers.perceptual`.
     """
-    found = evidence.perceptual.get(network)
-    if found is None:
-        return unknown(evidence.no_perceptual.get(network, evidence.no_pixels))
-    return _over_frames(found.lpips[region], region)
-
-
-def _mean(evidence: Evidence, region: str, series_of: Callable[[PixelStats], Float64]) -> Measured:
-    return unknown(evidence.no_pixels) if evidence.pixels is None else _over_frames(series_of(evidence.pixels), region)
+    found = compared(evidence, network)
+    return found if isinstance(found, Measured) else _over_frames(found[region], region)
 
 
 def _over_frames(values: Float64, region: str) -> Measured:

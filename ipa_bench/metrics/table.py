@@ -1,18 +1,16 @@
-"""The metrics, in report order: a literal table. Pure arithmetic on observations; no model, no file."""
+"""The metrics of videos and of sets of videos, in report order: literal tables. No model, no file, no arithmetic."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
 from ipa_bench.errors import UserError
-from ipa_bench.metrics import frame, hand, motion
+from ipa_bench.metrics import frame, hand, motion, quality
 from ipa_bench.metrics.base import Evidence, Measured, Metric
 from ipa_bench.types import Better, MetricInfo
-
-__all__ = ["METRICS", "Evidence", "Measured", "Metric", "find", "find_in"]
 
 _Needs = Literal["driving", "ground_truth", "free"]
 
@@ -23,6 +21,13 @@ def _info(
     return MetricInfo(id, unit, better, source, blind_spot, needs, "video", floor)
 
 
+def _composite(
+    name: str, blind_spot: str, measure: Callable[[Evidence], Measured], needs: _Needs = "driving"
+) -> Metric:
+    info = _info(f"{name}@1", "0-1", "higher", "ipa-bench scorer", blind_spot, needs, True)
+    return Metric(info, measure, frames="all" if needs == "free" else "driving")
+
+
 _WANG = "Wang et al., IEEE TIP 2004"
 _REGIONS = {
     "hand": "the hand boxes of the ground truth, with a margin of 15 %",
@@ -30,8 +35,8 @@ _REGIONS = {
     "rest": "everything but the hand boxes",
 }
 
-#: network -> unit, source and blind spot of its distances
-_NETWORKS = {
+#: observer -> unit, source and blind spot of its distances
+_DISTANCES = {
     "lpips": (
         "LPIPS",
         "LPIPS v0.1 (Zhang et al., CVPR 2018), AlexNet",
@@ -58,6 +63,8 @@ def _pixels(region: str) -> tuple[Metric, ...]:
                 "ground_truth",
             ),
             partial(frame.ssim, region=region),
+            ("pixels",),
+            "truth",
         ),
         Metric(
             _info(
@@ -69,6 +76,8 @@ def _pixels(region: str) -> tuple[Metric, ...]:
                 "ground_truth",
             ),
             partial(frame.psnr, region=region),
+            ("pixels",),
+            "truth",
         ),
         Metric(
             _info(
@@ -80,14 +89,16 @@ def _pixels(region: str) -> tuple[Metric, ...]:
                 "ground_truth",
             ),
             partial(frame.l1, region=region),
+            ("pixels",),
+            "truth",
         ),
-        *(_lpips(region, network) for network in _NETWORKS),
+        *(_lpips(region, network) for network in _DISTANCES),
     )
 
 
 def _lpips(region: str, network: str) -> Metric:
     where = _REGIONS[region] + ("" if region == "frame" else "; cells of a layer count by their area inside")
-    unit, net, blind_spot = _NETWORKS[network]
+    unit, net, blind_spot = _DISTANCES[network]
     return Metric(
         _info(
             f"{region}.{network}@1",
@@ -98,11 +109,22 @@ def _lpips(region: str, network: str) -> Metric:
             "ground_truth",
         ),
         partial(frame.lpips, region=region, network=network),
-        network,
+        (network,),
+        "truth",
     )
 
 
+QUALITY = _composite(
+    "hand_quality",
+    "an extra finger that leaves the others in place; a hand where none is due; texture other than sharpness",
+    quality.hand_quality,
+)
+#: every metric of a video
 METRICS: tuple[Metric, ...] = (
+    QUALITY,
+    _composite("hand_quality.place", "as hand.keypoint_error", quality.place),
+    _composite("hand_quality.sharpness", "as hand.sharpness", quality.sharp),
+    _composite("hand_quality.motion", "as hand.lag, hand.stall, hand.speed and hand.jitter", quality.moving),
     Metric(
         _info(
             "hand.recall@1",
@@ -222,6 +244,7 @@ METRICS: tuple[Metric, ...] = (
             floor=True,
         ),
         hand.sharpness,
+        frames="truth",
     ),
     Metric(
         _info(
@@ -234,6 +257,7 @@ METRICS: tuple[Metric, ...] = (
             True,
         ),
         hand.bone_drift,
+        frames="all",
     ),
     *_pixels("hand"),
     *_pixels("frame"),
@@ -241,6 +265,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         _info("hand.seen@1", "share", "higher", "frames with a hand", "says nothing where no hand is due", "free"),
         hand.seen,
+        frames="all",
     ),
     Metric(
         _info(
@@ -253,20 +278,62 @@ METRICS: tuple[Metric, ...] = (
             True,
         ),
         hand.presence,
+        frames="all",
+    ),
+    _composite(
+        "hand_quality_free", "poses, finger counts, and whether a hand is due", quality.hand_quality_free, "free"
     ),
 )
+#: ids of what hand_quality is made of
+PART_IDS = tuple(m.info.id for m in METRICS if m.info.id.startswith("hand_quality."))
 
 
-def find_in(metrics: Sequence[Metric], name: str) -> Metric:
-    """The metric called ``name``, with or without its version. Raises UserError naming the nearest one."""
-    for metric in metrics:
-        if name in (metric.info.id, metric.info.id.partition("@")[0]):
-            return metric
-    near = difflib.get_close_matches(name, [m.info.id.partition("@")[0] for m in metrics], 1)
-    fix = f"did you mean {near[0]!r}?" if near else "`ipa-bench metrics` lists them"
-    raise UserError(f"there is no metric called {name!r}", fix)
+_UNIT = "squared features"
+_CONTENT = "weak on motion: sees what frames show far better than their order; grows with few clips"
+
+
+def _frechet(name: str, source: str, blind_spot: str) -> MetricInfo:
+    return MetricInfo(f"{name}@1", _UNIT, "lower", source, blind_spot, "ground_truth", "set")
+
+
+FVD_EMBEDDED = _frechet(
+    "fvd.embedded",
+    "a small 3-D network trained on this project's rendered people; not comparable with any published FVD",
+    f"knows rendered people only; {_CONTENT}",
+)
+FVD = _frechet(
+    "fvd",
+    "Unterthiner et al., arXiv 1812.01717: I3D, Kinetics-400 logits; short side to 224, centre crop; 16 frames",
+    _CONTENT,
+)
+FVD_DISCO = _frechet(
+    "fvd.disco",
+    "the TikTok protocol of DisCo (arXiv 2307.00040): bicubic to 224x224, every window of 16 frames",
+    f"ignores the aspect ratio; windows overlap, so they are not independent; {_CONTENT}",
+)
+FID_VID = _frechet(
+    "fid_vid",
+    "the TikTok protocol of DisCo: 3D-ResNet-50 on Kinetics, 112x112, mean over segments of 16 frames",
+    f"low resolution; {_CONTENT}",
+)
+HAND_FVMD = MetricInfo(
+    id="hand.fvmd@1",
+    unit="squared share of motion",
+    better="lower",
+    source="idea of FVMD, arXiv 2407.16124, on the joints of hands; defined in ipa_bench/metrics/sets/hand_motion.py",
+    blind_spot="grows with few clips and with the observer's noise; blind to the shape and the place of hands",
+    needs="driving",
+    scope="set",
+)
+#: every metric of sets of videos
+SET_METRICS: tuple[MetricInfo, ...] = (FVD_EMBEDDED, HAND_FVMD, FVD, FVD_DISCO, FID_VID)
 
 
 def find(name: str) -> Metric:
-    """A metric of :data:`METRICS`. Raises UserError naming the nearest one."""
-    return find_in(METRICS, name)
+    """The metric of a video called ``name``, with or without its version. Raises UserError naming the nearest one."""
+    for metric in METRICS:
+        if name in (metric.info.id, metric.info.id.partition("@")[0]):
+            return metric
+    near = difflib.get_close_matches(name, [m.info.id.partition("@")[0] for m in METRICS], 1)
+    fix = f"did you mean {near[0]!r}?" if near else "`ipa-bench metrics` lists them"
+    raise UserError(f"there is no metric called {name!r}", fix)

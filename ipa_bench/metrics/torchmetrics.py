@@ -48,7 +48,7 @@ class EvidenceMean(TorchMetric):
 
 
 def as_torchmetric(metric: str | Metric) -> EvidenceMean:
-    """A torchmetrics module for a metric, by name (with or without its version) or itself (the scorer's composites).
+    """A torchmetrics module for a metric, by name (with or without its version, the composite among them) or itself.
 
     Raises UserError for an unknown name.
 

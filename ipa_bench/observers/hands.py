@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from ipa_bench.errors import UserError
+from ipa_bench.observers.base import Arrays, Observer, Truth
 from ipa_bench.observers.crops import change, sharpness
 from ipa_bench.observers.mediapipe import tasks as mediapipe_tasks
 from ipa_bench.observers.mediapipe.body import (
@@ -33,7 +34,7 @@ from ipa_bench.observers.mediapipe.detect import iou
 from ipa_bench.observers.mediapipe.litert import Roi
 from ipa_bench.observers.mediapipe.palm import MIN_PRESENCE, WRIST, Hand, HandNet
 from ipa_bench.observers.tracks import assign
-from ipa_bench.types import Float32, HandTracks, UInt8
+from ipa_bench.types import Float32, HandTracks, Observation, UInt8
 
 #: changes whenever a value of the observation may change
 OBSERVER_ID = "hands@1"
@@ -81,7 +82,7 @@ class _Nets(threading.local):
 _Seen = tuple[list[Hand], list[tuple[float, float]]]
 
 
-class HandObserver:
+class HandObserver(Observer):
     """Looks at frames; reusable for any number of videos.
 
     ``threads`` frames are looked at at a time; the result does not depend on it.
@@ -103,23 +104,23 @@ class HandObserver:
         for runtime in self._nets.runtimes:
             runtime.close()
 
-    def start(self) -> HandSession:
+    def start(self, truth: Truth | None = None) -> HandSession:
         """Begin a video; push its frames, then ``finish``."""
-        return HandSession(self._nets, self._pool, self.id)
+        return HandSession(self._nets, self._pool)
 
     def observe(self, images: Iterable[UInt8], times: Iterable[float], sha256: str) -> HandTracks:
         """All at once: ``images`` uint8 ``[H, W, 3]`` RGB of one size, ``times`` in seconds, one for each."""
         session = self.start()
         for image, time in zip(images, times, strict=True):
             session.push(image, time)
-        return session.finish(sha256)
+        return HandTracks.of(Observation(self.id, sha256, session.finish()))
 
 
 class HandSession:
     """One video under observation; holds at most ``2 * BODY_STRIDE + 1`` frames."""
 
-    def __init__(self, nets: _Nets, pool: Executor | None, observer: str) -> None:
-        self._nets, self._pool, self._observer = nets, pool, observer
+    def __init__(self, nets: _Nets, pool: Executor | None) -> None:
+        self._nets, self._pool = nets, pool
         self._waiting: list[Image.Image] = []
         self._pending: list[Future[_Seen]] = []
         self._body: Body | None = None
@@ -141,13 +142,14 @@ class HandSession:
         if len(self._waiting) == BODY_STRIDE + 1:
             self._look(BODY_STRIDE)
 
-    def finish(self, sha256: str) -> HandTracks:
-        """The observation of everything pushed. ``sha256`` identifies the pixels."""
+    def finish(self) -> Arrays:
+        """The arrays of a :class:`~ipa_bench.types.HandTracks`, of everything pushed."""
         if self._waiting:
             self._look(len(self._waiting))
         self._keep(future.result() for future in self._pending)
         wrists = np.array(self._wrists, dtype=np.float32).reshape(-1, 2, 3)
-        return _tracks(self._hands, self._crops, wrists, self._times, self._size, self._observer, sha256)
+        arrays = _arrays(self._hands, self._crops, wrists, self._times)
+        return {**arrays, "times": np.array(self._times, np.float64), "size": np.array(self._size)}
 
     def _look(self, count: int) -> None:
         """Look at the first ``count`` waiting frames, with the bodies at both ends of them."""
@@ -238,15 +240,9 @@ def _box(landmarks: Float32) -> Float32:
     return np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)])
 
 
-def _tracks(
-    hands: list[list[Hand]],
-    crops: list[list[tuple[float, float]]],
-    wrists: Float32,
-    times: list[float],
-    size: tuple[int, int],
-    observer: str,
-    sha256: str,
-) -> HandTracks:
+def _arrays(
+    hands: list[list[Hand]], crops: list[list[tuple[float, float]]], wrists: Float32, times: list[float]
+) -> Arrays:
     count = len(times)
     landmarks = np.zeros((count, 2, 21, 2), np.float32)
     world = np.zeros((count, 2, 21, 3), np.float32)
@@ -261,6 +257,4 @@ def _tracks(
                 landmarks[t, slot], world[t, slot] = hand.landmarks, hand.world
                 presence[t, slot], seen[:, t, slot] = hand.presence, known[id(hand)]
                 box[t, slot], found[t, slot] = _box(hand.landmarks), True
-    return HandTracks(
-        landmarks, world, presence, box, seen[0], seen[1], found, np.array(times, np.float64), size, observer, sha256
-    )
+    return dict(zip(HandTracks.ARRAYS, (landmarks, world, presence, box, seen[0], seen[1], found), strict=True))

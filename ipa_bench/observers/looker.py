@@ -1,11 +1,11 @@
-"""Look at videos: decode once, observe and compare in the same pass, and remember the result by content."""
+"""Look at videos: decode once, let every observer that is due see the same pass, and remember the result by content."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from itertools import tee
 from pathlib import Path
 
@@ -15,29 +15,16 @@ from ipa_bench import video
 from ipa_bench.cache import Cache, digest
 from ipa_bench.errors import Unscorable
 from ipa_bench.files import file_sha256
-from ipa_bench.observers import perceptual, pixels
-from ipa_bench.observers.hands import HandObserver
-from ipa_bench.observers.networks import NETWORKS, Network
-from ipa_bench.observers.perceptual import PerceptualObserver, PerceptualSession
-from ipa_bench.observers.pixels import PixelSession
-from ipa_bench.types import Float64, HandTracks, PerceptualStats, PixelStats, UInt8, Video
-
-#: the comparison that needs no network, beside the names of those that do
-PIXELS = "pixels"
-_REGIONS = ("frame", "hand", "rest")
-#: the arrays of a HandTracks that were observed
-HAND_ARRAYS = ("landmarks", "world", "presence", "box", "sharpness", "change", "found")
+from ipa_bench.observers.base import ObserverInfo, Session, Truth
+from ipa_bench.observers.table import HANDS, OBSERVERS
+from ipa_bench.types import HandTracks, Observation, UInt8, Video
 
 
 @dataclass(frozen=True, eq=False)
-class Compared:
-    """The hands of a video, and its comparison with a ground truth."""
+class Seen:
+    """What observers saw of a video, by their names; of those that could see nothing the reason."""
 
-    hands: HandTracks
-    #: None where not asked for
-    pixels: PixelStats | None = None
-    #: network -> distances; those asked for that have none, with the reason
-    perceptual: Mapping[str, PerceptualStats] = field(default_factory=dict)
+    observations: Mapping[str, Observation] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -53,144 +40,144 @@ class Looker:
         cache: Cache | None = None,
         threads: int = 1,
         backend: str = "litert",
-        networks: Sequence[Network] = NETWORKS,
+        observers: Sequence[ObserverInfo] = OBSERVERS,
     ) -> None:
+        """``backend`` of the hand observer. Raises UserError for an unknown one."""
         self._cache = cache or Cache()
-        self._observer = HandObserver(threads, backend)
-        self._perceptual = PerceptualObserver(threads, networks)
+        self._infos = {info.name: info for info in observers}
+        self._observers = {info.name: info.make(threads, backend) for info in observers}
 
     def close(self) -> None:
         """Free what the observers hold; the looker is not used again."""
-        self._observer.close()
-        self._perceptual.close()
+        for observer in self._observers.values():
+            observer.close()
+
+    def compares(self, name: str) -> bool:
+        """Whether the observer of this name takes a ground truth."""
+        return self._infos[name].beside is not None
 
     def hands(self, source: Path | Video) -> HandTracks:
         """The hands of a video. Raises Unscorable where it does not decode."""
-        known = self._known(source)
-        return known if known is not None else self._watch(source, [])
+        return HandTracks.of(self.look(source, (HANDS.name,)).observations[HANDS.name])
 
     def knows(self, source: Path, truth: Path | None = None) -> bool:
         """Whether looking at a file, and comparing it with another, would take nothing but the cache.
 
-        A network whose weights are missing gives no distances, and so keeps nothing from being known.
+        An observer whose weights are missing sees nothing, and so keeps nothing from being known.
         """
+        names = [name for name in self._infos if truth is not None or not self.compares(name)]
+        bases = self._bases(names)
         try:
-            one = self._known(source)
-            other = one if truth is None else self._known(truth)
+            beside = {} if truth is None else self._remembered(truth, bases, {})
+            if len(beside) < len(bases):
+                return False
+            known = self._remembered(source, names, beside)
         except Unscorable:
             return False
-        if one is None or other is None:
-            return False
-        if truth is None:
-            return True
-        key, networks = _pair_key(one, other), self._perceptual.networks
-        return self._entry(PIXELS, key) is not None and all(
-            self._entry(name, key) is not None or self._perceptual.missing(name) is not None for name in networks
-        )
+        return all(name in known or self._observers[name].missing() is not None for name in names)
 
-    def compare(
-        self, source: Path | Video, truth: Path | Video, *, pixels: bool = True, networks: Sequence[str] = ()
-    ) -> Compared:
-        """The hands of a video and its comparison with the ground truth, in one pass for all that is new.
+    def look(self, source: Path | Video, names: Sequence[str], truth: Path | Video | None = None) -> Seen:
+        """What the observers of these names see, in one pass for all that is new; those they look beside come with it.
 
-        ``pixels`` asks for :class:`PixelStats`, ``networks`` for the distances by these of
-        :data:`ipa_bench.observers.networks.NETWORKS`. Raises Unscorable where one of the videos does not decode.
+        Those that compare do so with the ground truth ``truth``, which is looked at first. Raises Unscorable where one
+        of the videos does not decode, ValueError where a ground truth is needed and not given.
         """
-        wanted, known = self.hands(truth), self._known(source)
-        entries: dict[str, Mapping[str, Float64]] = {}
+        bases = self._bases(names)
+        wanted = [name for name in self._infos if name in {*names, *bases}]
+        beside = Seen()
+        if bases:
+            if truth is None:
+                raise ValueError(f"a ground truth is needed for {', '.join(names)}")
+            beside = self.look(truth, bases)
+        seen = self._remembered(source, wanted, beside.observations)
         reasons: dict[str, str] = {}
-        new = []
-        for name in (*([PIXELS] if pixels else []), *networks):
-            entry = None if known is None else self._entry(name, _pair_key(known, wanted))
-            if entry is not None:
-                entries[name] = entry
-            elif name != PIXELS and (reason := self._perceptual.load(name)):
-                reasons[name] = reason
-            else:
-                new.append(name)
-        if known is None or new:
-            known = self._compare_new(source, known, truth, wanted, new, entries, reasons)
-        distances = {name: perceptual.stats_of(entries[name]) for name in networks if name in entries}
-        return Compared(known, stats_of(entries[PIXELS]) if pixels else None, distances, reasons)
+        for name in wanted:
+            if name not in seen:
+                base = self._infos[name].beside or ""
+                reason = beside.reasons.get(base) or self._observers[name].load()
+                if reason is not None:
+                    reasons[name] = reason
+        due = [name for name in wanted if name not in seen and name not in reasons]
+        if due:
+            self._pass(source, due, truth, beside.observations, seen, reasons)
+        return Seen(seen, reasons)
 
-    def _compare_new(
+    def _pass(
         self,
         source: Path | Video,
-        known: HandTracks | None,
-        truth: Path | Video,
-        wanted: HandTracks,
-        names: Sequence[str],
-        entries: dict[str, Mapping[str, Float64]],
+        due: Sequence[str],
+        truth: Path | Video | None,
+        beside: Mapping[str, Observation],
+        seen: dict[str, Observation],
         reasons: dict[str, str],
-    ) -> HandTracks:
-        """Look at the hands where they are not ``known``, make the comparisons ``names``, and add what they give."""
-        # torch has been imported where a network is among the names, and is not needed otherwise.
-        with perceptual.one_thread() if set(names) - {PIXELS} else nullcontext():
-            # The ground truth is decoded once: its readers keep step, so that few frames wait between them.
-            shares = zip(names, tee(_images(truth), len(names)), strict=True)
-            sessions = {name: self._start(name, wanted, images) for name, images in shares}
-            if known is None:
-                known = self._watch(source, [*sessions.values()])
-            else:
-                for image, time in _frames(source):
-                    for session in sessions.values():
-                        session.push(image, time)
+    ) -> None:
+        """One pass over the frames for all that is due, which is added to ``seen``, or to ``reasons``."""
+        comparisons = [name for name in due if self.compares(name)]
+        # The ground truth is decoded once: its readers keep step, so that few frames wait between them.
+        images = tee(_images(truth), len(comparisons)) if truth is not None else ()
+        readers = dict(zip(comparisons, images, strict=True))
+        with ExitStack() as working:
+            sessions: dict[str, Session] = {}
+            for name in due:
+                observer, base = self._observers[name], self._infos[name].beside
+                working.enter_context(observer.working())
+                sessions[name] = observer.start(None if base is None else Truth(beside[base], readers[name]))
+            for image, time in _frames(source):
+                for session in sessions.values():
+                    session.push(image, time)
             for name, session in sessions.items():
                 try:
-                    stats = session.finish()
+                    arrays = session.finish()
                 except Unscorable as error:  # too small for this network
                     reasons[name] = error.reason
                     continue
-                entries[name] = arrays_of(stats) if isinstance(stats, PixelStats) else perceptual.arrays_of(stats)
-                kind = self._comparison(name)
+                key = self._key(name, source, seen, beside)
+                if key is None:
+                    reasons[name] = reasons[self._infos[name].beside or ""]
+                    continue
+                seen[name] = Observation(self._observers[name].id, key, arrays)
+                kind = self._kind(name, source)
                 if kind is not None:
-                    self._cache.put(kind, _pair_key(known, wanted), entries[name])
-        return known
+                    self._cache.put(kind, key, arrays)
 
-    def _start(self, name: str, truth: HandTracks, images: Iterator[UInt8]) -> PixelSession | PerceptualSession:
-        return PixelSession(truth, images) if name == PIXELS else self._perceptual.start(name, truth, images)
+    def _bases(self, names: Sequence[str]) -> tuple[str, ...]:
+        """The observers that these look beside."""
+        return tuple(dict.fromkeys(base for name in names if (base := self._infos[name].beside) is not None))
 
-    def _entry(self, name: str, key: str) -> Mapping[str, Float64] | None:
-        """A comparison in the cache."""
-        kind = self._comparison(name)
-        return None if kind is None else self._cache.get(kind, key)
+    def _remembered(
+        self, source: Path | Video, names: Sequence[str], beside: Mapping[str, Observation]
+    ) -> dict[str, Observation]:
+        """What the cache holds of a video; ``beside`` are the ground truth's observations."""
+        seen: dict[str, Observation] = {}
+        for name in names:
+            kind, key = self._kind(name, source), self._key(name, source, seen, beside)
+            arrays = None if kind is None or key is None else self._cache.get(kind, key)
+            if key is not None and arrays is not None:
+                seen[name] = Observation(self._observers[name].id, key, arrays)
+        return seen
 
-    def _comparison(self, name: str) -> str | None:
-        """What the cache calls a comparison, which depends on the decoder too; None where it cannot be known."""
-        kind = pixels.OBSERVER_ID if name == PIXELS else self._perceptual.kind(name)
-        return None if kind is None else f"{kind}-{video.DECODER}"
+    def _kind(self, name: str, source: Path | Video) -> str | None:
+        """What the cache calls an observation; None where it cannot be told from others.
 
-    def _watch(self, source: Path | Video, comparisons: Sequence[PixelSession | PerceptualSession]) -> HandTracks:
-        """One pass over the frames for everything that wants to see them; the hands."""
-        hands = self._observer.start()
-        for image, time in _frames(source):
-            hands.push(image, time)
-            for comparison in comparisons:
-                comparison.push(image, time)
-        tracks = hands.finish(self._content(source))
-        arrays = {name: getattr(tracks, name) for name in (*HAND_ARRAYS, "times")} | {"size": np.array(tracks.size)}
-        self._cache.put(self._kind(source), tracks.sha256, arrays)
-        return tracks
+        Another decoder may make other pixels of the same file, and the same pixels may be shown at another rate: of a
+        comparison the key has the times.
+        """
+        kind = self._observers[name].kind()
+        how = video.DECODER if self.compares(name) or isinstance(source, Path) else f"{source.fps:g}fps"
+        return None if kind is None else f"{kind}-{how}"
 
-    def _known(self, source: Path | Video) -> HandTracks | None:
-        """The cached hands of a video."""
-        content = self._content(source)
-        arrays = self._cache.get(self._kind(source), content)
-        if arrays is None:
-            return None
-        width, height = (int(v) for v in arrays.pop("size"))
-        return HandTracks(**arrays, size=(width, height), observer=self._observer.id, sha256=content)
-
-    def _kind(self, source: Path | Video) -> str:
-        """Another decoder may make other pixels of the same file, and the same pixels may be shown at another rate."""
-        how = video.DECODER if isinstance(source, Path) else f"{source.fps:g}fps"
-        return f"{self._observer.id}-{how}"
+    def _key(
+        self, name: str, source: Path | Video, seen: Mapping[str, Observation], beside: Mapping[str, Observation]
+    ) -> str | None:
+        """What tells an observation from others of its kind; None for a comparison beside what has not been seen."""
+        base = self._infos[name].beside
+        if base is None:
+            return self._content(source)
+        return _pair_key(seen[base], beside[base]) if base in seen and base in beside else None
 
     def _content(self, source: Path | Video) -> str:
         """sha256 of what is looked at: the file's bytes, or the pixels."""
-        if isinstance(source, Video):
-            return source.sha256
-        return file_sha256(source)
+        return source.sha256 if isinstance(source, Video) else file_sha256(source)
 
 
 def _frames(source: Path | Video) -> Iterator[tuple[UInt8, float]]:
@@ -204,28 +191,7 @@ def _images(source: Path | Video) -> Iterator[UInt8]:
     return (image for image, _ in _frames(source))
 
 
-def _pair_key(generated: HandTracks, truth: HandTracks) -> str:
+def _pair_key(generated: Observation, truth: Observation) -> str:
     """Pixels, times and the boxes of the ground truth's hands decide a comparison."""
-    times = [hashlib.sha256(np.ascontiguousarray(t.times).tobytes()).hexdigest() for t in (generated, truth)]
+    times = [hashlib.sha256(np.ascontiguousarray(seen["times"]).tobytes()).hexdigest() for seen in (generated, truth)]
     return digest(generated.sha256, truth.sha256, truth.observer, times)
-
-
-def arrays_of(stats: PixelStats) -> dict[str, Float64]:
-    """A comparison as arrays by name, for the cache."""
-    return {f"{kind}.{region}": getattr(stats, kind)[region] for kind in ("mse", "l1", "ssim") for region in _REGIONS}
-
-
-def stats_of(entry: Mapping[str, Float64]) -> PixelStats:
-    """The comparison that :func:`arrays_of` was given."""
-    mse, l1, ssim = ({r: entry[f"{kind}.{r}"] for r in _REGIONS} for kind in ("mse", "l1", "ssim"))
-    return PixelStats(mse, l1, ssim, pixels.OBSERVER_ID)
-
-
-def at(stats: PixelStats, index: Float64) -> PixelStats:
-    """The comparison of some of the frames."""
-    return replace(
-        stats,
-        mse={r: v[index] for r, v in stats.mse.items()},
-        l1={r: v[index] for r, v in stats.l1.items()},
-        ssim={r: v[index] for r, v in stats.ssim.items()},
-    )

@@ -33,6 +33,8 @@ class Network:
 
     #: what comes after the region in a metric's name
     name: str
+    #: the observer family: distances by networks of one family are not independent evidence
+    family: str
     #: the verified files of its weights; raises UserError where one is missing or wrong
     files: Callable[[], Sequence[Path]]
     #: hash of the weights, whether or not they are here; None where it is not known
@@ -75,7 +77,5 @@ def _load_embedded(_: Sequence[Path]) -> Lpips:
     return load_image()
 
 
-NETWORKS: tuple[Network, ...] = (
-    Network("lpips", lambda: [weights.path(name) for name in _ALEX], _alex_sha256, _load_alex),
-    Network("lpips.embedded", _embedded_files, _embedded_sha256, _load_embedded, EMBEDDED_SIDE),
-)
+PUBLISHED = Network("lpips", "alexnet", lambda: [weights.path(name) for name in _ALEX], _alex_sha256, _load_alex)
+EMBEDDED = Network("lpips.embedded", "embedded-image", _embedded_files, _embedded_sha256, _load_embedded, EMBEDDED_SIDE)

@@ -16,10 +16,9 @@ torch is imported when a distance is computed, not before: what is cached, left 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import AbstractContextManager, contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,9 +27,10 @@ from PIL import Image
 
 from ipa_bench import video
 from ipa_bench.errors import Unscorable, UserError
-from ipa_bench.observers.networks import NETWORKS, Network
-from ipa_bench.observers.pixels import Box, hand_boxes
-from ipa_bench.types import Float64, HandTracks, PerceptualStats, UInt8
+from ipa_bench.observers.base import Arrays, Observer, Truth
+from ipa_bench.observers.networks import Network
+from ipa_bench.observers.pixels import REGIONS, Box, hand_boxes
+from ipa_bench.types import Float64, HandTracks, UInt8
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 #: changes whenever a value of the observation may change
 OBSERVER_ID = "perceptual@1"
-REGIONS = ("frame", "hand", "rest")
 #: frames that pass through a network at a time, and their pixels: more are no faster on a CPU and need more memory
 BLOCK_FRAMES, BLOCK_PIXELS = 8, 2**20
 #: features of ground truths are kept for the next model while those of one video are fewer bytes than this in all
@@ -86,16 +85,16 @@ class _Kept:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._lock = Lock()
-        self._features: OrderedDict[tuple[str, str, int], list[Tensor]] = OrderedDict()
+        self._features: OrderedDict[tuple[str, int], list[Tensor]] = OrderedDict()
         self._bytes = 0
 
-    def get(self, key: tuple[str, str, int]) -> list[Tensor] | None:
+    def get(self, key: tuple[str, int]) -> list[Tensor] | None:
         with self._lock:
             if key in self._features:
                 self._features.move_to_end(key)
             return self._features.get(key)
 
-    def put(self, key: tuple[str, str, int], features: list[Tensor]) -> None:
+    def put(self, key: tuple[str, int], features: list[Tensor]) -> None:
         with self._lock:
             if key not in self._features:
                 self._features[key] = features
@@ -108,56 +107,58 @@ def _bytes(features: Sequence[Tensor]) -> int:
     return sum(each.numel() * each.element_size() for each in features)
 
 
-class PerceptualObserver:
-    """Compares videos with their ground truth; reusable for any number of videos, networks are loaded once.
+class PerceptualObserver(Observer):
+    """Compares videos with their ground truth by one network; reusable for any number of videos, loaded once.
 
     ``threads`` blocks of frames are compared at a time, each by one thread of torch; the result does not depend on it.
     Features of ground truths are kept for the next model of a case, up to ``kept_bytes``.
     """
 
-    def __init__(self, threads: int = 1, networks: Sequence[Network] = NETWORKS, kept_bytes: int = KEPT_BYTES) -> None:
-        self.networks = {network.name: network for network in networks}
-        self._loaded: dict[str, Lpips] = {}
+    id = OBSERVER_ID
+
+    def __init__(self, network: Network, threads: int = 1, kept_bytes: int = KEPT_BYTES) -> None:
+        self._network = network
+        self._net: Lpips | None = None
         self._kept = _Kept(kept_bytes)
         self._pool: Executor | None = ThreadPoolExecutor(threads, "perceptual") if threads > 1 else None
         self._threads = threads
 
-    def kind(self, name: str) -> str | None:
-        """What the cache calls distances by this network; None where its weights are not known."""
-        sha256 = self.networks[name].sha256()
-        return None if sha256 is None else f"{OBSERVER_ID}-{name}-{sha256[:16]}"
+    def kind(self) -> str | None:
+        """Other weights give other distances; None where the weights are not known."""
+        sha256 = self._network.sha256()
+        return None if sha256 is None else f"{OBSERVER_ID}-{self._network.name}-{sha256[:16]}"
 
-    def missing(self, name: str) -> str | None:
+    def missing(self) -> str | None:
         """Why the network cannot be used, with what would mend it; None where its files are here."""
         try:
-            self.networks[name].files()
+            self._network.files()
         except UserError as error:
             return error.reason
         return None
 
-    def load(self, name: str) -> str | None:
+    def load(self) -> str | None:
         """Make the network ready. Returns why that is not possible, with what would mend it, or None."""
-        if name in self._loaded:
-            return None
-        try:
-            files = self.networks[name].files()
-            self._loaded[name] = self.networks[name].load(files)
-        except UserError as error:
-            return error.reason
+        if self._net is None:
+            try:
+                self._net = self._network.load(self._network.files())
+            except UserError as error:
+                return error.reason
         return None
 
-    def start(self, name: str, truth: HandTracks, frames: Iterator[UInt8]) -> PerceptualSession:
-        """Begin a video with a loaded network: push its frames inside of :func:`one_thread`, then ``finish``.
+    def start(self, truth: Truth | None = None) -> PerceptualSession:
+        """Begin a video once the network is loaded. Raises ValueError before, and without a ground truth."""
+        if self._net is None or truth is None:
+            raise ValueError("distances take a loaded network and a ground truth")
+        comparer = _Comparer(self._net, self._network.short_side, HandTracks.of(truth.seen), self._kept)
+        return PerceptualSession(comparer, truth.images, self._pool, self._threads)
 
-        ``truth`` are the ground truth's hands (and times), ``frames`` its images in the same order.
-        """
-        comparer = _Comparer(self._loaded[name], name, self.networks[name].short_side, truth, self._kept)
-        return PerceptualSession(comparer, frames, self._pool, self._threads)
+    def working(self) -> AbstractContextManager[None]:
+        """:func:`one_thread`: torch has been imported where a session is at work, and is not needed otherwise."""
+        return one_thread()
 
     def close(self) -> None:
         """Free what is held; the observer is not used again."""
-        self._loaded.clear()
-        self._kept = _Kept(0)
+        self._net, self._kept = None, _Kept(0)
         if self._pool:
             self._pool.shutdown()
 
@@ -198,9 +199,9 @@ class _Pair(NamedTuple):
 class _Comparer:
     """A network at work on one video; holds nothing of the video, so that blocks may be compared in any order."""
 
-    def __init__(self, net: Lpips, name: str, short_side: int | None, truth: HandTracks, kept: _Kept) -> None:
+    def __init__(self, net: Lpips, short_side: int | None, truth: HandTracks, kept: _Kept) -> None:
         self.net, self.truth = net, truth
-        self._name, self._short_side, self._kept = name, short_side, kept
+        self._short_side, self._kept = short_side, kept
 
     def reduced(self, image: UInt8) -> UInt8:
         """The frame as the network sees it."""
@@ -227,7 +228,7 @@ class _Comparer:
     def _features(self, block: Sequence[_Pair]) -> list[list[Tensor]]:
         """Features of the ground truth's frames, of each by itself; kept ones are not computed again."""
         images = {pair.due: pair.truth for pair in block}
-        keys = {due: (self._name, self.truth.sha256, due) for due in images}
+        keys = {due: (self.truth.sha256, due) for due in images}
         found = {due: kept for due, key in keys.items() if (kept := self._kept.get(key)) is not None}
         new = [due for due in images if due not in found]
         if new:
@@ -279,15 +280,18 @@ class PerceptualSession:
         if len(self._block) >= min(BLOCK_FRAMES, max(1, BLOCK_PIXELS // pixels)):
             self._look()
 
-    def finish(self) -> PerceptualStats:
-        """The distances of every frame pushed. Raises Unscorable for frames that are too small for the network."""
+    def finish(self) -> Arrays:
+        """Region -> LPIPS of every frame pushed, float64 ``[T]``; 0 for equal pixels, NaN where the region is empty.
+
+        Raises Unscorable for frames that are too small for the network.
+        """
         self._look()
         while self._pending:
             self._take(self._pending.popleft().result)
         if self._failed:
             raise self._failed
         values = {r: [self._rows.get(i, {}).get(r, np.nan) for i in range(self._count)] for r in REGIONS}
-        return PerceptualStats({r: np.array(v, np.float64) for r, v in values.items()}, OBSERVER_ID)
+        return {r: np.array(v, np.float64) for r, v in values.items()}
 
     def _look(self) -> None:
         block, self._block = self._block, []
@@ -305,18 +309,3 @@ class PerceptualSession:
             self._rows.update(result())
         except Unscorable as error:
             self._failed = error
-
-
-def arrays_of(stats: PerceptualStats) -> dict[str, Float64]:
-    """Distances as arrays by name, for the cache."""
-    return dict(stats.lpips)
-
-
-def stats_of(entry: Mapping[str, Float64]) -> PerceptualStats:
-    """The distances that :func:`arrays_of` was given."""
-    return PerceptualStats({region: entry[region] for region in REGIONS}, OBSERVER_ID)
-
-
-def at(stats: PerceptualStats, index: Float64) -> PerceptualStats:
-    """The distances of some of the frames."""
-    return replace(stats, lpips={region: values[index] for region, values in stats.lpips.items()})

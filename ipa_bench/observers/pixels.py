@@ -12,10 +12,12 @@ import numpy as np
 from PIL import Image
 
 from ipa_bench import video
-from ipa_bench.types import Float32, Float64, HandTracks, PixelStats, UInt8
+from ipa_bench.observers.base import Arrays, Observer, Truth
+from ipa_bench.types import Float32, Float64, HandTracks, UInt8
 
 #: changes whenever a value of the observation may change
 OBSERVER_ID = "pixels@1"
+MEASURES, REGIONS = ("mse", "l1", "ssim"), ("frame", "hand", "rest")
 #: hand boxes grow by this share of their longer side on each side
 MARGIN = 0.15
 C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
@@ -39,6 +41,18 @@ class Box(NamedTuple):
         """What both boxes share."""
         box = Box(max(self.x0, other.x0), max(self.y0, other.y0), min(self.x1, other.x1), min(self.y1, other.y1))
         return box if box.x1 > box.x0 and box.y1 > box.y0 else None
+
+
+class PixelObserver(Observer):
+    """Compares pixels; looks through no network."""
+
+    id = OBSERVER_ID
+
+    def start(self, truth: Truth | None = None) -> PixelSession:
+        """Begin a video. Raises ValueError without a ground truth."""
+        if truth is None:
+            raise ValueError("pixels are compared with a ground truth")
+        return PixelSession(HandTracks.of(truth.seen), truth.images)
 
 
 class PixelSession:
@@ -73,14 +87,16 @@ class PixelSession:
         boxes = hand_boxes(self._truth, due, (width, height))
         self._rows.append(compare(image, self._image, boxes, self._luma))
 
-    def finish(self) -> PixelStats:
-        """The comparison of every frame pushed."""
-        regions = ("frame", "hand", "rest")
+    def finish(self) -> Arrays:
+        """The comparison of every frame pushed: ``mse.hand`` and the like, float64 ``[T]``, of each measure and region.
+
+        mse: mean squared error on the 0–255² scale; l1: mean absolute error on 0–255; ssim: structural similarity.
+        frame: everything; hand: the ground truth's hand boxes; rest: everything else. NaN where the region is empty.
+        """
         values = np.array(
-            [[row.get(region, (np.nan,) * 3) for region in regions] for row in self._rows], np.float64
+            [[row.get(region, (np.nan,) * 3) for region in REGIONS] for row in self._rows], np.float64
         ).reshape(-1, 3, 3)
-        mse, l1, ssim = ({r: values[:, i, k] for i, r in enumerate(regions)} for k in range(3))
-        return PixelStats(mse, l1, ssim, OBSERVER_ID)
+        return {f"{m}.{r}": values[:, i, k] for k, m in enumerate(MEASURES) for i, r in enumerate(REGIONS)}
 
 
 def hand_boxes(tracks: HandTracks, index: int, size: tuple[int, int]) -> list[Box]:

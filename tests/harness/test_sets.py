@@ -14,9 +14,8 @@ from ipa_bench.embedded import world
 from ipa_bench.errors import UserError
 from ipa_bench.files import file_sha256
 from ipa_bench.harness import sets as set_stage
-from ipa_bench.metrics.set_table import FID_VID, FVD, FVD_EMBEDDED
 from ipa_bench.metrics.sets.frechet import frechet_distance
-from ipa_bench.metrics.sets.hand_motion import INFO as HAND_FVMD
+from ipa_bench.metrics.table import FID_VID, FVD, FVD_EMBEDDED, HAND_FVMD
 from ipa_bench.observers.features import networks as set_networks
 from ipa_bench.store import CaseEntry, ModelEntry, RunHeader, RunStore, UnitRecord
 from ipa_bench.store import sets as set_results

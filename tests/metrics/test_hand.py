@@ -8,14 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipa_bench.metrics import find, hand
-from ipa_bench.metrics.base import Evidence
 from ipa_bench.metrics.pairing import hand_sizes, pair_hands, pair_times
-from tests.hands import made_up, moved, without
+from tests.hands import made_up, moved, observed, without
 
 
 def evidence(generated, driving):
     pair = pair_hands(generated, driving)
-    return Evidence(generated, pair, pair)
+    return observed(generated, pair, pair)
 
 
 def value(name, generated, driving):
@@ -89,7 +88,7 @@ def test_a_driving_video_without_hands_gives_a_reason_and_no_number():
 
 
 def test_without_a_driving_video_paired_metrics_say_so():
-    measured = find("hand.keypoint_error").measure(Evidence(made_up()))
+    measured = find("hand.keypoint_error").measure(observed(made_up()))
     assert measured.value is None
     assert "no driving video" in measured.reason
 
@@ -176,7 +175,7 @@ def test_sharpness_is_two_sided_and_logarithmic():
 def test_bone_drift_is_the_mean_coefficient_of_variation():
     tracks = made_up(slots=1)
     rigid = np.broadcast_to(tracks.world[:1], tracks.world.shape)
-    measured = find("hand.bone_drift").measure(Evidence(replace(tracks, world=rigid)))
+    measured = find("hand.bone_drift").measure(observed(replace(tracks, world=rigid)))
     assert measured.value == pytest.approx(0, abs=1e-6)
     lengths = np.array([[1.0, 2.0, 3.0], [2.0, 2.0, 2.0], [1.5, 2.5, 2.0]])
     shares = lengths / lengths.sum(1, keepdims=True)
@@ -186,7 +185,7 @@ def test_bone_drift_is_the_mean_coefficient_of_variation():
 
 
 def test_bone_drift_needs_frames():
-    measured = find("hand.bone_drift").measure(Evidence(made_up(8)))
+    measured = find("hand.bone_drift").measure(observed(made_up(8)))
     assert measured.value is None
     assert "12 frames" in measured.reason
 

@@ -7,15 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipa_bench.metrics.base import Evidence
 from ipa_bench.metrics.motion import JERK_FLOOR, SPEED_FLOOR, differences, jitter, lag, speed, stall
 from ipa_bench.metrics.pairing import hand_sizes, pair_hands
-from tests.hands import made_up, moved, shown, without
+from tests.hands import made_up, moved, observed, shown, without
 
 
 def measure(metric, generated, driving):
     pair = pair_hands(generated, driving)
-    return metric(Evidence(generated, pair, pair))
+    return metric(observed(generated, pair, pair))
 
 
 def typical_speed(pair):
@@ -51,7 +50,7 @@ def test_twice_as_fast_is_the_logarithm_of_two():
     generated = replace(generated, landmarks=middle + (generated.landmarks - middle) * 1.0)
     pair = pair_hands(generated, driving)
     fast = replace(pair, generated=pair.generated * 2)
-    measured = speed(Evidence(generated, fast, fast))
+    measured = speed(observed(generated, fast, fast))
     true = typical_speed(pair)
     assert measured.value == pytest.approx(np.log((2 * true + SPEED_FLOOR) / (true + SPEED_FLOOR)), rel=1e-6)
 

@@ -6,16 +6,15 @@ import pytest
 import torch
 
 from ipa_bench.errors import UserError
-from ipa_bench.metrics import METRICS
-from ipa_bench.metrics.base import Evidence
+from ipa_bench.metrics import METRICS, QUALITY
 from ipa_bench.metrics.pairing import pair_hands
 from ipa_bench.metrics.torchmetrics import as_torchmetric
-from tests.hands import made_up, moved, without
+from tests.hands import made_up, moved, observed, without
 
 
 def evidence(generated, driving):
     pair = pair_hands(generated, driving)
-    return Evidence(generated, pair, pair)
+    return observed(generated, pair, pair)
 
 
 @pytest.mark.parametrize("name", [m.info.id for m in METRICS])
@@ -51,10 +50,9 @@ def test_states_merge_reset_and_pickle():
     assert int(both.scored) == 0
 
 
-def test_composites_of_the_scorer_are_modules_too():
-    from ipa_bench.scorer import QUALITY
-
-    module = as_torchmetric(QUALITY)
+@pytest.mark.parametrize("metric", ["hand_quality", "hand_quality@1", QUALITY])
+def test_the_composite_is_a_module_too(metric):
+    module = as_torchmetric(metric)
     module.update(evidence(made_up(), made_up()))
     assert float(module.compute()) == pytest.approx(1.0)
 

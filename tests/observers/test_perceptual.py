@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from ipa_bench import video
+from ipa_bench.observers.base import Truth
 from ipa_bench.observers.perceptual import PerceptualObserver, covered, one_thread, region_distances
 from ipa_bench.observers.pixels import Box, hand_boxes
 from tests.hands import made_up, without
@@ -26,13 +27,12 @@ def net():
     return drawn()
 
 
-def observe(networks, tracks, images, truth, times=None, **options):
-    """The distances by the first network."""
-    observer = PerceptualObserver(networks=networks, **options)
-    name = networks[0].name
-    assert observer.load(name) is None
+def observe(net, tracks, images, truth, times=None, **options):
+    """The distances by a network."""
+    observer = PerceptualObserver(net, **options)
+    assert observer.load() is None
     with one_thread():
-        session = observer.start(name, tracks, iter(truth))
+        session = observer.start(Truth(tracks.observation, iter(truth)))
         for image, time in zip(images, tracks.times if times is None else times, strict=False):
             session.push(image, float(time))
         stats = session.finish()
@@ -63,12 +63,12 @@ def hands_in(size, frames=5, hand=20.0, fps=25.0):
 
 def test_the_frames_value_is_lpips_to_the_bit(net):
     generated, truth = footage()
-    stats = observe([network(net)], hands_in((72, 96)), generated, truth)
+    stats = observe(network(net), hands_in((72, 96)), generated, truth)
     with torch.inference_mode(), one_thread():
         expected = net.distance(net.features(generated), net.features(truth))
-    assert stats.lpips["frame"].tolist() == expected.tolist()
-    assert (stats.lpips["frame"] > 0).all()
-    assert observe([network(net)], hands_in((72, 96)), truth, truth).lpips["frame"].tolist() == [0.0] * 5
+    assert stats["frame"].tolist() == expected.tolist()
+    assert (stats["frame"] > 0).all()
+    assert observe(network(net), hands_in((72, 96)), truth, truth)["frame"].tolist() == [0.0] * 5
 
 
 def by_mask(maps, boxes, size):
@@ -90,7 +90,7 @@ def by_mask(maps, boxes, size):
 def test_hand_and_rest_are_what_area_weighted_masks_give(net):
     generated, truth = footage()
     tracks = hands_in((72, 96))
-    stats = observe([network(net)], tracks, generated, truth)
+    stats = observe(network(net), tracks, generated, truth)
     with torch.inference_mode():
         squares = [(a - b) ** 2 for a, b in zip(net.features(generated), net.features(truth), strict=True)]
         maps = [plane.numpy().astype(np.float64) for plane in net.heads(squares)]
@@ -98,9 +98,9 @@ def test_hand_and_rest_are_what_area_weighted_masks_give(net):
         boxes = hand_boxes(tracks, index, (96, 72))
         assert len(boxes) == 2
         hand, rest, share = by_mask([plane[index] for plane in maps], boxes, (96, 72))
-        assert stats.lpips["hand"][index] == pytest.approx(hand, rel=1e-6)
-        assert stats.lpips["rest"][index] == pytest.approx(rest, rel=1e-6)
-        assert stats.lpips["frame"][index] == pytest.approx(share * hand + (1 - share) * rest, rel=1e-5)
+        assert stats["hand"][index] == pytest.approx(hand, rel=1e-6)
+        assert stats["rest"][index] == pytest.approx(rest, rel=1e-6)
+        assert stats["frame"][index] == pytest.approx(share * hand + (1 - share) * rest, rel=1e-5)
 
 
 corner = st.tuples(st.integers(0, 39), st.integers(0, 29), st.integers(1, 40), st.integers(1, 30))
@@ -141,7 +141,7 @@ def test_what_is_done_to_the_hands_is_seen_there_and_more_of_it_more(net):
             for box in hand_boxes(tracks, index, (128, 128)):
                 part = image[box.y0 : box.y1, box.x0 : box.x1]
                 part[:] = gaussian_filter(part, (sigma, sigma, 0)) if sigma else part
-        found = observe([network(net)], tracks, images, truth).lpips
+        found = observe(network(net), tracks, images, truth)
         series.append([found[region].mean() for region in ("hand", "frame", "rest")])
     hand, frame, rest = zip(*series, strict=True)
     assert (hand[0], frame[0], rest[0]) == (0.0, 0.0, 0.0)
@@ -155,8 +155,8 @@ def test_frames_are_bytes_and_nothing_else(net):
     tracks = hands_in((72, 96))
     for wrong in (generated / np.float32(255), generated.astype(np.float32)):
         with pytest.raises(ValueError, match="LPIPS takes uint8"):
-            observe([network(net)], tracks, wrong, truth)
-    right = observe([network(net)], tracks, generated, truth).lpips["frame"]
+            observe(network(net), tracks, wrong, truth)
+    right = observe(network(net), tracks, generated, truth)["frame"]
     with torch.inference_mode():
         floats = [torch.tensor(images).permute(0, 3, 1, 2) / 127.5 - 1 for images in (generated, truth)]
         expected = net.distance(*(net.features_of_floats(images) for images in floats))
@@ -170,13 +170,13 @@ def test_frames_are_paired_by_time_and_stretched(net):
     tracks = hands_in((72, 96), frames=6, fps=10)
     small = np.stack([video.resize(image, (48, 36)) for image in generated])
     times = [0.0, 0.2, 0.21, 0.4, 99.0]
-    stats = observe([network(net)], tracks, small[[0, 2, 2, 4, 5]], truth, times)
+    stats = observe(network(net), tracks, small[[0, 2, 2, 4, 5]], truth, times)
     with torch.inference_mode():
         stretched = np.stack([video.resize(image, (96, 72), "stretch") for image in small[[0, 2, 2, 4]]])
         expected = net.distance(net.features(stretched), net.features(truth[[0, 2, 2, 4]]))
-    np.testing.assert_allclose(stats.lpips["frame"][:4], expected, rtol=1e-5)
-    assert all(np.isnan(values[4]) for values in stats.lpips.values())
-    none = observe([network(net)], without(tracks, slice(None)), generated, truth).lpips
+    np.testing.assert_allclose(stats["frame"][:4], expected, rtol=1e-5)
+    assert all(np.isnan(values[4]) for values in stats.values())
+    none = observe(network(net), without(tracks, slice(None)), generated, truth)
     assert np.isnan(none["hand"]).all()
     np.testing.assert_allclose(none["rest"], none["frame"], rtol=1e-6)
 
@@ -188,15 +188,13 @@ def test_a_network_may_see_large_frames_reduced(net):
         for images in (generated, truth)
     ]
     tracks = hands_in((128, 160))
-    one = observe([network(net, short_side=64)], tracks, generated, truth)
+    one = observe(network(net, short_side=64), tracks, generated, truth)
     halved = replace(tracks, box=tracks.box / 2, size=(80, 64))
-    other = observe([network(net)], halved, *reduced)
-    np.testing.assert_allclose(one.lpips["frame"], other.lpips["frame"], rtol=1e-4)
-    np.testing.assert_allclose(one.lpips["hand"], other.lpips["hand"], rtol=0.1)  # boxes end on whole pixels of each
-    as_it_is = observe([network(net, short_side=128)], tracks, generated, truth)
-    np.testing.assert_array_equal(
-        as_it_is.lpips["frame"], observe([network(net)], tracks, generated, truth).lpips["frame"]
-    )
+    other = observe(network(net), halved, *reduced)
+    np.testing.assert_allclose(one["frame"], other["frame"], rtol=1e-4)
+    np.testing.assert_allclose(one["hand"], other["hand"], rtol=0.1)  # boxes end on whole pixels of each
+    as_it_is = observe(network(net, short_side=128), tracks, generated, truth)
+    np.testing.assert_array_equal(as_it_is["frame"], observe(network(net), tracks, generated, truth)["frame"])
 
 
 # keeping
@@ -206,25 +204,25 @@ def test_features_of_the_ground_truth_are_made_once_for_all_models():
     generated, truth = footage(frames=20)
     tracks = hands_in((72, 96), frames=20)
     counting = drawn()
-    each = [observe([network(counting)], tracks, images, truth).lpips["hand"] for images in (generated, truth)]
+    each = [observe(network(counting), tracks, images, truth)["hand"] for images in (generated, truth)]
     assert counting.passed == 80
     for kept_bytes, passed in ((2**30, 60), (2**20, 80)):
         counting.passed = 0
-        observer = PerceptualObserver(networks=[network(counting)], kept_bytes=kept_bytes)
-        observer.load("lpips")
+        observer = PerceptualObserver(network(counting), kept_bytes=kept_bytes)
+        observer.load()
         for images, expected in zip((generated, truth), each, strict=True):
             with one_thread():
-                session = observer.start("lpips", tracks, iter(truth))
+                session = observer.start(Truth(tracks.observation, iter(truth)))
                 for image, time in zip(images, tracks.times, strict=True):
                     session.push(image, float(time))
-                np.testing.assert_array_equal(session.finish().lpips["hand"], expected)
+                np.testing.assert_array_equal(session.finish()["hand"], expected)
         assert counting.passed == passed
 
 
 def test_threads_change_no_value_and_torch_gets_its_own_back(net):
     generated, truth = footage(frames=30)
     tracks = hands_in((72, 96), frames=30)
-    one, three = (observe([network(net)], tracks, generated, truth, threads=n).lpips for n in (1, 3))
+    one, three = (observe(network(net), tracks, generated, truth, threads=n) for n in (1, 3))
     for region in one:
         np.testing.assert_array_equal(one[region], three[region])
     torch.set_num_threads(2)

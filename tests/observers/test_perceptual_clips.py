@@ -14,17 +14,17 @@ from scipy.ndimage import gaussian_filter
 
 from ipa_bench import video, weights
 from ipa_bench.cache import Cache
-from ipa_bench.metrics import find
-from ipa_bench.metrics.base import Evidence
+from ipa_bench.metrics import METRICS, find
 from ipa_bench.metrics.pairing import pair_hands
 from ipa_bench.nets.checkpoint import random_weights
 from ipa_bench.nets.lpips import Heads, Lpips, Trunk
 from ipa_bench.observers.looker import Looker
-from ipa_bench.observers.networks import NETWORKS
+from ipa_bench.observers.networks import PUBLISHED
+from ipa_bench.observers.table import OBSERVERS
 from ipa_bench.scorer import Scorer
-from ipa_bench.types import Case, PerceptualStats, Video
-from tests.hands import made_up
-from tests.lpips_nets import drawn, network
+from ipa_bench.types import Case, Video
+from tests.hands import made_up, observed
+from tests.lpips_nets import by_networks, drawn, network
 
 SUITE = Path(__file__).parents[2] / "ipa_bench" / "embedded" / "suite"
 NAMES = tuple(f"{region}.lpips" for region in ("frame", "hand", "rest"))
@@ -58,7 +58,8 @@ def published(tmp_path_factory, monkeypatch):
             torch.save(module.state_dict(), folder / weight.file)
             weight = replace(weight, sha256=hashlib.sha256((folder / weight.file).read_bytes()).hexdigest())
         table.append(weight)
-    monkeypatch.setattr(weights, "WEIGHTS", tuple(table))
+    for room in (weights, weights.obtain):
+        monkeypatch.setattr(room, "WEIGHTS", tuple(table))
     return folder
 
 
@@ -94,49 +95,49 @@ def test_the_shipped_network_needs_nothing_and_scores(case, tmp_path):
 def test_a_hit_in_the_cache_looks_at_nothing(case, published, tmp_path):
     wave, made = case
     clips = [video.load(path) for path in (made, wave.driving)]
-    first = Looker(Cache(tmp_path)).compare(*clips, networks=["lpips"])
+    first = Looker(Cache(tmp_path)).look(clips[0], ["lpips"], clips[1])
     # The same content by name, but nothing to see in it, and weights that are gone.
     for weight in weights.WEIGHTS:
         (published / weight.file).unlink(missing_ok=True)
     blind = [Video(np.zeros_like(clip.frames), clip.fps, clip.sha256) for clip in clips]
-    second = Looker(Cache(tmp_path)).compare(*blind, networks=["lpips"])
+    second = Looker(Cache(tmp_path)).look(blind[0], ["lpips"], blind[1])
     assert second.reasons == {}
-    for region, values in first.perceptual["lpips"].lpips.items():
+    for region, values in first.observations["lpips"].values.items():
         assert np.isfinite(values).all()
-        np.testing.assert_array_equal(second.perceptual["lpips"].lpips[region], values)
+        np.testing.assert_array_equal(second.observations["lpips"][region], values)
 
 
 def test_only_what_is_new_is_computed_and_other_weights_are_other_distances(case, tmp_path):
     wave, made = case
     cache = Cache(tmp_path)
     one, other = drawn(1), drawn(2)
-    looker = Looker(cache, networks=[network(one, sha256="1" * 64)])
-    first = looker.compare(made, wave.driving)  # pixels alone
-    assert (one.passed, first.perceptual) == (0, {})
+    looker = Looker(cache, observers=by_networks(network(one, sha256="1" * 64)))
+    first = looker.look(made, ["pixels"], wave.driving).observations
+    assert (one.passed, set(first)) == (0, {"hands", "pixels"})
     assert not looker.knows(made, wave.driving)
-    second = looker.compare(made, wave.driving, networks=["lpips"])
-    assert one.passed == 2 * len(first.hands.times)
+    second = looker.look(made, ["pixels", "lpips"], wave.driving).observations
+    assert one.passed == 2 * len(first["hands"]["times"])
     assert looker.knows(made, wave.driving)
-    np.testing.assert_array_equal(first.pixels.mse["frame"], second.pixels.mse["frame"])
-    looker = Looker(cache, networks=[network(other, sha256="2" * 64)])
+    np.testing.assert_array_equal(first["pixels"]["mse.frame"], second["pixels"]["mse.frame"])
+    looker = Looker(cache, observers=by_networks(network(other, sha256="2" * 64)))
     assert not looker.knows(made, wave.driving)
-    third = looker.compare(made, wave.driving, networks=["lpips"])
+    third = looker.look(made, ["lpips"], wave.driving).observations
     assert other.passed == one.passed
-    assert (third.perceptual["lpips"].lpips["frame"] != second.perceptual["lpips"].lpips["frame"]).all()
+    assert (third["lpips"]["frame"] != second["lpips"]["frame"]).all()
 
 
 def test_in_one_pass_or_in_two_the_numbers_are_the_same(case, net, tmp_path):
     wave, made = case
-    networks = [network(net), network(net, "lpips.embedded")]
-    at_once = Looker(Cache(tmp_path / "a"), networks=networks).compare(made, wave.driving, networks=["lpips"])
-    looker = Looker(Cache(tmp_path / "b"), networks=networks)
+    observers = by_networks(network(net), network(net, "lpips.embedded"))
+    at_once = Looker(Cache(tmp_path / "a"), observers=observers).look(made, ["pixels", "lpips"], wave.driving)
+    looker = Looker(Cache(tmp_path / "b"), observers=observers)
     looker.hands(made)
-    looker.compare(made, wave.driving)
-    later = looker.compare(made, wave.driving, networks=["lpips", "lpips.embedded"])
+    looker.look(made, ["pixels"], wave.driving)
+    later = looker.look(made, ["pixels", "lpips", "lpips.embedded"], wave.driving).observations
     for region in ("frame", "hand", "rest"):
-        values = at_once.perceptual["lpips"].lpips[region]
-        np.testing.assert_array_equal(values, later.perceptual["lpips"].lpips[region])
-        np.testing.assert_array_equal(values, later.perceptual["lpips.embedded"].lpips[region])
+        values = at_once.observations["lpips"][region]
+        np.testing.assert_array_equal(values, later["lpips"][region])
+        np.testing.assert_array_equal(values, later["lpips.embedded"][region])
 
 
 # what is missing
@@ -145,7 +146,7 @@ def test_in_one_pass_or_in_two_the_numbers_are_the_same(case, net, tmp_path):
 def test_missing_weights_are_the_command_that_fetches_them(case, tmp_path, cache_folder, monkeypatch):
     monkeypatch.setenv("IPA_BENCH_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("IPA_BENCH_CACHE", str(cache_folder))  # has the models of hands and bodies, and no others
-    (wave, made), looker = case, Looker(Cache(tmp_path / "observations"), networks=NETWORKS[:1])
+    (wave, made), looker = case, Looker(Cache(tmp_path / "observations"), observers=by_networks(PUBLISHED))
     scores = Scorer(looker, metrics=[*NAMES, "frame.psnr"]).score(made, wave)
     for name in NAMES:
         assert scores[name].value is None
@@ -158,7 +159,7 @@ CODE = """
 import sys
 from pathlib import Path
 from ipa_bench.cache import Cache
-from ipa_bench.observers.look import Looker
+from ipa_bench.observers.looker import Looker
 from ipa_bench.scorer import Scorer
 from ipa_bench.types import Case
 clip, made, cache = map(Path, sys.argv[1:4])
@@ -183,9 +184,9 @@ def test_torch_is_not_imported_for_missing_or_unwanted_distances(case, asked, tm
 def test_frames_that_are_too_small_are_a_reason_of_that_metric_alone(case, net, tmp_path):
     frames = np.stack([video.resize(f.image, (24, 24)) for f in video.read_frames(case[0].driving)])
     tiny = video.video_from_frames(frames, 8)
-    found = Looker(Cache(tmp_path), networks=[network(net)]).compare(tiny, tiny, networks=["lpips"])
+    found = Looker(Cache(tmp_path), observers=by_networks(network(net))).look(tiny, ["pixels", "lpips"], tiny)
     assert found.reasons == {"lpips": "LPIPS (alex) needs images of 31 x 31 pixels or more, got 24 x 24"}
-    assert found.pixels.mse["frame"].tolist() == [0.0] * len(frames)
+    assert found.observations["pixels"]["mse.frame"].tolist() == [0.0] * len(frames)
 
 
 def test_the_metrics_read_the_distances_or_say_why_not():
@@ -193,28 +194,23 @@ def test_the_metrics_read_the_distances_or_say_why_not():
     pair = pair_hands(tracks, tracks)
     ones = np.ones(4)
     series = {"frame": 0.5 * ones, "hand": np.array([np.nan, 0.1, 0.3, np.nan]), "rest": ones}
-    evidence = Evidence(
-        tracks, pair, pair, perceptual={"lpips": PerceptualStats(series)}, no_perceptual={"lpips.embedded": "gone"}
-    )
+    evidence = observed(tracks, pair, pair, {"lpips.embedded": "gone"}, lpips=series)
     assert find("hand.lpips").measure(evidence).value == pytest.approx(0.2)
     assert find("frame.lpips").measure(evidence).series.tolist() == [0.5] * 4
     assert find("frame.lpips.embedded").measure(evidence).reason == "gone"
-    assert find("rest.lpips").measure(Evidence(tracks)).reason == "the case has no ground truth video"
-    none = PerceptualStats({**series, "hand": np.full(4, np.nan)})
-    assert (
-        find("hand.lpips").measure(Evidence(tracks, perceptual={"lpips": none})).reason
-        == "the ground truth shows no hand"
-    )
-    assert {n.name for n in NETWORKS} == {m.network for m in Scorer().metrics if m.network}
+    assert find("rest.lpips").measure(observed(tracks)).reason == "the case has no ground truth video"
+    none = {**series, "hand": np.full(4, np.nan)}
+    assert find("hand.lpips").measure(observed(tracks, lpips=none)).reason == "the ground truth shows no hand"
+    assert {each.name for each in OBSERVERS} == {name for metric in METRICS for name in metric.reads}
 
 
 def test_without_a_ground_truth_or_with_pixels_left_out_nothing_is_computed(case, tmp_path):
     wave, made = case
     untouched = drawn()
-    looker = Looker(Cache(tmp_path), networks=[network(untouched), network(untouched, "lpips.embedded")])
+    looker = Looker(Cache(tmp_path), observers=by_networks(network(untouched), network(untouched, "lpips.embedded")))
     cross = Scorer(looker).score(made, replace(wave, ground_truth=None))
     assert cross["hand.lpips"].reason == "the case has no ground truth video"
     left_out = Scorer(looker, pixels=False).score(made, wave)
     assert left_out["rest.lpips"].reason == left_out["rest.psnr"].reason == "pixels were not compared"
-    assert Scorer(looker, metrics=["frame.psnr"]).score(made, wave).evidence.perceptual == {}
+    assert Scorer(looker, metrics=["frame.psnr"]).score(made, wave).evidence.seen.keys() == {"hands", "pixels"}
     assert untouched.passed == 0

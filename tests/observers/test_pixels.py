@@ -10,12 +10,10 @@ from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structu
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from ipa_bench.metrics import find
-from ipa_bench.metrics.base import Evidence
 from ipa_bench.metrics.frame import psnr_db
 from ipa_bench.metrics.pairing import pair_hands
-from ipa_bench.observers.pixels import C1, Box, PixelSession, compare, hand_boxes, luma, ssim_map
-from ipa_bench.types import PixelStats
-from tests.hands import made_up, without
+from ipa_bench.observers.pixels import C1, MEASURES, Box, PixelSession, compare, hand_boxes, luma, ssim_map
+from tests.hands import made_up, observed, without
 
 
 def images(seed=0, shape=(96, 128, 3), noise=12):
@@ -115,9 +113,9 @@ def test_a_session_pairs_frames_by_time_and_scales_to_the_ground_truth():
     session.push(np.zeros((48, 64, 3), np.uint8), 0.5)
     session.push(truth[5], 99.0)
     stats = session.finish()
-    assert stats.mse["frame"][:3].tolist() == [0, 0, 0]
-    assert stats.mse["frame"][3] > 1000
-    assert np.isnan(stats.mse["frame"][4])
+    assert stats["mse.frame"][:3].tolist() == [0, 0, 0]
+    assert stats["mse.frame"][3] > 1000
+    assert np.isnan(stats["mse.frame"][4])
 
 
 def test_hand_boxes_are_cut_to_the_picture():
@@ -127,17 +125,22 @@ def test_hand_boxes_are_cut_to_the_picture():
         assert 0 <= box.y0 < box.y1 <= 480
 
 
+def each_measure(by_region):
+    """The same values for every measure, as the session names them."""
+    return {f"{measure}.{region}": values for measure in MEASURES for region, values in by_region.items()}
+
+
 def test_metrics_read_the_stats_and_skip_frames_without_hands():
     ones = np.ones(4)
     series = {"frame": 4 * ones, "hand": np.array([np.nan, 1.0, 4.0, np.nan]), "rest": ones}
     tracks = made_up(4)
     pair = pair_hands(tracks, tracks)
-    evidence = Evidence(tracks, pair, pair, pixels=PixelStats(series, series, series))
+    evidence = observed(tracks, pair, pair, pixels=each_measure(series))
     assert find("hand.l1").measure(evidence).value == pytest.approx(2.5 / 255)
     assert find("hand.psnr").measure(evidence).value == pytest.approx(
         np.mean([10 * np.log10(255**2 / m) for m in (1, 4)])
     )
     none = {**series, "hand": np.full(4, np.nan)}
-    blind = Evidence(without(tracks, slice(None)), pair, pair, pixels=PixelStats(none, none, none))
+    blind = observed(without(tracks, slice(None)), pair, pair, pixels=each_measure(none))
     assert find("hand.ssim").measure(blind).reason == "the ground truth shows no hand"
-    assert find("hand.ssim").measure(Evidence(tracks)).reason == "the case has no ground truth video"
+    assert find("hand.ssim").measure(observed(tracks)).reason == "the case has no ground truth video"

@@ -42,17 +42,8 @@ from numpy import ndarray
 from ipa_bench.metrics.hand import MIN_FRAMES
 from ipa_bench.metrics.pairing import hand_sizes, pair_times, period
 from ipa_bench.metrics.sets.frechet import frechet_distance
-from ipa_bench.types import Float64, HandTracks, MetricInfo
+from ipa_bench.types import Float64, HandTracks
 
-INFO = MetricInfo(
-    id="hand.fvmd@1",
-    unit="squared share of motion",
-    better="lower",
-    source="idea of FVMD, arXiv 2407.16124, on the joints of hands; defined in ipa_bench/metrics/sets/hand_motion.py",
-    blind_spot="grows with few clips and with the observer's noise; blind to the shape and the place of hands",
-    needs="driving",
-    scope="set",
-)
 #: knots of velocity, hand sizes per second
 SPEEDS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 #: knots of acceleration, hand sizes per second squared

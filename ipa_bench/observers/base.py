@@ -1,0 +1,87 @@
+"""What an observer is: sessions over frames that end in arrays, and what a looker asks beside them.
+
+A new observer is a session (:class:`Session`), the :class:`Observer` that starts it, and one line of
+:data:`ipa_bench.observers.table.OBSERVERS`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from ipa_bench.types import Observation, UInt8
+
+#: values of an :class:`Observation` by name
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class Session(Protocol):
+    """One video under observation. Frames are pushed in order, then ``finish`` once."""
+
+    def push(self, image: UInt8, time: float) -> None:
+        """Take the next frame: uint8 ``[H, W, 3]`` RGB, C-contiguous; time in seconds from the first frame."""
+
+    def finish(self) -> Arrays:
+        """What was seen, as :class:`Observation` says it. Raises Unscorable where this observer can see nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """The ground truth that a video is compared with."""
+
+    #: what the observer that the comparison is made beside saw in it
+    seen: Observation
+    #: its frames, uint8 ``[H, W, 3]``, to be drawn as they are due
+    images: Iterator[UInt8]
+
+
+class Observer(ABC):
+    """Starts sessions; reusable for any number of videos. One that needs no weights says ``id`` and ``start`` alone."""
+
+    #: with version; changes whenever a value of the observation may change
+    id: str
+
+    @abstractmethod
+    def start(self, truth: Truth | None = None) -> Session:
+        """Begin a video. An observer that compares is given the ground truth, another None."""
+
+    def kind(self) -> str | None:
+        """What the cache calls its observations, the decoder apart; None where they cannot be told from others."""
+        return self.id
+
+    def missing(self) -> str | None:
+        """Why it cannot look, with what would mend it; None where everything is here. Loads nothing."""
+        return None
+
+    def load(self) -> str | None:
+        """Make ready. Returns why that is not possible, with what would mend it, or None."""
+        return None
+
+    def working(self) -> AbstractContextManager[None]:
+        """Entered while its sessions are at work."""
+        return nullcontext()
+
+    def close(self) -> None:  # noqa: B027 - most hold nothing
+        """Free what it holds; it is not used again."""
+
+
+@dataclass(frozen=True)
+class ObserverInfo:
+    """A line of the table."""
+
+    #: what metrics call its observations
+    name: str
+    #: with version
+    id: str
+    #: the networks it looks through: what two observers share, a model may have learned to please in both
+    family: tuple[str, ...]
+    #: (threads, backend of the hand observer) -> the observer. Raises UserError for an unknown backend.
+    make: Callable[[int, str], Observer]
+    #: None: it looks at one video by itself. Else it compares a video with its ground truth, beside what the observer
+    #: of this name saw in both: its times pair the frames, its boxes cut the regions.
+    beside: str | None = None
