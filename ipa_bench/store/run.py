@@ -149,10 +149,6 @@ class RunStore:
         """Every scored video on disk, by unit, sorted."""
         return self.read().records
 
-    def floors(self) -> dict[str, FloorRecord]:
-        """The noise floor of each case that it was measured on, by case id, sorted."""
-        return self.read().floors
-
     def scores(self) -> list[Score]:
         """Every score, sorted by case, seed, model, then the header's order of metrics."""
         place = {metric: index for index, metric in enumerate(self.header.metrics)}
