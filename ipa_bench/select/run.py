@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable
 
-from ipa_bench.scorer import ALL, PART_IDS, find
+from ipa_bench.metrics.table import METRICS, PART_IDS, QUALITY, find
 from ipa_bench.select.candidates import Candidates, candidates
 from ipa_bench.select.good import Selection, select
 from ipa_bench.select.looked import TRAIN
@@ -56,7 +56,7 @@ def choose_pairs(
         store.records().values() if records is None else records,
         cases={case.id: case for case in store.header.cases},
         metric=find(metric).info,
-        metrics=[m.info for m in ALL if m.info.id in store.header.metrics],
+        metrics=[m.info for m in METRICS if m.info.id in store.header.metrics],
         margin=margin,
         every=every,
         splits=splits,
@@ -84,7 +84,7 @@ def choose_candidates(
 
 def parts_of(metric: str) -> tuple[str, ...]:
     """Ids of the metrics that a composite is made of; none of any other metric."""
-    return PART_IDS if metric == ALL[0].info.id else ()
+    return PART_IDS if metric == QUALITY.info.id else ()
 
 
 def left_out(store: RunStore, splits: Collection[Split] = TRAIN) -> dict[Split, int]:
