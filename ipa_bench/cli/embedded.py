@@ -26,9 +26,7 @@ def suite(
     identities: Annotated[int, typer.Option(min=1, help="People.")] = 24,
     takes: Annotated[int, typer.Option(min=1, help="Clips of each.")] = 1,
     seeds: Annotated[int, typer.Option(min=1, help="Samples of each case.")] = 1,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Sampler steps of the models (those of the built-in suite).")
-    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Sampler steps of the models.")] = 6,
     align: Annotated[
         tuple[int, int, int] | None,
         typer.Option(
@@ -52,7 +50,7 @@ def suite(
     if align is not None:
         file = cases.write_alignment(folder, cases.people(align))
     else:
-        file = cases.write(folder, split, identities, takes, seeds, steps or cases.STEPS)
+        file = cases.write(folder, split, identities, takes, seeds, steps)
     if sheet is not None:
         cases.write_contact_sheet(sheet, split, min(8, identities))
     OUT.print(str(file), markup=False, soft_wrap=True)
