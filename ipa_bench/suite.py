@@ -21,17 +21,12 @@ from ipa_bench.config.fields import Array, Count, Name, Size, Table, Text, Whole
 from ipa_bench.config.toml import Loc, Toml, read_toml
 from ipa_bench.errors import UserError
 from ipa_bench.files import sha256_of
-from ipa_bench.models.specs import EMBEDDED, HUB_NAME, DamageSpec, FolderSpec, ModelSpec, ReencodeSpec, WanVaceSpec
+from ipa_bench.models.specs import EMBEDDED, HUB_NAME, BaseSpec, FolderSpec, ModelSpec, WrittenSpec, base_spec
 from ipa_bench.types import Case, Split
 from ipa_bench.video import VIDEO_SUFFIXES
 
 __all__ = [
-    "DamageSpec",
-    "FolderSpec",
-    "ModelSpec",
-    "ReencodeSpec",
     "Suite",
-    "WanVaceSpec",
     "load_suite",
     "suite_from_folders",
 ]
@@ -79,7 +74,7 @@ class _File(Table):
     suite: _SuiteTable = _SuiteTable()
     case: tuple[_CaseTable, ...] = ()
     cases: _CasesTable | None = None
-    model: tuple[Annotated[ModelSpec, Field(discriminator="kind")], ...] = ()
+    model: tuple[WrittenSpec, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -172,11 +167,15 @@ def load_suite(path: Path) -> Suite:
 
 def _placed(toml: Toml[_File], loc: Loc, spec: ModelSpec) -> ModelSpec:
     """The model with its paths as they are from here."""
-    if isinstance(spec, FolderSpec):
-        return spec.model_copy(update={"path": _there(toml, (*loc, "path"), str(spec.path), folder=True)})
-    if not isinstance(spec, WanVaceSpec):
-        return spec
+    folders = {key: _there(toml, (*loc, key), str(getattr(spec, key)), folder=True) for key in spec.folders}
+    return spec.model_copy(update=folders | _checkpoint(toml, loc, base_spec(spec)))
+
+
+def _checkpoint(toml: Toml[_File], loc: Loc, spec: BaseSpec | None) -> dict[str, object]:
+    """What changes in the table of a base model: where its LoRA and its checkpoint's folder are from here."""
     update: dict[str, object] = {}
+    if spec is None:
+        return update
     if spec.lora is not None:
         as_folder = (toml.path.parent / spec.lora).is_dir()
         update["lora"] = _there(toml, (*loc, "lora"), str(spec.lora), folder=as_folder)
@@ -185,7 +184,7 @@ def _placed(toml: Toml[_File], loc: Loc, spec: ModelSpec) -> ModelSpec:
         update["model"] = str(folder)
         if spec.revision is not None:
             toml.fail((*loc, "revision"), f"{spec.model} is a folder and has no revisions", "leave revision out")
-    return spec.model_copy(update=update)
+    return update
 
 
 def _cases(toml: Toml[_File]) -> Iterator[tuple[Case, Loc]]:

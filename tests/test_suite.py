@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ipa_bench.errors import UserError
-from ipa_bench.suite import DamageSpec, FolderSpec, Suite, load_suite, suite_from_folders
+from ipa_bench.models.specs import DamageSpec, FolderSpec
+from ipa_bench.suite import Suite, load_suite, suite_from_folders
 from ipa_bench.types import Case
 
 WAVE = '[[case]]\ndriving = "clips/wave.mp4"\n'

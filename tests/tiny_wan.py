@@ -54,6 +54,33 @@ def pipeline(seed: int = 0) -> Any:
     return WanVACEPipeline(tokenizer(), text_encoder(), vae, scheduler, transformer)
 
 
+def base(seed: int = 0) -> Any:
+    """The pipeline as trainers and generators see it."""
+    from ipa_bench.models.wan.vace import WanVace
+
+    return WanVace(pipeline(seed))
+
+
+def generator(spec: Any, folder: Path, *, pipe: Any = None, **options: Any) -> Any:
+    """A generator of clips, with the weights of a pipeline where one is given."""
+    from ipa_bench.models.generator import Generator
+    from ipa_bench.models.wan.vace import WanVace
+
+    return Generator(spec, folder, base=None if pipe is None else WanVace(pipe), **options)
+
+
+def denoise(
+    pipe: Any, scheduler: Any, latents: Any, control: Any, prompt: Any, negative: Any, *, steps: int, guidance: float
+) -> Any:
+    """Latents of a pipeline's clips, sampled as generators do it."""
+    from ipa_bench.models.generator import denoise
+    from ipa_bench.models.wan.vace import WanVace
+
+    made = WanVace(pipe)
+    ladder = made.ladder({"control": control, "prompt": prompt}, negative, guidance)
+    return denoise(made, scheduler, latents, ladder, steps)
+
+
 def save(folder: Path, seed: int = 0) -> Path:
     """The pipeline as a diffusers folder."""
     pipeline(seed).save_pretrained(folder)

@@ -1,13 +1,12 @@
-"""What is trained, and what it is compared with: a WanVACE transformer with a LoRA (or all its weights).
+"""What is trained, and what it is compared with: the networks of a base model with a LoRA (or all their weights).
 
-The reference is never a second copy in device memory: it is the same transformer with the LoRA switched off, with a
-frozen LoRA where training continues from one, or (for full fine-tuning) with the weights it began with, held in host
+The reference is never a second copy in device memory: it is the same networks with the LoRA switched off, with a
+frozen LoRA where training continues from one, or (for full fine-tuning) with the weights they began with, held in host
 memory and swapped in.
 """
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,177 +17,196 @@ import torch
 from torch import Tensor, nn
 
 from ipa_bench.errors import UserError
-from ipa_bench.files import LORA_FILE
-from ipa_bench.models.lora import load_lora
-from ipa_bench.models.wan.conditioning import Pipe
-from trainers import flow, lora
+from ipa_bench.models.base import Base
+from trainers import lora
 from trainers.config import AdapterConfig
 from trainers.data.encode import Batch
 
 #: the adapter that is trained, and the frozen one that training continued from
 ADAPTER, FROZEN = "policy", "reference"
-_LAYERS = {
-    "qkv": r"attn[12]\.(to_q|to_k|to_v)",
-    "attention": r"attn[12]\.(to_q|to_k|to_v|to_out\.0)",
-    "linear": r"(attn[12]\.(to_q|to_k|to_v|to_out\.0)|ffn\.net\.(0\.proj|2))",
-}
-_BLOCKS = {"all": "(blocks|vace_blocks)", "main": "blocks", "vace": "vace_blocks"}
 
 
 class Policy(ABC):
-    """A transformer whose parameters are trained, and its reference."""
+    """A base model whose networks are trained, and its reference."""
 
     #: how the reference is had, in one line: what a checkpoint was anchored to
     reference_is: str
     #: what is trained where that is not what the configuration says: it continues from a LoRA, and is of its shape
     adapter: dict[str, Any] | None = None
 
-    def __init__(self, pipe: Pipe) -> None:
-        self.pipe = pipe
-        self.transformer: Any = pipe.transformer
+    def __init__(self, base: Base) -> None:
+        self.base = base
+
+    @property
+    def transformer(self) -> Any:
+        """The base's first network; most have no other."""
+        return self.base.transformer
+
+    @transformer.setter
+    def transformer(self, module: Any) -> None:
+        self.base.transformer = module
+
+    @property
+    def networks(self) -> list[Any]:
+        """All networks that are trained."""
+        return list(self.base.networks.values())
+
+    def named(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Every parameter with its name; those of a second network and of later ones begin with the network's."""
+        for place, (network, module) in enumerate(self.base.networks.items()):
+            for name, parameter in module.named_parameters():
+                yield (f"{network}.{name}" if place else name), parameter
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
         """What is trained, by name, in a fixed order."""
-        return {name: p for name, p in self.transformer.named_parameters() if p.requires_grad}
+        return {name: p for name, p in self.named() if p.requires_grad}
+
+    @property
+    def training(self) -> bool:
+        """Whether the networks are in training mode (dropout, checkpointing)."""
+        return bool(self.transformer.training)
+
+    def train(self, on: bool = True) -> None:
+        """Put the networks in training mode, or out of it."""
+        for network in self.networks:
+            network.train(on)
+
+    def checkpoint_gradients(self) -> None:
+        """Compute activations again in the backward pass instead of keeping them."""
+        for network in self.networks:
+            network.enable_gradient_checkpointing()
 
     @abstractmethod
     def reference(self) -> Any:
-        """A context in which the transformer is the reference, without gradients."""
+        """A context in which the networks are the reference, without gradients."""
 
     @abstractmethod
     def save(self, folder: Path) -> Path:
-        """Write what was trained so that diffusers loads it, and give the file or folder to load."""
+        """Write what was trained so that the base loads it, and give the file or folder to load."""
 
     def predict(self, batch: Batch, noised: Tensor, t: Tensor) -> Tensor:
-        """The velocity ``[B, z, T, h, w]`` in float32 at ``noised`` and ``t`` ``[B]``."""
-        dtype = self.transformer.dtype
-        with warnings.catch_warnings():
-            # Norms keep fp32 weights under autocast; torch says each time that this takes its slower path.
-            warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
-            out: Tensor = self.transformer(
-                hidden_states=noised.to(dtype),
-                timestep=t * flow.TIMESTEPS,
-                encoder_hidden_states=batch.prompt.to(dtype),
-                control_hidden_states=batch.control.to(dtype),
-                return_dict=False,
-            )[0]
-        return out.float()
+        """The velocity ``[B, C, T, h, w]`` in float32 at ``noised`` and ``t`` ``[B]``."""
+        return self.base.velocity(noised, t, batch.condition).float()
 
 
 @final
 class LoraPolicy(Policy):
     """A LoRA on the frozen transformer, as peft makes it through diffusers."""
 
-    def __init__(self, pipe: Pipe, config: AdapterConfig, start: Path | None, seed: int) -> None:
+    def __init__(self, base: Base, config: AdapterConfig, start: Path | None, seed: int) -> None:
         """``start``: a LoRA file that training continues from; its shape is then that of the new one.
 
         The LoRA's matrices begin as a function of ``seed``. Raises :class:`UserError` where ``start`` does not fit.
         """
-        super().__init__(pipe)
-        from peft import LoraConfig
-
-        transformer = self.transformer
-        transformer.requires_grad_(False)
+        super().__init__(base)
+        for network in self.networks:
+            network.requires_grad_(False)
         torch.manual_seed(seed)
         if start is None:
             self.reference_is = "the base model: the LoRA switched off"
-            alpha = config.rank if config.alpha is None else config.alpha
-            settings = LoraConfig(
-                r=config.rank,
-                lora_alpha=alpha,  # type: ignore[arg-type]
-                lora_dropout=config.dropout,
-                init_lora_weights="gaussian",
-                target_modules=rf"{_BLOCKS[config.blocks]}\.\d+\.{_LAYERS[config.layers]}",
-            )
-            transformer.add_adapter(settings, adapter_name=ADAPTER)
+            self._add(config)
         else:
             self.reference_is = f"the LoRA that training continued from, frozen: {start.name}"
             for name in (FROZEN, ADAPTER):
-                load_lora(pipe, start, name)
+                base.load_adapter(start, name)
         self._frozen = start is not None
         if start is not None:
             self.adapter = self._continued(start)
         self._stored = torch.float16 if config.half else torch.float32
         self._strength = config.strength
-        transformer.set_adapter(ADAPTER)
-        for name, parameter in transformer.named_parameters():
+        for network in self.networks:
+            network.set_adapter(ADAPTER)
+        for name, parameter in self.named():
             mine = f".{ADAPTER}." in name
             parameter.requires_grad_(mine)
             if mine:  # trained in fp32 whatever the frozen weights are
                 parameter.data = parameter.data.float()
 
+    def _add(self, config: AdapterConfig) -> None:
+        from peft import LoraConfig
+
+        alpha = config.rank if config.alpha is None else config.alpha
+        for network in self.networks:
+            settings = LoraConfig(
+                r=config.rank,
+                lora_alpha=alpha,  # type: ignore[arg-type]
+                lora_dropout=config.dropout,
+                init_lora_weights="gaussian",
+                target_modules=self.base.adapted(config.layers, config.blocks),
+            )
+            network.add_adapter(settings, adapter_name=ADAPTER)
+
     @contextmanager
     def reference(self) -> Iterator[None]:
         """The LoRA off, or the frozen one on without its dropout."""
-        transformer = self.transformer
-        training = transformer.training
-        transformer.eval()
-        if self._frozen:
-            transformer.set_adapter(FROZEN)
-        else:
-            transformer.disable_adapters()
+        training = self.training
+        self.train(False)
+        for network in self.networks:
+            if self._frozen:
+                network.set_adapter(FROZEN)
+            else:
+                network.disable_adapters()
         try:
             with torch.no_grad():
                 yield
         finally:
-            transformer.train(training)
-            if not self._frozen:
-                transformer.enable_adapters()
-            transformer.set_adapter(ADAPTER)
-            for name, parameter in transformer.named_parameters():
+            self.train(training)
+            for network in self.networks:
+                if not self._frozen:
+                    network.enable_adapters()
+                network.set_adapter(ADAPTER)
+            for name, parameter in self.named():
                 if ".lora_" in name:  # switching adapters switches their gradients too
                     parameter.requires_grad_(f".{ADAPTER}." in name)
 
     def save(self, folder: Path) -> Path:
-        """``pytorch_lora_weights.safetensors``, for ``WanVACEPipeline.load_lora_weights``."""
-        from diffusers import WanVACEPipeline
-
+        """One file of safetensors, as the base's pipeline loads it; the same LoRA is the same file."""
         folder.mkdir(parents=True, exist_ok=True)
-        layers, settings = lora.adapter(self.transformer, ADAPTER)
-        if self._strength != 1.0:
-            layers, settings = self._stronger()
-        # Sets have no order: the same LoRA is the same file.
-        settings = {name: sorted(value) if isinstance(value, set) else value for name, value in settings.items()}
-        stored = {name: tensor.detach().to("cpu", self._stored).contiguous() for name, tensor in layers.items()}
-        WanVACEPipeline.save_lora_weights(
-            str(folder),
-            transformer_lora_layers=stored,
-            transformer_lora_adapter_metadata=settings,
+        file = self.base.save_adapter(
+            folder, {name: self._stored_of(each) for name, each in self.base.networks.items()}
         )
-        file = folder / LORA_FILE
         file.write_bytes(lora.ordered(file.read_bytes()))
         return file
 
-    def _stronger(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def _stored_of(self, network: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The LoRA of one network as it is stored, and its settings."""
+        layers, settings = lora.adapter(network, ADAPTER)
+        if self._strength != 1.0:
+            layers, settings = self._stronger(network)
+        # Sets have no order: the same LoRA is the same file.
+        settings = {name: sorted(value) if isinstance(value, set) else value for name, value in settings.items()}
+        return {name: tensor.detach().to("cpu", self._stored).contiguous() for name, tensor in layers.items()}, settings
+
+    def _stronger(self, network: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The trained LoRA, its change applied ``strength`` times, and its settings.
 
         From a LoRA it goes on to one of that one's ranks, or every round would double them; what that leaves out is of
         second order in what training changed.
         """
-        tensors, settings = lora.adapter(self.transformer, ADAPTER)
+        tensors, settings = lora.adapter(network, ADAPTER)
         mine = lora.of(tensors, settings)
         if not self._frozen:
             return lora.tensors(lora.mean([mine], None, self._strength)), settings
-        made = lora.mean([mine], lora.of(*lora.adapter(self.transformer, FROZEN)), self._strength)
+        made = lora.mean([mine], lora.of(*lora.adapter(network, FROZEN)), self._strength)
         made, left_out = lora.extract(made, {name: layer.rank for name, layer in mine.items()})
         assert self.adapter is not None
-        self.adapter["left_out"] = left_out
+        self.adapter["left_out"] = max(self.adapter["left_out"], left_out)
         return lora.tensors(made), lora.settings(made, settings)
 
     def _continued(self, start: Path) -> dict[str, Any]:
         """What the LoRA that training continues from decides. Raises :class:`UserError` where it is no plain LoRA."""
+        found = [lora.adapter(network, ADAPTER) for network in self.networks]
         try:
-            tensors, settings = lora.adapter(self.transformer, ADAPTER)
-            layers = lora.of(tensors, settings)
+            layers = [layer for each in found for layer in lora.of(*each).values()]
         except ValueError as error:
             raise UserError(f"{start}: {error}", "continue from a plain LoRA") from None
         return {
             "continues": start.name,
-            "ranks": sorted({layer.rank for layer in layers.values()}),
-            "scales": sorted({layer.scale for layer in layers.values()}),
+            "ranks": sorted({layer.rank for layer in layers}),
+            "scales": sorted({layer.scale for layer in layers}),
             "layers": len(layers),
-            "dropout": float(settings.get("lora_dropout") or 0.0),
+            "dropout": float(found[0][1].get("lora_dropout") or 0.0),
             #: share of the change that a strength other than 1 lost to keep the ranks
             "left_out": 0.0,
         }
@@ -200,9 +218,10 @@ class FullPolicy(Policy):
 
     reference_is = "the base model: a copy of its weights in host memory, swapped in"
 
-    def __init__(self, pipe: Pipe) -> None:
-        super().__init__(pipe)
-        self.transformer.requires_grad_(True)
+    def __init__(self, base: Base) -> None:
+        super().__init__(base)
+        for network in self.networks:
+            network.requires_grad_(True)
         self._began = {name: p.detach().to("cpu", copy=True) for name, p in self.parameters.items()}
 
     @contextmanager
@@ -219,14 +238,14 @@ class FullPolicy(Policy):
                 parameter.data = mine[name]
 
     def save(self, folder: Path) -> Path:
-        """A whole diffusers folder."""
-        self.pipe.save_pretrained(folder, safe_serialization=True)
+        """A whole model's folder."""
+        self.base.save(folder)
         return folder
 
 
-def build(pipe: Pipe, config: AdapterConfig, start: Path | None, seed: int) -> Policy:
+def build(base: Base, config: AdapterConfig, start: Path | None, seed: int) -> Policy:
     """The policy that a configuration asks for."""
-    return FullPolicy(pipe) if config.full else LoraPolicy(pipe, config, start, seed)
+    return FullPolicy(base) if config.full else LoraPolicy(base, config, start, seed)
 
 
 def trainable_size(parameters: Mapping[str, nn.Parameter]) -> int:

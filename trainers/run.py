@@ -18,9 +18,10 @@ from ipa_bench.cache import digest
 from ipa_bench.errors import UserError
 from ipa_bench.files import LORA_FILE, file_sha256, read_json
 from ipa_bench.harness.generate import Poses
-from ipa_bench.models.checkpoint import Checkpoint, locate
+from ipa_bench.models import kinds
+from ipa_bench.models.checkpoint import Checkpoint
 from ipa_bench.models.lora import check_lora
-from ipa_bench.models.specs import WanVaceSpec
+from ipa_bench.models.specs import BaseSpec
 from ipa_bench.suite import Suite, load_suite
 from ipa_bench.types import Case
 from trainers import card, policy
@@ -57,7 +58,7 @@ class Job:
     config: TrainConfig
     data: Data
     watched: tuple[Case, ...]
-    spec: WanVaceSpec
+    spec: BaseSpec
     checkpoint: Checkpoint
     #: the LoRA that training continues from
     start: Path | None
@@ -88,11 +89,12 @@ def prepare(config: TrainConfig, method: MethodName, suite: Suite | None = None)
         start = Path(config.model.lora)
         start = start / LORA_FILE if start.is_dir() else start
         check_lora(start)
-    spec = WanVaceSpec(
-        name="policy", kind="wan_vace", model=config.model.model, revision=config.model.revision,
+    kind = kinds.base_of(config.model.model)
+    spec: BaseSpec = kinds.KINDS[kind].spec(
+        name="policy", kind=kind, model=config.model.model, revision=config.model.revision,
         dtype=config.model.dtype, steps=config.watch.steps, guidance=config.watch.guidance, shift=config.watch.shift,
     )  # fmt: skip
-    return Job(method, config, data, watched, spec, locate(spec), start)
+    return Job(method, config, data, watched, spec, kinds.base_kind(spec).locate(spec), start)
 
 
 def train(job: Job, out: Path, *, stop_after: int | None = None, tell: Tell = lambda *_: None) -> Path | None:
@@ -102,8 +104,6 @@ def train(job: Job, out: Path, *, stop_after: int | None = None, tell: Tell = la
     """
     from accelerate.state import AcceleratorState
 
-    from ipa_bench.models.wan import vace as wan_vace
-
     config = job.config
     _make(out)
     finished = _finished(job, out)
@@ -111,22 +111,22 @@ def train(job: Job, out: Path, *, stop_after: int | None = None, tell: Tell = la
         return finished
     try:
         accelerator = _accelerator(job, out)
-        pipe = wan_vace.load(job.spec, job.checkpoint, accelerator.device)
+        base = kinds.base_kind(job.spec).load(job.spec, job.checkpoint, accelerator.device)
         poses = Poses(out / "poses")
-        encoder = Encoder(pipe, job.checkpoint.identity, config.data, weights.cache_dir() / "encoded", poses.of)
-        spent = Spent(out, job.method, config, pipe.transformer)
+        encoder = Encoder(base, job.checkpoint.identity, config.data, weights.cache_dir() / "encoded", poses.of)
+        spent = Spent(out, job.method, config, base)
         _encode_all(job, encoder, accelerator, tell, spent)
-        trained = policy.build(pipe, config.adapter, job.start, config.train.seed)
+        trained = policy.build(base, config.adapter, job.start, config.train.seed)
         if config.train.gradient_checkpointing:
-            trained.transformer.enable_gradient_checkpointing()
-        trained.transformer.train()
+            trained.checkpoint_gradients()
+        trained.train()
         items = Items(tuple(_keys(job)), config.train.seed, config.train.draws)
         loop = Loop(config.train, trained, items, out, job.key, accelerator)
         watch = Watch(trained, encoder, job.watched, config.watch, job.spec, job.data.by, out)
         if loop.step == 0 and accelerator.is_main_process:
             watch.forget()  # of a run with another configuration that was killed before its first state
         # On a CPU there is no other memory to move them to.
-        away = Away(pipe, accelerator.device) if accelerator.device.type == "cuda" else None
+        away = Away(base.aside, accelerator.device) if accelerator.device.type == "cuda" else None
 
         def look(step: int) -> None:
             with spent.looking(accelerator.is_main_process), nullcontext() if away is None else away.back():

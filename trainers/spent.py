@@ -3,31 +3,52 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import torch
+from torch import nn
 
 from ipa_bench.cost import Phase
 from ipa_bench.cost.device import short_name
 from ipa_bench.cost.ledger import Ledger
-from ipa_bench.models.wan.flops import Lora, Shape, update_flops
-from trainers.config import TrainConfig
+from ipa_bench.models.base import Base
+from ipa_bench.models.lora import lora_values
+from ipa_bench.models.outline import DTYPE_BYTES, Bytes, Lora, Outline
+from trainers.config import AdapterConfig, TrainConfig
 from trainers.data.encode import Batch
 from trainers.methods import MethodName, find
+
+
+def trained(adapter: AdapterConfig) -> Lora | Literal["full"]:
+    """What an adapter's settings train, in the words of arithmetic."""
+    return "full" if adapter.full else Lora(adapter.rank, adapter.layers, adapter.blocks)
+
+
+def held(config: TrainConfig, start: Path | None, outline: Outline) -> Bytes:
+    """Exact bytes of weights and of all that is trained, ``start`` being a LoRA that training continues from.
+
+    Its shape is then that of the new one, and it lies frozen beside it, counted with the weights.
+    """
+    average, dtype = config.train.ema > 0, config.model.dtype
+    if start is None:
+        return outline.training_bytes(dtype, trained(config.adapter), average=average)
+    values, tensors = lora_values(start)
+    weights = outline.training_bytes(dtype, None).weights + values * DTYPE_BYTES[dtype]
+    return Bytes.of_adapter(weights, values, tensors, average=average)
 
 
 class Spent:
     """The cost sheet of one process of a run, kept in the run's folder."""
 
-    def __init__(self, out: Path, method: MethodName, config: TrainConfig, transformer: Any) -> None:
-        """``transformer``: the model whose arithmetic is counted."""
+    def __init__(self, out: Path, method: MethodName, config: TrainConfig, base: Base) -> None:
+        """``base``: the model whose arithmetic is counted."""
         self._ledger = Ledger(out)
-        self._method, self._config, self._model = find(method), config, transformer.config
+        self._method, self._config, self._base = find(method), config, base
         self._train: Phase | None = None
-        self._dtype = "bf16" if config.train.precision == "bf16" else short_name(transformer.dtype)
+        self._dtype = "bf16" if config.train.precision == "bf16" else short_name(base.dtype)
 
     @contextmanager
     def encoding(self) -> Iterator[Callable[[], None]]:
@@ -58,26 +79,25 @@ class Spent:
         """Count a micro-batch (its good half, for pairs). An adapter of the reference's is not in its FLOPs."""
         if self._train is None:
             return
-        shape = Shape(*batch.latents.shape[2:], text=batch.prompt.shape[1], batch=len(batch))  # type: ignore[misc]
-        adapter, clips = self._config.adapter, self._method.clips
-        flops = update_flops(
-            self._model,
+        shape, outline = self._base.shape(batch.latents, batch.condition), self._base.outline
+        clips = self._method.clips
+        flops = outline.update_flops(
             shape,
-            "full" if adapter.full else Lora(adapter.rank, adapter.layers, adapter.blocks),
-            checkpointing=self._config.train.gradient_checkpointing,
+            trained(self._config.adapter),
             clips=clips,
+            checkpointing=self._config.train.gradient_checkpointing,
             reference=self._method.reference and not reference_known,
         )
-        self._train.add(len(batch), tokens=clips * shape.tokens(self._model), flops=flops)
+        self._train.add(len(batch), tokens=clips * outline.tokens(shape), flops=flops)
         self._ledger.tick()
 
 
 class Away:
-    """VAE and text encoder in host memory while a model trains on a GPU: they are needed to encode and to look."""
+    """Networks in host memory while others train on a GPU: they are needed to encode and to look."""
 
-    def __init__(self, pipe: Any, device: torch.device) -> None:
+    def __init__(self, parts: Sequence[nn.Module], device: torch.device) -> None:
         """Moves them away. ``device``: where they are when they are needed."""
-        self._parts = [part for part in (pipe.vae, pipe.text_encoder) if part is not None]
+        self._parts = parts
         self._device = device
         self._to(torch.device("cpu"))
 

@@ -13,8 +13,8 @@ import torch
 from ipa_bench.compare import difference
 from ipa_bench.errors import Unscorable
 from ipa_bench.files import file_sha256
-from ipa_bench.models.specs import WanVaceSpec
-from ipa_bench.models.wan.vace import WanVaceModel
+from ipa_bench.models.generator import Generator
+from ipa_bench.models.specs import BaseSpec
 from ipa_bench.observers.looker import Looker
 from ipa_bench.observers.pose import OBSERVER_ID as DRAWN_BY
 from ipa_bench.scorer import PART_IDS, Scorer, find
@@ -50,7 +50,7 @@ class Watch:
     """Held-out cases, looked at before, during and after training; each look is one line of ``watch.jsonl``."""
 
     def __init__(
-        self, policy: Policy, encoder: Encoder, cases: Sequence[Case], config: WatchConfig, spec: WanVaceSpec,
+        self, policy: Policy, encoder: Encoder, cases: Sequence[Case], config: WatchConfig, spec: BaseSpec,
         by: Sequence[str], folder: Path,
     ) -> None:  # fmt: skip
         """``by``: ids of the metrics that chose the training clips: those prove nothing."""
@@ -65,13 +65,12 @@ class Watch:
         known = {line["step"]: line for line in self._lines()}
         if step in known or not self._cases:
             return known.get(step, {})
-        transformer = self._policy.transformer
-        training = transformer.training
-        transformer.eval()
+        training = self._policy.training
+        self._policy.train(False)
         try:
             line: dict[str, Any] = {"step": step, "flow": self._flow(), "scores": self._samples(step)}
         finally:
-            transformer.train(training)
+            self._policy.train(training)
         line["alarm"] = alarm(known.get(0, line)["scores"], line["scores"], self._by, self._identities())
         states.append(self._log, line)
         return line
@@ -93,18 +92,19 @@ class Watch:
     @torch.no_grad()
     def _flow(self) -> dict[str, dict[str, float]]:
         """Flow error on the true clips at fixed noise levels, of all elements and of those on hands; plain means."""
-        device = self._policy.pipe._execution_device
+        base = self._policy.base
         frames: dict[str, list[float]] = {str(level): [] for level in LEVELS}
         hands: dict[str, list[float]] = {str(level): [] for level in LEVELS}
         for case in self._cases:
             clip = case.ground_truth or case.driving
-            batch = Batch.of([self._encoder.encode(Clip(case, clip, None, file_sha256(clip)))]).to(device)
+            batch = Batch.of([self._encoder.encode(Clip(case, clip, None, file_sha256(clip)))]).to(base.device)
             noise, _ = drawn([Draw(case.id, 0)], batch.latents.shape[1:], 0, LossConfig())
-            noise = noise.to(device)
+            noise = noise.to(base.device)
             for level in LEVELS:
-                t = torch.full((1,), level, device=device)
+                t = torch.full((1,), level, device=base.device)
                 made = self._policy.predict(batch, flow.noised(batch.latents, noise, t), t)
-                error = (made - flow.velocity(batch.latents, noise)).square().mean(1)[:, -batch.mask.shape[1] :]
+                squared = (made - flow.velocity(batch.latents, noise)).square().mean(1)
+                error = base.references.clip(squared, batch.mask.shape[1], axis=1)
                 frames[str(level)].append(error.mean().item())
                 covered = batch.mask.sum().item()
                 if covered > 0:
@@ -121,7 +121,7 @@ class Watch:
         self._scorer = self._scorer or Scorer(Looker(threads=max(1, torch.get_num_threads())), METRICS)
         folder = self._folder / "samples" / f"{step:06d}"
         pose_of = self._encoder.pose_of
-        model = WanVaceModel(self._spec, folder, pose_of=pose_of, drawn_by=DRAWN_BY, pipe=self._policy.pipe)
+        model = Generator(self._spec, folder, pose_of=pose_of, drawn_by=DRAWN_BY, base=self._policy.base)
         scores: dict[str, list[list[Any]]] = {metric.info.id: [] for metric in self._scorer.metrics}
         for made in model.generate_many([(case, seed) for case in self._cases for seed in self._config.seeds]):
             if made.path is None:

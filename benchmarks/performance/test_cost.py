@@ -13,9 +13,11 @@ import torch
 
 from ipa_bench.cost import Meter
 from ipa_bench.models.checkpoint import locate
+from ipa_bench.models.outline import Shape
 from ipa_bench.models.specs import WanVaceSpec
-from ipa_bench.models.wan.flops import Shape, count_flops, forward_flops
-from ipa_bench.models.wan.vace import load
+from ipa_bench.models.wan.flops import forward_flops
+from ipa_bench.models.wan.pipeline import load
+from tests.models.wan.counting import count_flops
 
 #: products of one phase, and their size: two seconds or so of one core, as short as phases of a run are
 STEPS, SIDE = 200, 768

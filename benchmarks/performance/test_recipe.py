@@ -17,7 +17,6 @@ import pytest
 import torch
 
 from trainers.config import AdapterConfig
-from trainers.cost_sheet import build
 from trainers.cost_sheet.plan import EMBEDDED_CLIPS
 from trainers.cost_sheet.recipes import Recipe, Training
 from trainers.cost_sheet.subject import subject
@@ -33,7 +32,9 @@ def trainings(folder):
     about, device = subject("embedded", random_weights=False), torch.device("cpu")
     shape = about.shape(EMBEDDED_CLIPS[0], 1)
     return {
-        work: Training(Recipe(work, ADAPTER, 1, "fp32"), build.transformer(about, "fp32", device), shape, folder / work)
+        work: Training(
+            Recipe(work, ADAPTER, 1, "fp32"), about.outline.built("fp32", device, decodes=False), shape, folder / work
+        )
         for work in WORKS
     }
 

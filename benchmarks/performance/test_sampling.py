@@ -16,7 +16,7 @@ from ipa_bench import video
 from ipa_bench.models.checkpoint import locate
 from ipa_bench.models.specs import WanVaceSpec
 from ipa_bench.models.wan import conditioning
-from ipa_bench.models.wan.vace import denoise, load, scheduler_of
+from ipa_bench.models.wan.pipeline import load, scheduler_of
 
 STEPS = 6
 ROUNDS = 5

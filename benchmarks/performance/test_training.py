@@ -15,7 +15,8 @@ import torch
 from ipa_bench.models.checkpoint import locate
 from ipa_bench.models.specs import WanVaceSpec
 from ipa_bench.models.wan import conditioning
-from ipa_bench.models.wan.vace import load
+from ipa_bench.models.wan.pipeline import load
+from ipa_bench.models.wan.vace import WanVace
 from trainers.config import AdapterConfig, LossConfig
 from trainers.data.encode import Batch
 from trainers.data.reference import ReferenceErrors
@@ -42,8 +43,8 @@ def batch(pipe, count=2):
     latents = conditioning.flow_input(control, conditioning.encode_video(pipe, frames))
     prompt = conditioning.Prompts(pipe).encode(["a person"])
     mask = torch.zeros(count, latents.shape[2] - 1, *latents.shape[3:])
-    repeated = [t.repeat(count, *[1] * (t.ndim - 1)) for t in (latents, control, prompt)]
-    return Batch(*repeated, mask, tuple(map(str, range(count))))
+    latents, control, prompt = (t.repeat(count, *[1] * (t.ndim - 1)) for t in (latents, control, prompt))
+    return Batch(latents, {"control": control, "prompt": prompt}, mask, tuple(map(str, range(count))))
 
 
 def test_memory_of_the_reference(benchmark, pipe):
@@ -52,7 +53,7 @@ def test_memory_of_the_reference(benchmark, pipe):
     begin = time.perf_counter()
     second = copy.deepcopy(pipe.transformer)
     copying = time.perf_counter() - begin
-    trained = LoraPolicy(pipe, AdapterConfig(rank=16), None, 0)
+    trained = LoraPolicy(WanVace(pipe), AdapterConfig(rank=16), None, 0)
 
     def switched():
         with trained.reference():
@@ -69,7 +70,7 @@ def test_memory_of_the_reference(benchmark, pipe):
 
 def test_a_step_with_a_known_reference(benchmark, pipe, tmp_path):
     """Forward, reference and backward of an IPA step, the reference computed and remembered, in turn."""
-    trained = LoraPolicy(pipe, AdapterConfig(rank=16), None, 0)
+    trained = LoraPolicy(WanVace(pipe), AdapterConfig(rank=16), None, 0)
     given, draws = batch(pipe), [Draw("a", 0), Draw("b", 0)]
     times = {"computed": [], "known": []}
     known = ReferenceErrors(tmp_path)

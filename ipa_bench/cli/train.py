@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -159,49 +158,28 @@ def describe(job: Job, folder: Path) -> None:
 
 
 def estimate(job: Job) -> str:
-    """Memory that training takes, from the sizes of the model's files and of a clip: an estimate, and said so."""
+    """Memory that training takes: weights, trained values and Adam exactly, activations by a rule of thumb."""
     from ipa_bench import video
-    from ipa_bench.errors import UserError
+    from ipa_bench.models import kinds
+    from trainers.spent import held
 
-    folder, config = job.checkpoint.folder, job.config
-    try:
-        shape: dict[str, Any] = json.loads((folder / "transformer" / "config.json").read_bytes())
-        weights = _values(folder / "transformer")
-        width, layers = shape["num_attention_heads"] * shape["attention_head_dim"], shape["num_layers"]
-        vae: dict[str, Any] = json.loads((folder / "vae" / "config.json").read_bytes())
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder} cannot be read: {error}", "download it again") from None
-    clip = job.data.good[0]
+    config, clip = job.config, job.data.good[0]
+    outline = kinds.base_kind(job.spec).outline_of(job.spec.name, job.checkpoint.folder)
     about = video.probe(clip.video)
-    frames = clip.case.frames or about.declared_frames or 81
-    space, time = int(vae.get("scale_factor_spatial", 8)), int(vae.get("scale_factor_temporal", 4))
-    patch = shape.get("patch_size", [1, 2, 2])
-    tokens = ((frames - 1) // time + 2) * (about.width // space // patch[1]) * (about.height // space // patch[2])
-    blocks = layers + len(shape.get("vace_layers", ()))
+    frames, size = outline.fitting(clip.case.frames or about.declared_frames or 81, (about.width, about.height))
+    tokens = outline.tokens(outline.shape(frames, size))
+    blocks, width = outline.layers
     half = config.train.precision == "bf16"
     # Checkpointing keeps the input of each block alone.
     kept = width * (2 if config.train.gradient_checkpointing else _PER_TOKEN) * (1 if half else 2)
     activations = tokens * config.train.micro_batch * blocks * kept * methods.find(job.method).clips
-    held = weights * (2 if config.model.dtype == "bf16" else 4)
-    trained = weights if config.adapter.full else 2 * width * config.adapter.rank * 6 * blocks
-    total = held + trained * 16 + activations
+    known = held(config, job.start, outline)
+    learned, total = known.device - known.weights, known.device + activations
+    host = f"; {known.host / 1e9:.2f} GB of host memory for the reference" if known.host else ""
     return (
-        f"about {total / 1e9:.1f} GB: weights {held / 1e9:.2f}, trained values and Adam {trained * 16 / 1e9:.2f}, "
-        f"activations {activations / 1e9:.1f} ({tokens} tokens x {config.train.micro_batch}); an estimate"
+        f"about {total / 1e9:.1f} GB: weights {known.weights / 1e9:.2f}, trained values and Adam {learned / 1e9:.2f}, "
+        f"activations {activations / 1e9:.1f} ({tokens} tokens x {config.train.micro_batch}); an estimate{host}"
     )
-
-
-def _values(folder: Path) -> int:
-    """How many values the safetensors files of a folder hold."""
-    from math import prod
-
-    from safetensors import safe_open
-
-    total = 0
-    for file in folder.glob("*.safetensors"):
-        with safe_open(file, "np") as opened:
-            total += sum(prod(opened.get_slice(name).get_shape()) for name in opened.keys())  # noqa: SIM118
-    return total
 
 
 def alignment_of(suite: Path | None, config: Path | None, out: Path) -> Alignment:

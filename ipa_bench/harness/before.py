@@ -8,7 +8,9 @@ from ipa_bench.cost import ledger as cost_ledger
 from ipa_bench.cost.device import Amount
 from ipa_bench.cost.ledger import PostTraining
 from ipa_bench.errors import UserError
-from ipa_bench.suite import FolderSpec, ModelSpec, Suite, WanVaceSpec
+from ipa_bench.models import specs
+from ipa_bench.models.specs import BaseSpec, ModelSpec, base_spec
+from ipa_bench.suite import Suite
 
 
 def post_training(suite: Suite) -> dict[str, PostTraining]:
@@ -19,15 +21,13 @@ def post_training(suite: Suite) -> dict[str, PostTraining]:
     names = {spec.name for spec in suite.models}
     found = {}
     for spec in suite.models:
-        if not isinstance(spec, FolderSpec | WanVaceSpec):
-            continue
-        told = spec.post_training
+        told, sampled = specs.post_training(spec), base_spec(spec)
         base = told.base if told else None
         if base is not None and (base not in names or base == spec.name):
             raise UserError(f"model {spec.name}: post_training.base is {base}", "name another model of the suite")
-        lora = spec.lora if isinstance(spec, WanVaceSpec) else None
-        if isinstance(spec, WanVaceSpec) and lora is not None:
-            base = base or _without_lora(spec, suite.models)
+        lora = sampled.lora if sampled else None
+        if sampled and lora is not None:
+            base = base or _without_lora(sampled, suite.models)
         sheet = None if lora is None else cost_ledger.beside_lora(lora)
         if told is not None and told.device_hours is not None:
             unknown = Amount(reason="not measured")
@@ -37,13 +37,10 @@ def post_training(suite: Suite) -> dict[str, PostTraining]:
     return found
 
 
-def _without_lora(spec: WanVaceSpec, models: Sequence[ModelSpec]) -> str | None:
+def _without_lora(spec: BaseSpec, models: Sequence[ModelSpec]) -> str | None:
     """The model of a suite that has the same weights and no LoRA."""
-    for other in models:
-        if (
-            isinstance(other, WanVaceSpec)
-            and other.lora is None
-            and (other.model, other.revision) == (spec.model, spec.revision)
-        ):
+    same = (spec.kind, spec.model, spec.revision)
+    for other in filter(None, map(base_spec, models)):
+        if other.lora is None and (other.kind, other.model, other.revision) == same:
             return other.name
     return None

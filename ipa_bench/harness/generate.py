@@ -17,34 +17,37 @@ from ipa_bench.cost.ledger import Ledger
 from ipa_bench.engine.processes import Progress
 from ipa_bench.errors import Unscorable, UserError
 from ipa_bench.files import file_sha256
-from ipa_bench.models.checkpoint import described, locate, recipe_of
+from ipa_bench.models import kinds
 from ipa_bench.models.clips import ClipFolder, MadeModel
-from ipa_bench.models.wan.flops import Shape, sample_flops
+from ipa_bench.models.specs import BaseSpec, base_spec
 from ipa_bench.observers.looker import Looker
 from ipa_bench.observers.pose import OBSERVER_ID as DRAWN_BY
-from ipa_bench.suite import Suite, WanVaceSpec
+from ipa_bench.suite import Suite
 from ipa_bench.types import Case
 
 if TYPE_CHECKING:
     import torch
 
-    from ipa_bench.models.wan.vace import Sampled, WanVaceModel
-
-#: packages whose versions may change a clip
-PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "peft")
+    from ipa_bench.models.base import Base
+    from ipa_bench.models.generator import Generator, Sampled
 
 
 @dataclass(frozen=True)
 class Plan:
     """One generative model of a suite, and where its clips lie."""
 
-    spec: WanVaceSpec
+    spec: BaseSpec
     clips: ClipFolder
 
     @property
     def source(self) -> str:
         """The model in one line: checkpoint and settings."""
-        return described(self.spec, self.clips.recipe)
+        return kinds.base_kind(self.spec).source(self.spec, self.clips.recipe)
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Packages whose versions may change a clip."""
+        return kinds.base_kind(self.spec).packages
 
     @property
     def model(self) -> MadeModel:
@@ -68,10 +71,10 @@ def plans(suite: Suite, folder: Path) -> dict[str, Plan]:
     were made otherwise. Reads the checkpoint's files, not its weights' values.
     """
     found = {}
-    for spec in suite.models:
-        if isinstance(spec, WanVaceSpec):
-            recipe = recipe_of(spec, locate(spec))
-            found[spec.name] = Plan(spec, ClipFolder(folder / "videos" / spec.name, recipe, DRAWN_BY))
+    for spec in filter(None, map(base_spec, suite.models)):
+        kind = kinds.base_kind(spec)
+        recipe = kind.recipe(spec, kind.locate(spec))
+        found[spec.name] = Plan(spec, ClipFolder(folder / "videos" / spec.name, recipe, DRAWN_BY))
     return found
 
 
@@ -87,7 +90,7 @@ def generate(
     """Make every clip of the suite's generative models that ``folder`` does not hold yet, each kept when it is done.
 
     ``known`` are the :func:`plans` where they have been made; ``share`` (i, n): this process makes every n-th clip from
-    the i-th on; ``device`` as in :func:`ipa_bench.models.wan.vace.load`. A clip that cannot be made is noted with its
+    the i-th on; ``device``: CUDA where there is any, unless one is given. A clip that cannot be made is noted with its
     reason. Raises :class:`UserError` as :func:`plans` does, and where a model cannot be loaded or memory is too small.
     """
     known = plans(suite, folder) if known is None else known
@@ -106,7 +109,7 @@ def generate(
     failed, count = 0, 0
     for model in _loaded([plan for plan in known.values() if todo[plan.spec.name]], folder, device):
         ledger = Ledger(folder, model.name)
-        with ledger.phase("generate", unit="clip", dtype=short_name(model.pipe.transformer.dtype)) as phase:
+        with ledger.phase("generate", unit="clip", dtype=short_name(model.base.dtype)) as phase:
             for made in model.generate_many(todo[model.name]):
                 failed, count = failed + (made.path is None), count + 1
                 if made.sampled is not None:
@@ -116,13 +119,12 @@ def generate(
     return Outcome(count - failed, kept, failed)
 
 
-def _count(phase: Phase, model: WanVaceModel, sampled: Sampled) -> None:
+def _count(phase: Phase, model: Generator, sampled: Sampled) -> None:
     """FLOPs and tokens are those of denoising: text encoder, VAE and an adapter that is not merged are not in them."""
-    config, spec = model.pipe.transformer.config, model.spec
-    shape = Shape(*sampled.latents, sampled.text)
-    passes = spec.steps * (2 if spec.guidance > 1 else 1)
-    flops = sample_flops(config, shape, spec.steps, spec.guidance)
-    phase.add(1, tokens=passes * shape.tokens(config), video_seconds=sampled.seconds, flops=flops)
+    outline, spec = model.base.outline, model.spec
+    tokens = spec.steps * outline.passes(spec.guidance) * outline.tokens(sampled.shape)
+    flops = outline.sample_flops(sampled.shape, spec.steps, spec.guidance)
+    phase.add(1, tokens=tokens, video_seconds=sampled.seconds, flops=flops)
 
 
 def generate_share(suite: Suite, folder: Path, *, progress: Progress = lambda *_: None) -> Outcome:
@@ -149,23 +151,20 @@ def _is_done(plan: Plan, case: Case, seed: int) -> bool:
         return True  # noted with its reason; the same inputs would fail again
 
 
-def _loaded(wanted: Sequence[Plan], folder: Path, device: torch.device | None) -> Iterator[WanVaceModel]:
+def _loaded(wanted: Sequence[Plan], folder: Path, device: torch.device | None) -> Iterator[Generator]:
     """The models one after the other; neighbours that differ in how they are sampled share the weights."""
-    from ipa_bench.models.wan.vace import WanVaceModel
+    from ipa_bench.models.generator import Generator
 
     poses = Poses(folder / "poses")
-    pipe: Any = None
+    base: Base | None = None
     loaded: tuple[object, ...] | None = None
     for plan in wanted:
-        spec = plan.spec
-        weights = (spec.model, spec.revision, spec.lora, spec.dtype, spec.vae_tiling, spec.offload)
-        if weights != loaded:
-            pipe = None  # freed before the next is loaded
-        model = WanVaceModel(
-            spec, plan.clips.folder, pose_of=poses.of, drawn_by=plan.clips.drawn_by, device=device, pipe=pipe
-        )
+        spec, folder = plan.spec, plan.clips.folder
+        if spec.loaded != loaded:
+            base = None  # freed before the next is loaded
+        model = Generator(spec, folder, pose_of=poses.of, drawn_by=plan.clips.drawn_by, device=device, base=base)
         yield model
-        pipe, loaded = model.pipe, weights
+        base, loaded = model.base, spec.loaded
 
 
 class Poses:

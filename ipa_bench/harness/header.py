@@ -17,14 +17,13 @@ from ipa_bench.harness import workers as work
 from ipa_bench.harness.before import post_training
 from ipa_bench.metrics.base import Metric
 from ipa_bench.metrics.table import SET_METRICS
-from ipa_bench.models import Model, damage
-from ipa_bench.models.damaged import DamageModel
-from ipa_bench.models.folder import FolderMatch, FolderModel
-from ipa_bench.models.reencoded import ReencodeModel
+from ipa_bench.models import Model, kinds
+from ipa_bench.models.folder import FolderMatch
+from ipa_bench.models.specs import ModelSpec
 from ipa_bench.observers.table import versions
 from ipa_bench.scorer import ALL, find
 from ipa_bench.store import CaseEntry, ModelEntry, RunHeader
-from ipa_bench.suite import DamageSpec, FolderSpec, ModelSpec, ReencodeSpec, Suite
+from ipa_bench.suite import Suite
 from ipa_bench.types import MetricInfo
 
 
@@ -87,33 +86,22 @@ def build(spec: ModelSpec, folder: Path) -> Model:
 
     Generative models are not built here: see :func:`ipa_bench.harness.generate.plans`.
     """
-    if isinstance(spec, FolderSpec):
-        return FolderModel(spec.name, spec.path)
-    videos = folder / "videos" / spec.name
-    if isinstance(spec, ReencodeSpec):
-        return ReencodeModel(spec.name, spec.crf, videos)
-    if isinstance(spec, DamageSpec):
-        damage.find(spec.damage)
-        return DamageModel(spec.name, spec.damage, spec.strength, videos, work.hands)
-    raise TypeError(f"{spec.kind} clips are made by ipa_bench.harness.generate")
+    found = kinds.found(spec)
+    if found is None:
+        raise TypeError(f"{spec.kind} clips are made by ipa_bench.harness.generate")
+    return found.build(spec, folder / "videos" / spec.name, work.hands)
 
 
 def _source(spec: ModelSpec, plans: Mapping[str, generate.Plan]) -> str:
     """Where a model's videos come from, in one line; another source is another model."""
-    if isinstance(spec, FolderSpec):
-        return str(spec.path.absolute())
-    if isinstance(spec, ReencodeSpec):
-        return f"ground truth at CRF {spec.crf}"
-    return f"{spec.damage}:{spec.strength}" if isinstance(spec, DamageSpec) else plans[spec.name].source
+    found = kinds.found(spec)
+    return plans[spec.name].source if found is None else found.source(spec)
 
 
 def matches(suite: Suite) -> dict[str, FolderMatch]:
     """What each folder model has, lacks, and has too much of. Raises UserError where a match is ambiguous."""
-    return {
-        spec.name: FolderModel(spec.name, spec.path).match(suite.cases, suite.seeds)
-        for spec in suite.models
-        if isinstance(spec, FolderSpec)
-    }
+    kept = [(spec, found) for spec in suite.models if (found := kinds.found(spec)) is not None]
+    return {spec.name: each.match(spec, suite.cases, suite.seeds) for spec, each in kept if each.match is not None}
 
 
 def header(suite: Suite, metrics: Iterable[Metric], plans: Mapping[str, generate.Plan]) -> RunHeader:
@@ -129,7 +117,7 @@ def header(suite: Suite, metrics: Iterable[Metric], plans: Mapping[str, generate
             for c in suite.cases
         ),
         models=tuple(ModelEntry(m.name, m.kind, _source(m, plans), m.trained_on) for m in suite.models),
-        environment=environment(generate.PACKAGES if plans else ()),
+        environment=environment(dict.fromkeys(name for plan in plans.values() for name in plan.packages)),
         tool_version=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 from ipa_bench.errors import UserError
 from ipa_bench.files import LORA_FILE, file_sha256
-from ipa_bench.models.specs import EMBEDDED, HUB_NAME, WanVaceSpec
+from ipa_bench.models.specs import EMBEDDED, HUB_NAME, BaseSpec
 
 #: the checkpoint that the package carries
 EMBEDDED_FOLDER = Path(__file__).parents[1] / "embedded" / "wan_vace_tiny"
@@ -35,7 +35,7 @@ class Checkpoint:
     identity: str
 
 
-def locate(spec: WanVaceSpec) -> Checkpoint:
+def locate(spec: BaseSpec) -> Checkpoint:
     """The checkpoint that a suite's entry names; one of the hub is downloaded where it is not here yet.
 
     A commit of the hub names its content. A folder's files are hashed: names, sizes and all bytes up to 1 GB together;
@@ -60,7 +60,7 @@ def locate(spec: WanVaceSpec) -> Checkpoint:
     return Checkpoint(folder, f"commit:{folder.name}")
 
 
-def lora_file(spec: WanVaceSpec) -> Path | None:
+def lora_file(spec: BaseSpec) -> Path | None:
     """The LoRA's safetensors file, or None where none is asked for. Raises :class:`UserError` where it is not there."""
     if spec.lora is None:
         return None
@@ -71,7 +71,7 @@ def lora_file(spec: WanVaceSpec) -> Path | None:
     return path
 
 
-def recipe_of(spec: WanVaceSpec, checkpoint: Checkpoint) -> Recipe:
+def recipe_of(spec: BaseSpec, checkpoint: Checkpoint) -> Recipe:
     """Everything in the settings of a model that its clips depend on. Memory options and batch size do not count."""
     lora = lora_file(spec)
     # Named only where it is not what it always was: folders made before stay valid.
@@ -89,7 +89,7 @@ def recipe_of(spec: WanVaceSpec, checkpoint: Checkpoint) -> Recipe:
     }
 
 
-def described(spec: WanVaceSpec, recipe: Recipe) -> str:
+def described(spec: BaseSpec, recipe: Recipe) -> str:
     """The model in one line, for a run's header: what is needed to make its clips again."""
     lora = f", LoRA {spec.lora} ({_short(recipe['lora'])})" if spec.lora else ""
     options = [f"{key} {recipe[key]}" for key in ("steps", "guidance", "shift", "dtype") if recipe[key] is not None]
@@ -104,7 +104,7 @@ def _short(identity: object) -> str:
     return f"{kind} {digest[:16]}"
 
 
-def _from_hub(spec: WanVaceSpec) -> Path:
+def _from_hub(spec: BaseSpec) -> Path:
     """The snapshot folder of a hub name, named after its commit: from the cache where it is whole, else downloaded."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError

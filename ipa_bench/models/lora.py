@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,13 @@ def _scales(name: str, alpha: float, found: Mapping[str, Sequence[int]]) -> bool
         return True
     shape = found.get(f"{name.removesuffix('.alpha')}.lora_A.weight")
     return shape is not None and shape[0] == alpha
+
+
+def lora_values(file: Path) -> tuple[int, int]:
+    """Number of values, and of tensors, of the matrices of a LoRA that :func:`check_lora` has seen."""
+    with safe_open(file, "pt") as opened:
+        shapes = [opened.get_slice(name).get_shape() for name in opened.keys()]  # noqa: SIM118
+    return sum(map(prod, shapes)), len(shapes)
 
 
 def load_lora(pipe: Any, file: Path, name: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, Strict
 
@@ -27,9 +27,17 @@ class PostTrainingTable(Table):
     source: Text = "as the suite says"
 
 
-class FolderSpec(Table):
+class _ModelTable(Table):
+    """``[[model]]`` of a suite."""
+
+    #: keys that are folders, given from where the suite file lies
+    folders: ClassVar[tuple[str, ...]] = ()
+
+
+class FolderSpec(_ModelTable):
     """Videos that some system has already made, in a folder."""
 
+    folders = ("path",)
     name: Name
     kind: Literal["folder"]
     path: Path
@@ -37,7 +45,7 @@ class FolderSpec(Table):
     trained_on: Array[Text] = ()
 
 
-class DamageSpec(Table):
+class DamageSpec(_ModelTable):
     """The driving clips, damaged in a known way: a model that a good metric must rank below an undamaged one."""
 
     name: Name
@@ -47,7 +55,7 @@ class DamageSpec(Table):
     trained_on: Array[Text] = ()
 
 
-class ReencodeSpec(Table):
+class ReencodeSpec(_ModelTable):
     """The ground truth itself, encoded anew: what no model of these clips can surpass."""
 
     name: Name
@@ -57,11 +65,11 @@ class ReencodeSpec(Table):
     trained_on: Array[Text] = ()
 
 
-class WanVaceSpec(Table):
-    """A diffusers WanVACE checkpoint and how it is sampled."""
+class BaseSpec(_ModelTable):
+    """A checkpoint of a base model and how it is sampled: what all kinds of them share."""
 
     name: Name
-    kind: Literal["wan_vace"]
+    kind: Text
     #: a diffusers folder, a hub name (``Wan-AI/Wan2.1-VACE-1.3B-diffusers``), or ``embedded``: the one in the package
     model: Text
     #: commit, branch or tag of a hub name
@@ -89,5 +97,28 @@ class WanVaceSpec(Table):
     post_training: PostTrainingTable | None = None
     trained_on: Array[Text] = ()
 
+    @property
+    def loaded(self) -> tuple[object, ...]:
+        """What two models have to agree in to share their weights in memory."""
+        return (self.kind, self.model, self.revision, self.lora, self.dtype, self.vae_tiling, self.offload)
 
-ModelSpec = FolderSpec | DamageSpec | ReencodeSpec | WanVaceSpec
+
+class WanVaceSpec(BaseSpec):
+    """A diffusers WanVACE checkpoint and how it is sampled."""
+
+    kind: Literal["wan_vace"]
+
+
+ModelSpec = FolderSpec | DamageSpec | ReencodeSpec | BaseSpec
+#: what ``[[model]]`` of a suite can be; :mod:`ipa_bench.models.kinds` has a line for each
+WrittenSpec = Annotated[FolderSpec | DamageSpec | ReencodeSpec | WanVaceSpec, Field(discriminator="kind")]
+
+
+def base_spec(spec: ModelSpec) -> BaseSpec | None:
+    """The table of a base model, or None where a model is none."""
+    return spec if isinstance(spec, BaseSpec) else None
+
+
+def post_training(spec: ModelSpec) -> PostTrainingTable | None:
+    """What a suite says of the cost of making a model."""
+    return spec.post_training if isinstance(spec, FolderSpec | BaseSpec) else None

@@ -17,7 +17,7 @@ import torch
 from ipa_bench.cost import Meter
 from ipa_bench.cost.device import INTERVAL, NO_TORCH, UNUSED, Amount, HostMemory, added, larger, matmul_peak
 from ipa_bench.engine import processes as pool
-from ipa_bench.models.wan.flops import count_flops
+from tests.models.wan.counting import count_flops
 
 MB = 10**6
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,8 @@ from ipa_bench.cost.device import Amount
 from ipa_bench.cost.ledger import Ledger, PostTraining, read
 from ipa_bench.errors import UserError
 from ipa_bench.harness.before import post_training
-from ipa_bench.suite import Suite, WanVaceSpec
+from ipa_bench.models.specs import WanVaceSpec
+from ipa_bench.suite import Suite
 from tests.cost.test_meter import part
 
 

@@ -12,7 +12,8 @@ from ipa_bench.cli.run import BUILT_IN
 from ipa_bench.embedded import cases, world
 from ipa_bench.errors import UserError
 from ipa_bench.models.lora import check_lora
-from ipa_bench.suite import Suite, WanVaceSpec, load_suite
+from ipa_bench.models.specs import WanVaceSpec
+from ipa_bench.suite import Suite, load_suite
 from tests.verbs import verb
 
 #: of the built-in suite, as it was before cases could have masks

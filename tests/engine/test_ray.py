@@ -19,7 +19,8 @@ from ipa_bench import harness, video
 from ipa_bench.engine import ray as engine_ray
 from ipa_bench.engine.ray import RayEngine
 from ipa_bench.errors import UserError
-from ipa_bench.suite import FolderSpec, Suite
+from ipa_bench.models.specs import FolderSpec
+from ipa_bench.suite import Suite
 from ipa_bench.types import Case
 
 ray = pytest.importorskip("ray")

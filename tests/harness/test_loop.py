@@ -13,8 +13,9 @@ import pytest
 
 from ipa_bench import harness, video
 from ipa_bench.harness import generate, header
+from ipa_bench.models.specs import FolderSpec
 from ipa_bench.store import RunStore
-from ipa_bench.suite import FolderSpec, Suite, suite_from_folders
+from ipa_bench.suite import Suite, suite_from_folders
 from ipa_bench.types import Case
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from ipa_bench.errors import UserError
-from ipa_bench.suite import ReencodeSpec, Suite, WanVaceSpec, load_suite
+from ipa_bench.models.specs import ReencodeSpec, WanVaceSpec
+from ipa_bench.suite import Suite, load_suite
 
 CASE = '[[case]]\ndriving = "wave.mp4"\n'
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from ipa_bench.errors import UserError
 from ipa_bench.files import LORA_FILE
 from ipa_bench.models.lora import load_lora
+from ipa_bench.models.wan.vace import WanVace
 from tests import tiny_wan
 from tests.conftest import Tool
 from tests.trainers.test_policy import perturb, shown
@@ -236,11 +237,11 @@ def drawn(file: Path) -> Tensor:
     pipe = tiny_wan.pipeline()
     load_lora(pipe, file, "mean")
     with torch.no_grad():
-        return shown(FullPolicy(pipe))
+        return shown(FullPolicy(WanVace(pipe)))
 
 
 def saved(folder: Path, seed: int, alpha: float = 6.0) -> Path:
-    policy = LoraPolicy(tiny_wan.pipeline(), AdapterConfig(rank=3, alpha=alpha), None, 0)
+    policy = LoraPolicy(tiny_wan.base(), AdapterConfig(rank=3, alpha=alpha), None, 0)
     perturb(policy, seed)
     return policy.save(folder)
 
@@ -292,8 +293,8 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
 def test_a_lora_saved_with_strength_two_is_twice_as_far(tmp_path: Path, continued: bool) -> None:
     config = AdapterConfig(rank=3, alpha=6.0)
     start = saved(tmp_path / "start", 5) if continued else None
-    once = LoraPolicy(tiny_wan.pipeline(), config, start, 0)
-    twice = LoraPolicy(tiny_wan.pipeline(), config.model_copy(update={"strength": 2.0}), start, 0)
+    once = LoraPolicy(tiny_wan.base(), config, start, 0)
+    twice = LoraPolicy(tiny_wan.base(), config.model_copy(update={"strength": 2.0}), start, 0)
     for policy in (once, twice):
         generator = torch.Generator().manual_seed(1)
         with torch.no_grad():
@@ -313,7 +314,7 @@ def test_going_on_beyond_a_lora_of_any_setting_keeps_its_ranks(tmp_path: Path, k
     file = write(tmp_path / "start", HOW[kind])
     moved = {}
     for strength in (1.0, 1.5):
-        policy = LoraPolicy(tiny_wan.pipeline(), AdapterConfig(strength=strength), file, 0)
+        policy = LoraPolicy(tiny_wan.base(), AdapterConfig(strength=strength), file, 0)
         generator = torch.Generator().manual_seed(1)
         with torch.no_grad():
             for parameter in policy.parameters.values():
@@ -331,10 +332,10 @@ def test_going_on_beyond_a_lora_of_any_setting_keeps_its_ranks(tmp_path: Path, k
 
 def test_the_shape_of_a_lora_that_is_continued_is_told(tmp_path: Path) -> None:
     file = write(tmp_path / "start", HOW["ranks"])
-    policy = LoraPolicy(tiny_wan.pipeline(), AdapterConfig(rank=7, dropout=0.5), file, 0)
+    policy = LoraPolicy(tiny_wan.base(), AdapterConfig(rank=7, dropout=0.5), file, 0)
     assert policy.adapter is not None
     assert policy.adapter["ranks"] == [1, 2, 3]
     assert policy.adapter["continues"] == LORA_FILE
     assert policy.adapter["dropout"] == 0.0
     assert policy.adapter["layers"] == sum(ADAPTER in n and "lora_A" in n for n in policy.parameters)
-    assert LoraPolicy(tiny_wan.pipeline(), AdapterConfig(), None, 0).adapter is None
+    assert LoraPolicy(tiny_wan.base(), AdapterConfig(), None, 0).adapter is None

@@ -14,6 +14,7 @@ from torch import Tensor
 from ipa_bench.errors import UserError
 from ipa_bench.files import LORA_FILE
 from ipa_bench.models import lora
+from ipa_bench.models.wan.vace import WanVace
 from tests import tiny_wan
 from trainers import policy
 from trainers.config import AdapterConfig
@@ -29,7 +30,8 @@ def batch(dtype: torch.dtype = torch.float32) -> Batch:
     def some(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator).to(dtype)
 
-    return Batch(some(2, 4, 3, 4, 4), some(2, 24, 3, 4, 4), some(2, 5, 16), torch.zeros(2, 2, 4, 4), ("a", "b"))
+    latents, condition = some(2, 4, 3, 4, 4), {"control": some(2, 24, 3, 4, 4), "prompt": some(2, 5, 16)}
+    return Batch(latents, condition, torch.zeros(2, 2, 4, 4), ("a", "b"))
 
 
 def shown(trained: Policy) -> Tensor:
@@ -39,7 +41,7 @@ def shown(trained: Policy) -> Tensor:
 
 def base() -> Tensor:
     """What the model gives before anything is trained."""
-    plain = FullPolicy(tiny_wan.pipeline())
+    plain = FullPolicy(tiny_wan.base())
     with torch.no_grad():
         return shown(plain)
 
@@ -61,7 +63,7 @@ def flags(trained: Policy) -> dict[str, bool]:
     [("qkv", "all", 18), ("attention", "all", 24), ("linear", "all", 30), ("qkv", "main", 12), ("qkv", "vace", 6)],
 )
 def test_the_lora_is_where_it_is_asked_for(layers: Any, blocks: Any, modules: int) -> None:
-    trained = LoraPolicy(tiny_wan.pipeline(), AdapterConfig(rank=3, layers=layers, blocks=blocks), None, 0)
+    trained = LoraPolicy(tiny_wan.base(), AdapterConfig(rank=3, layers=layers, blocks=blocks), None, 0)
     names = list(trained.parameters)
     assert len(names) == 2 * modules
     assert all(".policy." in name and "lora_" in name for name in names)
@@ -73,7 +75,7 @@ def test_the_lora_is_where_it_is_asked_for(layers: Any, blocks: Any, modules: in
 
 
 def test_it_begins_as_the_base_to_the_bit_and_as_a_function_of_the_seed() -> None:
-    one, same, other = (LoraPolicy(tiny_wan.pipeline(), QKV, None, seed) for seed in (3, 3, 4))
+    one, same, other = (LoraPolicy(tiny_wan.base(), QKV, None, seed) for seed in (3, 3, 4))
     with torch.no_grad():
         assert torch.equal(shown(one), base())
     a, b, c = (torch.cat([p.detach().flatten() for p in each.parameters.values()]) for each in (one, same, other))
@@ -84,7 +86,7 @@ def test_it_begins_as_the_base_to_the_bit_and_as_a_function_of_the_seed() -> Non
 def test_a_saved_lora_changes_the_plain_pipeline_as_it_did_in_training(tmp_path: Path) -> None:
     from diffusers import WanVACEPipeline
 
-    trained = LoraPolicy(tiny_wan.pipeline(), QKV, None, 0)
+    trained = LoraPolicy(tiny_wan.base(), QKV, None, 0)
     perturb(trained)
     file = trained.save(tmp_path / "lora")
     assert file == tmp_path / "lora" / LORA_FILE
@@ -95,15 +97,15 @@ def test_a_saved_lora_changes_the_plain_pipeline_as_it_did_in_training(tmp_path:
     with torch.no_grad():
         expected = shown(trained)
         loaded = pipe.transformer(
-            hidden_states=given.latents, timestep=torch.tensor([250.0, 750.0]), encoder_hidden_states=given.prompt,
-            control_hidden_states=given.control, return_dict=False,
+            hidden_states=given.latents, timestep=torch.tensor([250.0, 750.0]), return_dict=False,
+            encoder_hidden_states=given.condition["prompt"], control_hidden_states=given.condition["control"],
         )[0]  # fmt: skip
     torch.testing.assert_close(loaded, expected, rtol=1e-5, atol=1e-6)
     assert (expected - base()).abs().max() > 0.01
 
 
 def test_the_same_lora_is_the_same_file(tmp_path: Path) -> None:
-    trained = LoraPolicy(tiny_wan.pipeline(), QKV, None, 0)
+    trained = LoraPolicy(tiny_wan.base(), QKV, None, 0)
     files = {trained.save(tmp_path / str(index)).read_bytes() for index in range(6)}
     assert len(files) == 1
     assert all(torch.isfinite(value).all() for value in load_file(tmp_path / "0" / LORA_FILE).values())
@@ -112,7 +114,7 @@ def test_the_same_lora_is_the_same_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["lora", "continued", "full"])
 def test_the_reference_is_what_training_began_with_and_leaves_no_trace(tmp_path: Path, kind: str) -> None:
     start = tiny_wan.save_lora(tmp_path) / LORA_FILE if kind == "continued" else None
-    trained = policy.build(tiny_wan.pipeline(), AdapterConfig(rank=4, full=kind == "full"), start, 0)
+    trained = policy.build(tiny_wan.base(), AdapterConfig(rank=4, full=kind == "full"), start, 0)
     trained.transformer.train()
     with torch.no_grad():
         began = shown(trained)
@@ -141,7 +143,7 @@ def test_the_reference_is_what_training_began_with_and_leaves_no_trace(tmp_path:
 @pytest.mark.parametrize("kind", ["lora", "continued", "full"])
 def test_an_error_inside_the_reference_leaves_the_policy_as_it_was(tmp_path: Path, kind: str) -> None:
     start = tiny_wan.save_lora(tmp_path) / LORA_FILE if kind == "continued" else None
-    trained = policy.build(tiny_wan.pipeline(), AdapterConfig(rank=4, full=kind == "full"), start, 0)
+    trained = policy.build(tiny_wan.base(), AdapterConfig(rank=4, full=kind == "full"), start, 0)
     perturb(trained)
     before, asked = shown(trained).detach(), flags(trained)
     with pytest.raises(RuntimeError, match="out of memory"), trained.reference():
@@ -152,7 +154,7 @@ def test_an_error_inside_the_reference_leaves_the_policy_as_it_was(tmp_path: Pat
 
 def test_continued_the_same_lora_is_trained_and_saved_alone(tmp_path: Path) -> None:
     start = tiny_wan.save_lora(tmp_path / "before") / LORA_FILE
-    trained = LoraPolicy(tiny_wan.pipeline(), QKV, start, 0)
+    trained = LoraPolicy(tiny_wan.base(), QKV, start, 0)
     assert "before" not in trained.reference_is
     assert LORA_FILE in trained.reference_is
     again = load_file(trained.save(tmp_path / "same"))
@@ -166,10 +168,10 @@ def test_continued_the_same_lora_is_trained_and_saved_alone(tmp_path: Path) -> N
 
 
 def test_the_reference_has_no_dropout(tmp_path: Path) -> None:
-    first = LoraPolicy(tiny_wan.pipeline(), AdapterConfig(rank=4, dropout=0.5), None, 0)
+    first = LoraPolicy(tiny_wan.base(), AdapterConfig(rank=4, dropout=0.5), None, 0)
     perturb(first)
     start = first.save(tmp_path)
-    trained = LoraPolicy(tiny_wan.pipeline(), QKV, start, 0)
+    trained = LoraPolicy(tiny_wan.base(), QKV, start, 0)
     trained.transformer.train()
     first.transformer.eval()
     with torch.no_grad():
@@ -184,7 +186,7 @@ def test_the_reference_has_no_dropout(tmp_path: Path) -> None:
 def test_frozen_half_precision_weights_train_a_lora_in_single(tmp_path: Path) -> None:
     pipe = tiny_wan.pipeline()
     pipe.transformer.to(torch.bfloat16)
-    trained = LoraPolicy(pipe, QKV, None, 0)
+    trained = LoraPolicy(WanVace(pipe), QKV, None, 0)
     assert {p.dtype for p in trained.parameters.values()} == {torch.float32}
     with torch.autocast("cpu", torch.bfloat16):
         made = shown(trained)
@@ -198,13 +200,13 @@ def test_frozen_half_precision_weights_train_a_lora_in_single(tmp_path: Path) ->
 def test_a_full_model_is_saved_as_a_folder_that_loads(tmp_path: Path) -> None:
     from diffusers import WanVACEPipeline
 
-    trained = FullPolicy(tiny_wan.pipeline())
+    trained = FullPolicy(tiny_wan.base())
     assert policy.trainable_size(trained.parameters) == sum(p.numel() for p in trained.transformer.parameters())
     perturb(trained)
     folder = trained.save(tmp_path / "full")
     pipe: Any = WanVACEPipeline.from_pretrained(folder, dtype=torch.float32)  # type: ignore[no-untyped-call]
     with torch.no_grad():
-        assert torch.equal(shown(FullPolicy(pipe)), shown(trained))
+        assert torch.equal(shown(FullPolicy(WanVace(pipe))), shown(trained))
 
 
 def test_a_file_that_is_no_lora_is_named(tmp_path: Path) -> None:
@@ -232,4 +234,4 @@ def test_a_lora_of_another_model_is_refused(tmp_path: Path, kind: str) -> None:
         found = {name.replace("transformer.", "text_encoder."): value for name, value in found.items()}
     save_file(found, file)
     with pytest.raises(UserError, match=LORA_FILE):
-        LoraPolicy(tiny_wan.pipeline(), QKV, file, 0)
+        LoraPolicy(tiny_wan.base(), QKV, file, 0)

@@ -23,7 +23,7 @@ from ipa_bench.config.toml import read_toml
 from ipa_bench.engine.processes import Progress
 from ipa_bench.errors import UserError
 from ipa_bench.files import write_atomic
-from ipa_bench.models.specs import WanVaceSpec
+from ipa_bench.models.specs import BaseSpec
 from ipa_bench.scorer import find
 from ipa_bench.select import Selection
 from ipa_bench.store import RunStore, UnitRecord
@@ -205,7 +205,7 @@ def evaluation(ablation: Ablation, trained: Sequence[Trained]) -> Suite:
     """The suite of the test split with the base and every trained row as models."""
     work = ablation.work
     by = aligning.chosen_by(ablation.config.common.choose)
-    models: list[WanVaceSpec] = [
+    models: list[BaseSpec] = [
         work.base.model_copy(
             update={"name": each.name, "lora": each.lora, "trained_on": by if each.row.rule == "best" else ()}
         )

@@ -22,10 +22,11 @@ from ipa_bench.cost import ledger as cost_ledger
 from ipa_bench.engine.processes import Progress
 from ipa_bench.errors import UserError
 from ipa_bench.harness import generate
-from ipa_bench.models.specs import PostTrainingTable
+from ipa_bench.models import kinds
+from ipa_bench.models.specs import BaseSpec, PostTrainingTable, base_spec
 from ipa_bench.scorer import find
 from ipa_bench.store import HEADER_NAME, RunStore
-from ipa_bench.suite import Suite, WanVaceSpec
+from ipa_bench.suite import Suite
 from ipa_bench.types import Case, Split
 from trainers import methods
 from trainers import run as training
@@ -42,7 +43,7 @@ class Alignment:
     #: the file that ``suite`` was read from
     file: Path
     config: AlignConfig
-    base: WanVaceSpec
+    base: BaseSpec
     out: Path
 
     def cases(self, split: Split) -> tuple[Case, ...]:
@@ -69,7 +70,7 @@ class Alignment:
 
     def evaluation(self) -> Suite:
         """What is compared in the end: the suite's other models, the base, and the model of each round."""
-        others = [spec for spec in self.suite.models if not isinstance(spec, WanVaceSpec)]
+        others = [spec for spec in self.suite.models if base_spec(spec) is None]
         rounds = [
             self.base.model_copy(
                 update={
@@ -89,10 +90,11 @@ class Alignment:
 
 def alignment(suite: Suite, file: Path, config: AlignConfig, out: Path) -> Alignment:
     """Check that a suite can be aligned with. Raises :class:`UserError` for what is missing."""
-    bases = [spec for spec in suite.models if isinstance(spec, WanVaceSpec)]
+    bases = [spec for spec in map(base_spec, suite.models) if spec is not None]
     if len(bases) != 1:
         raise UserError(
-            f"{file} has {len(bases)} models of kind wan_vace", "give it exactly one: the base that is aligned"
+            f"{file} has {len(bases)} models of kind {' or '.join(kinds.bases())}",
+            "give it exactly one: the base that is aligned",
         )
     made = Alignment(suite, file, config, bases[0], out)
     needed: tuple[tuple[Split, str], ...] = (("train", "generate candidates for"), ("test", "evaluate on"))

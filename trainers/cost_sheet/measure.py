@@ -26,7 +26,7 @@ from ipa_bench.errors import UserError
 from ipa_bench.files import write_atomic
 from trainers.cost_sheet.plan import ATTENTION, Cell
 from trainers.cost_sheet.sheet import Result, cell_json, cell_of, result_json, result_of
-from trainers.cost_sheet.subject import REFERENCES, Subject, subject
+from trainers.cost_sheet.subject import Subject, subject
 
 PACKAGES = ("torch", "diffusers", "peft", "accelerate")
 #: what torch and C++ say where an allocation on the host fails; on a GPU torch has a class for it
@@ -142,14 +142,13 @@ def _host() -> Iterator[HostMemory]:
 
 def _training(cell: Cell, about: Subject, known: Result, folder: Path, stage: _Stage) -> Result:
     from trainers.config import AdapterConfig
-    from trainers.cost_sheet import build
     from trainers.cost_sheet.recipes import Recipe, Training
 
     adapter = AdapterConfig(rank=cell.rank, layers=cell.layers or "qkv")
     recipe = Recipe(cell.work, adapter, cell.batch, cell.dtype, cell.checkpointing)
-    transformer = build.transformer(about, cell.dtype, _device())
+    base = about.outline.built(cell.dtype, _device(), decodes=False)
     stage.name = "preparing to train"
-    training = Training(recipe, transformer, about.shape(cell.clip, cell.batch), folder)
+    training = Training(recipe, base, about.shape(cell.clip, cell.batch), folder)
     with _host() as host:
         stage.name = "training"
         first = training.take(cell.warmup)
@@ -174,29 +173,26 @@ def _training(cell: Cell, about: Subject, known: Result, folder: Path, stage: _S
 def _generating(cell: Cell, about: Subject, known: Result, folder: Path, stage: _Stage) -> Result:
     import torch
 
-    from ipa_bench.models.wan import conditioning
-    from ipa_bench.models.wan import vace as wan_vace
-    from trainers.cost_sheet import build
+    from ipa_bench.models.generator import denoise as sample
+    from trainers.cost_sheet.recipes import bytes_of
 
-    device = _device()
-    pipe = build.pipeline(about, cell.dtype, device)
-    shape, config, dtype = about.shape(cell.clip, cell.batch), pipe.transformer.config, build.DTYPES[cell.dtype]
+    base = about.outline.built(cell.dtype, _device())
+    shape = about.shape(cell.clip, cell.batch)
     torch.manual_seed(0)
-    size = (cell.batch, shape.frames, shape.height, shape.width)
-    latents, control = (
-        torch.randn(size[0], channels, *size[1:]) for channels in (config.in_channels, config.vace_in_channels)
-    )
-    prompt, negative = (torch.randn(cell.batch, shape.text, config.text_dim).to(device, dtype) for _ in range(2))
-    control = control.to(device, dtype)
-    scheduler = wan_vace.scheduler_of(pipe)
+    latents = torch.randn(cell.batch, *about.outline.flow(shape))
+    sides = dict(about.outline.condition(shape))
+    given = {name: torch.randn(cell.batch, *each).to(base.device, base.dtype) for name, each in sides.items()}
+    negative = torch.randn(cell.batch, *sides["prompt"]).to(base.device, base.dtype)
+    ladder = base.ladder(given, negative, cell.guidance)
+    scheduler = base.scheduler()
 
     def denoise() -> None:
-        options: dict[str, Any] = {"steps": 1, "guidance": cell.guidance}
-        wan_vace.denoise(pipe, scheduler, latents, control, prompt, negative, **options)
+        sample(base, scheduler, latents, ladder, steps=1)
 
     def decode() -> None:
         with torch.inference_mode():
-            conditioning.decode_latents(pipe, latents[:1, :, REFERENCES:].to(device))
+            frames = shape.frames - about.outline.references
+            base.decode(base.references.clip(latents[:1], frames).to(base.device))
 
     with _host() as host:
         stage.name = "denoising"
@@ -212,7 +208,7 @@ def _generating(cell: Cell, about: Subject, known: Result, folder: Path, stage: 
         decode=decoded,
         energy=_each(steps.energy, cell.repeats),
         decode_energy=_each(decoding.energy, cell.repeats),
-        held=build.bytes_of(pipe.transformer, pipe.vae),
+        held=bytes_of(*base.networks.values(), *base.aside),
         **_peaks(both),
         **_where(),
     )

@@ -13,16 +13,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ipa_bench.models.wan.conditioning import Pipe
-from ipa_bench.models.wan.flops import Shape
+from ipa_bench.models.base import Base
+from ipa_bench.models.outline import Outline, Shape
 from trainers.config import AdapterConfig, LossConfig, TrainTable
-from trainers.cost_sheet.build import bytes_of
 from trainers.cost_sheet.plan import RECIPES, Dtype, Work
 from trainers.data.encode import Batch, Encoded
 from trainers.data.reference import ReferenceErrors
@@ -44,10 +42,10 @@ class PublishedPolicy(Policy):
 
     reference_is = "a deep copy of the model that training began with"
 
-    def __init__(self, pipe: Pipe, config: AdapterConfig, seed: int) -> None:
+    def __init__(self, base: Base, config: AdapterConfig, seed: int) -> None:
         """As :class:`LoraPolicy`, from the base model."""
-        self._lora = LoraPolicy(pipe, config, None, seed)
-        super().__init__(pipe)
+        self._lora = LoraPolicy(base, config, None, seed)
+        super().__init__(base)
         self.copy: Any = copy.deepcopy(self.transformer).requires_grad_(False).eval()
 
     @contextmanager
@@ -109,8 +107,8 @@ class _Enough(Exception):
 class Training:
     """Updates of one recipe, as many at a time as are asked for."""
 
-    def __init__(self, recipe: Recipe, transformer: Any, shape: Shape, folder: Path) -> None:
-        """``transformer`` gets the adapter and is trained on clips of ``shape`` (its batch does not count).
+    def __init__(self, recipe: Recipe, base: Base, shape: Shape, folder: Path) -> None:
+        """``base`` gets the adapter and is trained on clips of ``shape`` (its batch does not count).
 
         ``folder``, an empty one, takes the loop's log and the reference's errors. :meth:`close` when all is done.
         """
@@ -119,18 +117,17 @@ class Training:
         precision = "bf16" if recipe.precision == "bf16" else "no"
         accelerator: Any = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=precision)
         self.device: torch.device = accelerator.device
-        pipe: Pipe = SimpleNamespace(transformer=transformer)
         if recipe.variant == "published":
-            self.policy: Policy = PublishedPolicy(pipe, recipe.adapter, recipe.seed)
+            self.policy: Policy = PublishedPolicy(base, recipe.adapter, recipe.seed)
         else:
-            self.policy = LoraPolicy(pipe, recipe.adapter, None, recipe.seed)
+            self.policy = LoraPolicy(base, recipe.adapter, None, recipe.seed)
         if recipe.checkpointing:
-            transformer.enable_gradient_checkpointing()
-        transformer.train()
+            self.policy.checkpoint_gradients()
+        self.policy.train()
         keys = [f"clip{i}" for i in range(recipe.batch)]
-        self._good = [clip(transformer.config, shape, f"good {key}", i) for i, key in enumerate(keys)]
+        self._good = [clip(base.outline, shape, f"good {key}", i) for i, key in enumerate(keys)]
         more = recipe.method.takes == "pairs"
-        self._bad = [clip(transformer.config, shape, f"bad {key}", 1000 + i) for i, key in enumerate(keys) if more]
+        self._bad = [clip(base.outline, shape, f"bad {key}", 1000 + i) for i, key in enumerate(keys) if more]
         known = ReferenceErrors(folder / "reference") if recipe.variant == "known" else None
         self._objective = Objective(recipe.method.name, recipe.loss, True, recipe.seed, self.policy, known)
         table = TrainTable(
@@ -179,24 +176,25 @@ class Training:
     def held(self) -> int:
         """Bytes of weights that lie on the device: model, adapter, and the reference's copy where there is one."""
         copies = [self.policy.copy] if isinstance(self.policy, PublishedPolicy) else []
-        return bytes_of(self.policy.transformer, *copies)
+        return bytes_of(*self.policy.networks, *copies)
 
 
-def clip(config: Any, shape: Shape, key: str, seed: int) -> Encoded:
-    """A made-up clip: Gaussian latents, control and prompt, and a square of hand in the middle of every frame."""
+def bytes_of(*modules: nn.Module) -> int:
+    """Bytes of all parameters, each storage once."""
+    storages = {p.untyped_storage().data_ptr(): p.untyped_storage().nbytes() for m in modules for p in m.parameters()}
+    return sum(storages.values())
+
+
+def clip(outline: Outline, shape: Shape, key: str, seed: int) -> Encoded:
+    """A made-up clip: Gaussian latents and condition, and a square of hand in the middle of every frame."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*sides: int) -> Tensor:
         return torch.randn(*sides, generator=generator)
 
-    size = (shape.frames, shape.height, shape.width)
-    mask = torch.zeros(shape.frames - 1, shape.height, shape.width)
+    mask = torch.zeros(shape.frames - outline.references, shape.height, shape.width)
     high, wide = max(1, shape.height // _HAND), max(1, shape.width // _HAND)
     mask[:, high : 2 * high, wide : 2 * wide] = 1
-    return Encoded(
-        normal(config.in_channels, *size),
-        normal(config.vace_in_channels, *size),
-        normal(shape.text, config.text_dim),
-        mask,
-        key,
-    )
+    latents = normal(*outline.flow(shape))
+    condition = {name: normal(*sides) for name, sides in outline.condition(shape).items()}
+    return Encoded(latents, condition, mask, key)

@@ -1,9 +1,10 @@
-"""Clips as tensors: latents, control, prompt and hand mask, each encoded once and kept by content."""
+"""Clips as tensors: latents, what the base is given beside them, and hand mask, each encoded once, kept by content."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from ipa_bench import video
 from ipa_bench.cache import Cache, digest
 from ipa_bench.errors import Unscorable, UserError
 from ipa_bench.files import file_sha256
-from ipa_bench.models.wan import conditioning, inputs
-from ipa_bench.models.wan.conditioning import Pipe
+from ipa_bench.models.base import Base
+from ipa_bench.models.frames import frames_for
 from ipa_bench.observers.looker import Looker
 from ipa_bench.observers.pose import OBSERVER_ID as DRAWN_BY
 from ipa_bench.types import Case, Float32
@@ -36,12 +37,10 @@ HELD_BYTES = 2 * 10**9
 class Encoded:
     """A clip as the model is trained on it; tensors without a batch dimension, float32 unless said otherwise."""
 
-    #: ``[z_dim, n_ref + T', h, w]``: the clip's latents, those of the reference image in front
+    #: ``[C, n_ref + T', h, w]``: what the flow is over, the clip's latents and those of references that are noised
     latents: Tensor
-    #: ``[vace_in_channels, n_ref + T', h, w]``
-    control: Tensor
-    #: ``[tokens, text_dim]``
-    prompt: Tensor
+    #: what the base is given beside them, by name
+    condition: Mapping[str, Tensor]
     #: ``[T', h, w]`` in [0, 1]: how much of a latent's area a hand covers
     mask: Tensor
     #: sha256 of everything above depends on
@@ -50,7 +49,7 @@ class Encoded:
     @property
     def size(self) -> int:
         """Bytes of the tensors."""
-        return sum(t.numel() * t.element_size() for t in (self.latents, self.control, self.prompt, self.mask))
+        return sum(t.numel() * t.element_size() for t in (self.latents, *self.condition.values(), self.mask))
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +57,7 @@ class Batch:
     """Clips of one shape, stacked."""
 
     latents: Tensor
-    control: Tensor
-    prompt: Tensor
+    condition: Mapping[str, Tensor]
     #: ``[B, T', h, w]``
     mask: Tensor
     keys: tuple[str, ...]
@@ -70,16 +68,14 @@ class Batch:
         shapes = {tuple(clip.latents.shape) for clip in clips}
         if len(shapes) > 1:
             raise ValueError(f"clips of different shapes cannot be stacked: {sorted(shapes)}")
-        parts = {
-            name: torch.stack([getattr(clip, name) for clip in clips])
-            for name in ("latents", "control", "prompt", "mask")
-        }
-        return cls(**parts, keys=tuple(clip.key for clip in clips))
+        condition = {name: torch.stack([clip.condition[name] for clip in clips]) for name in clips[0].condition}
+        latents, mask = (torch.stack([getattr(clip, name) for clip in clips]) for name in ("latents", "mask"))
+        return cls(latents, condition, mask, tuple(clip.key for clip in clips))
 
     def to(self, device: torch.device) -> Batch:
         """The same on another device."""
-        latents, control, prompt, mask = (t.to(device) for t in (self.latents, self.control, self.prompt, self.mask))
-        return Batch(latents, control, prompt, mask, self.keys)
+        condition = {name: tensor.to(device) for name, tensor in self.condition.items()}
+        return Batch(self.latents.to(device), condition, self.mask.to(device), self.keys)
 
     def __len__(self) -> int:
         """Number of clips."""
@@ -87,20 +83,19 @@ class Batch:
 
 
 class Encoder:
-    """Encodes clips with a pipeline's VAE and text encoder; what was encoded before comes out of ``folder``."""
+    """Encodes clips with a base model's own encoders; what was encoded before comes out of ``folder``."""
 
     def __init__(
-        self, pipe: Pipe, model: str, config: DataConfig, folder: Path, pose_of: Callable[[Case], Path] | None = None
+        self, base: Base, model: str, config: DataConfig, folder: Path, pose_of: Callable[[Case], Path] | None = None
     ) -> None:
         """``model``: the checkpoint's identity; ``config`` says where the hands are taken from; ``pose_of`` draws the
         pose video of a case that has none.
         """
-        self._pipe, self._model, self._config = pipe, model, config
+        self._base, self._model, self._config = base, model, config
         self.pose_of = pose_of
         self._cache = Cache(folder)
         self._held: dict[Clip, Encoded] = {}
         self._room = HELD_BYTES
-        self._prompts = conditioning.Prompts(pipe)
         self._looker: Looker | None = None
 
     def encode(self, clip: Clip) -> Encoded:
@@ -121,33 +116,41 @@ class Encoder:
         return encoded
 
     def _encoded(self, clip: Clip) -> Encoded:
-        case = clip.case
-        # Control and prompt come rounded to the transformer's dtype.
-        dtype = str(self._pipe.transformer.dtype)
-        control_key = digest(
-            VERSION, "control", self._model, dtype, *self._asked(case), self._hash(case.reference or case.driving)
-        )
-        control = self._kept("control", control_key, lambda: self._control(case))
+        case, base = clip.case, self._base
+        # What the base is given comes rounded to its dtype.
+        dtype = str(base.dtype)
+        of_case = (*self._asked(case), self._hash(case.reference or case.driving))
+        given_keys = {name: digest(VERSION, name, self._model, dtype, *of_case) for name in base.shown}
+        given = self._given(case, given_keys)
         prompt_key = digest(VERSION, "prompt", self._model, dtype, case.prompt)
-        prompt = self._kept("prompt", prompt_key, lambda: self._prompts.encode([case.prompt])[0])
+        prompt = self._kept("prompt", prompt_key, lambda: base.texts([case.prompt])[0])
         source = self._hash(clip.latents) if clip.latents else clip.sha256
         latents_key = digest(VERSION, "latents", self._model, source, *self._asked(case))
         latents = self._kept("latents", latents_key, lambda: self._latents(clip))
-        # One latent frame of the reference image stands in front of those of the pose video.
-        frames, *size = control.shape[1:]
-        fitting = (int(self._pipe.transformer.config.in_channels), frames - 1, *size)
+        shown = {name: tensor[None] for name, tensor in given.items()}
+        channels, frames, *size = base.flow_shape(shown)
+        fitting = (channels, frames - base.reference_frames(case), *size)
         if latents.shape != fitting:
             raise ValueError(f"its latents {list(latents.shape)} do not fit those of its pose video {list(fitting)}")
         mask_key = digest(
             VERSION, "mask", self._mask_source(clip), self._config.shape, self._config.margin, latents_key
         )
         mask = self._kept("mask", mask_key, lambda: torch.from_numpy(self._mask(clip, tuple(latents.shape[1:]))))
-        whole = conditioning.flow_input(control[None], latents[None])[0]
-        return Encoded(whole, control, prompt, mask, digest(control_key, prompt_key, latents_key, mask_key))
+        whole = base.flow_input(latents[None], shown)[0]
+        condition = {name: tensor[0] for name, tensor in base.condition(shown, prompt[None]).items()}
+        return Encoded(whole, condition, mask, digest(*given_keys.values(), prompt_key, latents_key, mask_key))
 
-    def _control(self, case: Case) -> Tensor:
-        pose = case.pose or (self.pose_of(case) if self.pose_of else None)
-        return inputs.given(self._pipe, case, pose).control[0]
+    def _given(self, case: Case, keys: Mapping[str, str]) -> dict[str, Tensor]:
+        """What a case gives the base, by name; all of it is made at once where some of it is not in the cache."""
+        made: dict[str, Tensor] = {}
+
+        def one(name: str) -> Tensor:
+            if not made:
+                pose = case.pose or (self.pose_of(case) if self.pose_of else None)
+                made.update(self._base.given(case, pose).condition)
+            return made[name][0]
+
+        return {name: self._kept(name, key, partial(one, name)) for name, key in keys.items()}
 
     def _asked(self, case: Case) -> tuple[Any, ...]:
         drawn_by = None if case.pose else DRAWN_BY
@@ -170,10 +173,8 @@ class Encoder:
                 return load_file(clip.latents)["latents"].float()
             except (OSError, KeyError, SafetensorError) as error:
                 raise ValueError(f"{clip.latents.name} cannot be read: {error}") from error
-        frames, _ = inputs.frames_for(clip.case, clip.video)
-        size = (frames.shape[2], frames.shape[1])
-        filled = conditioning.fill(frames, *conditioning.grid(self._pipe, len(frames), size))
-        return conditioning.encode_video(self._pipe, filled)[0]
+        frames, _ = frames_for(clip.case, clip.video)
+        return self._base.encode(frames)[0]
 
     def _mask_source(self, clip: Clip) -> list[str | None]:
         kind = self._config.mask
@@ -184,10 +185,10 @@ class Encoder:
         """The hand mask in latent space; ``shape`` (T', h, w)."""
         if self._config.mask == "none":
             return np.zeros(shape, np.float32)
-        factor = int(self._pipe.vae_scale_factor_spatial)
+        factor = self._base.space
         height, width = shape[1] * factor, shape[2] * factor
         pixels = self._exact(clip.case) if self._config.mask == "exact" else self._seen(clip)
-        count = (shape[0] - 1) * int(self._pipe.vae_scale_factor_temporal) + 1
+        count = (shape[0] - 1) * self._base.time + 1
         grown = ((0, count - len(pixels)), (0, height - pixels.shape[1]), (0, width - pixels.shape[2]))
         if min(low for _, low in grown) < 0:
             raise ValueError(f"its mask of {len(pixels)} frames is larger than its latents")
@@ -196,7 +197,7 @@ class Encoder:
     def _exact(self, case: Case) -> Float32:
         if case.mask is None:
             raise Unscorable(f'case {case.id} has no mask video: give the case one, or say mask = "driving"')
-        frames, _ = inputs.frames_for(case, case.mask)
+        frames, _ = frames_for(case, case.mask)
         return np.asarray(frames[..., 0] / 255, np.float32)
 
     def _seen(self, clip: Clip) -> Float32:

@@ -15,14 +15,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ipa_bench.models.wan.outline import AT_ONCE, TEXT
 from ipa_bench.types import UInt8
 
 #: a loaded ``diffusers.WanVACEPipeline``; its parts are set at run time, so a type checker knows none of them
 Pipe: TypeAlias = Any
-#: tokens of a prompt, where the tokenizer has no smaller limit of its own; WanVACEPipeline's default
-MAX_TOKENS = 512
-#: frames that ``AutoencoderKLWan.encode`` takes in one step after the first
-_ENCODED_AT_ONCE = 4
 
 
 def size_step(pipe: Pipe) -> int:
@@ -38,7 +35,7 @@ def grid(pipe: Pipe, frames: int, size: tuple[int, int]) -> tuple[int, tuple[int
     """
     if frames < 1 or min(size) < 1:
         raise ValueError(f"at least one frame of one pixel, got {frames} of {size[0]}x{size[1]}")
-    step, time = size_step(pipe), math.lcm(_ENCODED_AT_ONCE, int(pipe.vae_scale_factor_temporal))
+    step, time = size_step(pipe), math.lcm(AT_ONCE, int(pipe.vae_scale_factor_temporal))
     width, height = (-(-side // step) * step for side in size)
     return -(-(frames - 1) // time) * time + 1, (width, height)
 
@@ -126,7 +123,7 @@ class Prompts:
         self._pipe = pipe
         self._known: dict[str, torch.Tensor] = {}
         #: of each text, padding included
-        self.tokens = min(MAX_TOKENS, int(pipe.tokenizer.model_max_length))
+        self.tokens = min(TEXT, int(pipe.tokenizer.model_max_length))
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> torch.Tensor:

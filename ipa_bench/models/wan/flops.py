@@ -5,86 +5,38 @@ norms, activations, the rotary embedding and the optimizer do not: they are boun
 The architecture is that of ``diffusers.WanVACETransformer3DModel``. Attention is never skipped by causality, so scores
 and their product with the values are 4 · queries · keys · width. Its backward pass repeats the scores, as flash and
 memory-efficient kernels do (Dao et al. 2022, arXiv:2205.14135): 5 products where the forward pass has 2.
-Counting for real: :func:`count_flops`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import Any, Literal
 
-from ipa_bench.cost.device import Amount
 from ipa_bench.errors import UserError
+from ipa_bench.models.outline import DTYPE_BYTES, Bytes, Lora, Shape, Trained
 
-T = TypeVar("T")
 #: a transformer's ``config``, or its ``config.json``
 Config = Mapping[str, Any]
-DTYPE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 #: parts that diffusers keeps in fp32 whatever is asked for (``_keep_in_fp32_modules`` of the transformer)
 _KEPT = {"time_embedder", "scale_shift_table", "norm1", "norm2", "norm3"}
 _LAYERS = {
-    "qkv": r"attn[12]\.to_[qkv]",
-    "attention": r"attn[12]\.(to_[qkv]|to_out\.0)",
-    "linear": r"(attn[12]\.(to_[qkv]|to_out\.0)|ffn\.net\.(0\.proj|2))",
+    "qkv": r"attn[12]\.(to_q|to_k|to_v)",
+    "attention": r"attn[12]\.(to_q|to_k|to_v|to_out\.0)",
+    "linear": r"(attn[12]\.(to_q|to_k|to_v|to_out\.0)|ffn\.net\.(0\.proj|2))",
 }
-_BLOCKS = {"all": r"(blocks|vace_blocks)", "main": r"blocks", "vace": r"vace_blocks"}
-#: operations of these names do much arithmetic: one that torch has no formula for leaves a count unknown
-_HEAVY = re.compile(r"(^|_)(conv|linear|(add|b|baddb)?mm(_|$)|matmul|einsum|lstm|gru)|attention|attn", re.IGNORECASE)
+_BLOCKS = {"all": "(blocks|vace_blocks)", "main": "blocks", "vace": "vace_blocks"}
 
 
-@dataclass(frozen=True)
-class Lora:
-    """Which layers have an adapter, in the words of the training configuration."""
-
-    rank: int
-    layers: Literal["qkv", "attention", "linear"] = "qkv"
-    blocks: Literal["all", "main", "vace"] = "all"
-
-    def on(self, layer: str) -> bool:
-        """Whether a layer, such as ``blocks.0.attn1.to_q``, has one."""
-        return re.fullmatch(rf"{_BLOCKS[self.blocks]}\.\d+\.{_LAYERS[self.layers]}", layer) is not None
+def adapted(layers: str, blocks: str) -> str:
+    """A pattern of the layers that have an adapter: it matches a whole name such as ``blocks.0.attn1.to_q``."""
+    return rf"{_BLOCKS[blocks]}\.\d+\.{_LAYERS[layers]}"
 
 
-#: what is trained: every weight, an adapter, or nothing
-Trained = Lora | Literal["full"] | None
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What one forward pass sees. Latent frames include those of reference images."""
-
-    #: latent frames, height and width
-    frames: int
-    height: int
-    width: int
-    #: tokens of the prompt, padding included: 512 for Wan
-    text: int
-    batch: int = 1
-
-    @classmethod
-    def of_video(
-        cls, frames: int, size: tuple[int, int], *, text: int = 512, references: int = 1, batch: int = 1,
-        time: int = 4, space: int = 8,
-    ) -> Shape:  # fmt: skip
-        """The shape for clips of ``frames`` frames and ``size`` (width, height) with so many reference images.
-
-        ``time`` and ``space`` are the VAE's factors, Wan's by default: the first frame has a latent frame of its own.
-        Raises ``ValueError`` for a clip that they do not divide.
-        """
-        if frames < 1 or (frames - 1) % time or any(side % space for side in size):
-            raise ValueError(f"{frames} frames of {size[0]}x{size[1]} are no multiples of {time} (plus 1) and {space}")
-        return cls((frames - 1) // time + 1 + references, size[1] // space, size[0] // space, text, batch)
-
-    def tokens(self, config: Config) -> int:
-        """Video tokens of the whole batch. Raises ``ValueError`` where patches do not divide the latents."""
-        sides = (self.frames, self.height, self.width)
-        if min(sides) < 1 or any(side % patch for side, patch in zip(sides, config["patch_size"], strict=True)):
-            raise ValueError(f"latents of {sides} cannot be cut into patches of {tuple(config['patch_size'])}")
-        return self.batch * prod(sides) // prod(config["patch_size"])
+def _on(layer: str, lora: Lora) -> bool:
+    return re.fullmatch(adapted(lora.layers, lora.blocks), layer) is not None
 
 
 @dataclass(frozen=True)
@@ -162,7 +114,7 @@ def pass_flops(config: Config, shape: Shape, trained: Trained = None) -> Flops:
         layer, _, kind = name.rpartition(".")
         if kind == "weight" and len(sides) > 1:
             total += _layer(layer, sides, _rows(layer, shape, config), trained)
-    tokens, dim = shape.tokens(config), _dim(config)
+    tokens, dim = shape.tokens(config["patch_size"]), _dim(config)
     for block in _blocks(config):
         for keys in (tokens // shape.batch, shape.text):
             forward = 4 * tokens * keys * dim
@@ -176,7 +128,7 @@ def _layer(layer: str, sides: tuple[int, ...], rows: int, trained: Trained) -> F
     forward, block = 2 * rows * prod(sides), _block_of(layer)
     through = _gradient_of_input(layer, trained)
     backward = forward * (through + (trained == "full"))
-    if isinstance(trained, Lora) and trained.on(layer):
+    if isinstance(trained, Lora) and _on(layer, trained):
         down, up = 2 * rows * trained.rank * sides[1], 2 * rows * trained.rank * sides[0]
         forward += down + up
         backward += 2 * up + down * (1 + through)
@@ -190,7 +142,7 @@ def _rows(layer: str, shape: Shape, config: Config) -> int:
     if ".time_" in layer:
         return shape.batch
     text = "text_embedder" in layer or layer.endswith(("attn2.to_k", "attn2.to_v"))
-    return shape.batch * shape.text if text else shape.tokens(config)
+    return shape.batch * shape.text if text else shape.tokens(config["patch_size"])
 
 
 def _gradient_of_input(layer: str, trained: Trained) -> bool:
@@ -256,114 +208,18 @@ def forward_flops(config: Config, shape: Shape, adapter: Lora | None = None) -> 
     return pass_flops(config, shape, adapter).forward
 
 
-def sample_flops(config: Config, shape: Shape, steps: int, guidance: float, adapter: Lora | None = None) -> int:
-    """FLOPs of denoising: two forward passes a step with ``guidance`` above 1. Text encoder and VAE are not in it."""
-    return steps * (2 if guidance > 1 else 1) * forward_flops(config, shape, adapter)
-
-
-@dataclass(frozen=True)
-class Bytes:
-    """Bytes that training holds whatever the clip. Activations are not among them: they are measured, not guessed."""
-
-    #: the transformer's own weights
-    weights: int
-    #: the LoRA, in fp32
-    adapter: int
-    gradients: int
-    #: AdamW: two moments of every trained value, and a step count of every tensor
-    optimizer: int
-    #: the running average of trained weights
-    average: int
-    #: weights that training began with, in host memory: full fine-tuning's reference
-    host: int
-
-    @property
-    def device(self) -> int:
-        """All that lies on the device that trains."""
-        return self.weights + self.adapter + self.gradients + self.optimizer + self.average
-
-
 def training_bytes(config: Config, dtype: str, trained: Trained, *, average: bool = False) -> Bytes:
     """Exact bytes of parameters and what belongs to them, with the frozen weights in ``dtype`` (fp32, bf16, fp16).
 
     The transformer alone, without buffers, text encoder and VAE. With ``trained=None`` it is what sampling holds.
     """
     shapes = parameters(config)
-    weights = sum(prod(s) * (4 if _KEPT & set(name.split(".")) else DTYPE_BYTES[dtype]) for name, s in shapes.items())
-    values = tensors = 0
     if trained == "full":
-        weights = 4 * sum(map(prod, shapes.values()))
-        values, tensors = weights // 4, len(shapes)
-    elif trained is not None:
-        sides = [s for name, s in shapes.items() if name.endswith(".weight") and trained.on(name[: -len(".weight")])]
-        values, tensors = sum(trained.rank * sum(s) for s in sides), 2 * len(sides)
-    full = trained == "full"
-    return Bytes(
-        weights,
-        adapter=0 if full else 4 * values,
-        gradients=4 * values,
-        optimizer=8 * values + 4 * tensors,
-        average=4 * values if average else 0,
-        host=4 * values if full else 0,
-    )
-
-
-@dataclass(frozen=True)
-class Counted(Generic[T]):
-    """What a piece of work gave, and its FLOPs."""
-
-    result: T
-    #: not known where an operation ran that torch has no formula for
-    flops: Amount
-
-
-_KNOWN: dict[Hashable, Amount] = {}
-
-
-def count_flops(work: Callable[[], T], key: Hashable = None) -> Counted[T]:
-    """Do the work and count its FLOPs by ``torch.utils.flop_counter``, backward passes and recomputation included.
-
-    With a ``key`` it is counted once: later work of the same key runs as it is and has the first one's count. The key
-    names all that decides it: what is done, every shape, and what is trained. Counting slows small operations down.
-    Torch's counter leaves out attention on a CPU; here it has the same formula as on a GPU.
-    """
-    if key is not None and key in _KNOWN:
-        return Counted(work(), _KNOWN[key])
-    import torch
-    from torch.utils import flop_counter
-
-    aten, formulas = torch.ops.aten, cast(Any, flop_counter)
-    on_cpu: dict[Any, Any] = {
-        aten._scaled_dot_product_flash_attention_for_cpu: (
-            lambda query, key, value, *_, **__: formulas.sdpa_flop_count(query, key, value)
-        ),
-        aten._scaled_dot_product_flash_attention_for_cpu_backward: (
-            lambda grad, query, key, value, *_, **__: formulas.sdpa_backward_flop_count(grad, query, key, value)
-        ),
-    }
-    counter = flop_counter.FlopCounterMode(display=False, custom_mapping=on_cpu)
-    with _operations() as seen, counter:
-        result = work()
-    lacking = sorted(
-        str(op) for op in seen if op not in counter.flop_registry and _HEAVY.search(str(op).rpartition(".")[2])
-    )
-    flops = Amount(reason=f"no formula for {', '.join(lacking)}") if lacking else Amount(counter.get_total_flops())
-    if key is not None:
-        _KNOWN[key] = flops
-    return Counted(result, flops)
-
-
-@contextmanager
-def _operations() -> Iterator[set[Any]]:
-    """The operations that run inside, once decomposed."""
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    seen: set[Any] = set()
-
-    class Seen(TorchDispatchMode):  # type: ignore[no-untyped-call]
-        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            seen.add(getattr(function, "_overloadpacket", function))
-            return function(*args, **(kwargs or {}))
-
-    with Seen():  # type: ignore[no-untyped-call]
-        yield seen
+        values = sum(map(prod, shapes.values()))
+        moments = 8 * values + 4 * len(shapes)
+        return Bytes(4 * values, 0, 4 * values, moments, 4 * values if average else 0, host=4 * values)
+    weights = sum(prod(s) * (4 if _KEPT & set(name.split(".")) else DTYPE_BYTES[dtype]) for name, s in shapes.items())
+    if trained is None:
+        return Bytes.of_adapter(weights, 0, 0)
+    sides = [s for name, s in shapes.items() if name.endswith(".weight") and _on(name[: -len(".weight")], trained)]
+    return Bytes.of_adapter(weights, sum(trained.rank * sum(s) for s in sides), 2 * len(sides), average=average)

@@ -6,19 +6,19 @@ from diffusers import WanVACETransformer3DModel
 from torch.nn import functional
 
 from ipa_bench.errors import UserError
+from ipa_bench.models.outline import Lora, Shape
 from ipa_bench.models.wan.flops import (
     Flops,
-    Lora,
-    Shape,
-    count_flops,
     forward_flops,
     parameters,
     pass_flops,
-    sample_flops,
     training_bytes,
     update_flops,
 )
+from ipa_bench.models.wan.outline import WanVaceOutline
+from ipa_bench.models.wan.vace import WanVace
 from tests import tiny_wan
+from tests.models.wan.counting import count_flops
 from trainers.config import AdapterConfig, LossConfig
 from trainers.data.encode import Batch
 from trainers.methods.draw import Draw
@@ -49,7 +49,7 @@ def model(config=SMALL, trained=None):
         pipe = tiny_wan.pipeline()
         pipe.transformer = made
         adapter = AdapterConfig(rank=trained.rank, layers=trained.layers, blocks=trained.blocks)
-        LoraPolicy(pipe, adapter, None, 0)
+        LoraPolicy(WanVace(pipe), adapter, None, 0)
     return made.train()
 
 
@@ -174,14 +174,15 @@ def test_a_frozen_layer_costs_half_of_a_trained_one():
 @pytest.mark.parametrize("method", ["sft", "ipa", "dpo"])
 def test_updates_are_those_of_the_trainers(method, checkpointing):
     pipe = tiny_wan.pipeline()
-    policy = LoraPolicy(pipe, AdapterConfig(rank=2), None, 0)
+    policy = LoraPolicy(WanVace(pipe), AdapterConfig(rank=2), None, 0)
     if checkpointing:
         pipe.transformer.enable_gradient_checkpointing()
     pipe.transformer.train()
     config = pipe.transformer.config
     shape = Shape(4, 8, 8, text=6, batch=2)
     latents, control = torch.randn(2, 4, 4, 8, 8), torch.randn(2, config.vace_in_channels, 4, 8, 8)
-    batch = Batch(latents, control, torch.randn(2, 6, config.text_dim), torch.zeros(2, 3, 8, 8), ("a", "b"))
+    condition = {"control": control, "prompt": torch.randn(2, 6, config.text_dim)}
+    batch = Batch(latents, condition, torch.zeros(2, 3, 8, 8), ("a", "b"))
     objective = Objective(method, LossConfig(), True, 0, policy)
 
     def step():
@@ -205,13 +206,14 @@ def test_a_known_reference_and_a_frozen_adapter():
 def test_sampling_is_forward_passes():
     config, shape = model().config, SHAPES[0]
     once = forward_flops(config, shape)
-    assert sample_flops(config, shape, steps=7, guidance=1.0) == 7 * once
-    assert sample_flops(config, shape, steps=7, guidance=5.0) == 14 * once
+    outline = WanVaceOutline("model", config, {}, 0, None)
+    assert outline.sample_flops(shape, steps=7, guidance=1.0) == 7 * once
+    assert outline.sample_flops(shape, steps=7, guidance=5.0) == 14 * once
 
 
 def test_bytes_are_those_of_a_trained_adapter():
     pipe = tiny_wan.pipeline()
-    policy = LoraPolicy(pipe, AdapterConfig(rank=2, layers="attention"), None, 0)
+    policy = LoraPolicy(WanVace(pipe), AdapterConfig(rank=2, layers="attention"), None, 0)
     mine = list(policy.parameters.values())
     optimizer = torch.optim.AdamW(mine, lr=1e-4)
     forward(pipe.transformer, SHAPES[0]).square().mean().backward()

@@ -20,11 +20,11 @@ from ipa_bench.models.checkpoint import described, locate, recipe_of
 from ipa_bench.models.clips import read_note
 from ipa_bench.models.specs import WanVaceSpec
 from ipa_bench.models.wan import conditioning
-from ipa_bench.models.wan import vace as wan_vace
-from ipa_bench.models.wan.vace import WanVaceModel
+from ipa_bench.models.wan.pipeline import load
 from ipa_bench.types import Case, UInt8
 from tests import tiny_wan
 from tests.clips import noise, psnr
+from tests.tiny_wan import generator as WanVaceModel
 
 
 def spec_of(model: Path, **settings: Any) -> WanVaceSpec:
@@ -39,7 +39,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pipe(model: Path) -> Any:
-    return wan_vace.load(spec_of(model), locate(spec_of(model)))
+    return load(spec_of(model), locate(spec_of(model)))
 
 
 @pytest.fixture

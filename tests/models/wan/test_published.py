@@ -22,10 +22,11 @@ from diffusers import (
 from ipa_bench import video
 from ipa_bench.models.specs import WanVaceSpec
 from ipa_bench.models.wan import published
-from ipa_bench.models.wan.vace import WanVaceModel, scheduler_of
+from ipa_bench.models.wan.pipeline import scheduler_of
 from ipa_bench.types import Case
 from tests import tiny_wan
 from tests.clips import smooth
+from tests.tiny_wan import generator as WanVaceModel
 
 
 def parameters(module: torch.nn.Module) -> int:

@@ -20,13 +20,16 @@ from ipa_bench import video
 from ipa_bench.errors import Unscorable, UserError
 from ipa_bench.models.checkpoint import locate
 from ipa_bench.models.folder import FolderModel
+from ipa_bench.models.generator import noise
 from ipa_bench.models.specs import WanVaceSpec
 from ipa_bench.models.wan import conditioning
-from ipa_bench.models.wan.vace import WanVaceModel, denoise, load, noise, scheduler_of
+from ipa_bench.models.wan.pipeline import load, scheduler_of
 from ipa_bench.types import Case
 from tests import tiny_wan
 from tests.clips import noise as noisy_clip
 from tests.clips import psnr, smooth
+from tests.tiny_wan import denoise
+from tests.tiny_wan import generator as WanVaceModel
 
 
 def spec_of(model: Path, **settings: Any) -> WanVaceSpec:
@@ -281,7 +284,7 @@ def test_large_files_are_sampled(model: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_what_storing_a_clip_loses_is_little(tmp_path: Path) -> None:
-    from ipa_bench.models.wan.vace import CRF
+    from ipa_bench.models.generator import CRF
 
     frames = smooth(9, 128, 128)
     video.encode(frames, tmp_path / "clip.mp4", 16, crf=CRF)

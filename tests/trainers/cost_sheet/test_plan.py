@@ -5,10 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipa_bench.errors import UserError
-from ipa_bench.models.wan.flops import Lora, Shape, pass_flops
+from ipa_bench.models.outline import Lora, Shape
+from ipa_bench.models.wan.flops import pass_flops
+from ipa_bench.models.wan.outline import PUBLISHED
 from ipa_bench.models.wan.published import VACE_14B
 from trainers.cost_sheet.plan import WORKS, Cell, Clip, sweep
-from trainers.cost_sheet.subject import PUBLISHED, subject
+from trainers.cost_sheet.subject import subject
 
 WAN = subject("wan2.1-vace-1.3b", random_weights=True)
 
@@ -74,7 +76,7 @@ def test_a_key_changes_with_everything_and_with_nothing_else():
 
 
 def test_the_published_grid():
-    assert (WAN.time, WAN.space, WAN.text) == (4, 8, 512)
+    assert (WAN.outline.time, WAN.outline.space, WAN.outline.text) == (4, 8, 512)
     # 81 frames are 21 latent frames, the reference image is one more: 22 x 30 x 52 tokens
     assert WAN.tokens(Clip(480, 832, 81), 1) == 22 * 30 * 52
     WAN.check(Clip(480, 832, 81))
@@ -85,14 +87,14 @@ def test_the_published_grid():
 
 def test_the_built_in_grid():
     tiny = subject("embedded", random_weights=False)
-    assert (tiny.time, tiny.space, tiny.text) == (2, 8, 64)
+    assert (tiny.outline.time, tiny.outline.space, tiny.outline.text) == (2, 8, 64)
     assert tiny.tokens(Clip(128, 128, 17), 2) == 2 * (9 + 1) * 8 * 8
-    assert tiny.folder is not None
-    assert subject("embedded", random_weights=True).folder is None
+    assert tiny.outline.folder is not None
+    assert subject("embedded", random_weights=True).outline.folder is None
 
 
 def test_short_and_long_names_are_one_model():
-    assert subject(VACE_14B.name, random_weights=True).transformer == PUBLISHED["wan2.1-vace-14b"].transformer
+    assert subject(VACE_14B.name, random_weights=True).outline.transformer == PUBLISHED["wan2.1-vace-14b"].transformer
     with pytest.raises(UserError, match="not a folder with a configuration"):
         subject("wan9", random_weights=True)
 
@@ -102,7 +104,7 @@ def test_flops_of_a_step_by_hand(checkpointing):
     """Policy forward and backward; the reference a forward more; the copy's with its adapter; DPO two of everything."""
     clip, lora = Clip(64, 64, 5), Lora(8, "qkv")
     shape = Shape(2 + 1, 8, 8, 512)
-    policy, base = pass_flops(WAN.transformer, shape, lora), pass_flops(WAN.transformer, shape)
+    policy, base = pass_flops(WAN.outline.transformer, shape, lora), pass_flops(WAN.outline.transformer, shape)
     step = policy.forward + policy.backward + (policy.repeated if checkpointing else 0)
     expected = {
         "sft": step, "ipa-cached": step, "ipa": step + base.forward, "published": step + policy.forward,

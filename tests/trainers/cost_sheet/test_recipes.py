@@ -3,11 +3,13 @@
 import pytest
 import torch
 
-from ipa_bench.models.wan.flops import Lora, parameters, training_bytes
+from ipa_bench.models.outline import Lora
+from ipa_bench.models.wan import build
+from ipa_bench.models.wan.flops import parameters, training_bytes
+from ipa_bench.models.wan.outline import WanVaceOutline
 from trainers.config import AdapterConfig, LossConfig
-from trainers.cost_sheet import build
 from trainers.cost_sheet.plan import Clip
-from trainers.cost_sheet.recipes import Recipe, Training
+from trainers.cost_sheet.recipes import Recipe, Training, bytes_of
 from trainers.cost_sheet.subject import Subject
 
 CONFIG = {
@@ -15,7 +17,8 @@ CONFIG = {
     "text_dim": 20, "freq_dim": 16, "ffn_dim": 72, "num_layers": 3, "vace_layers": [0, 2], "vace_in_channels": 24,
     "rope_max_seq_len": 64, "cross_attn_norm": True, "qk_norm": "rms_norm_across_heads", "eps": 1e-6,
 }  # fmt: skip
-SMALL = Subject("small", CONFIG, {"temperal_downsample": [False, True]}, 12, None)
+OUTLINE = WanVaceOutline("small", CONFIG, {"temperal_downsample": [False, True]}, 12, None)
+SMALL = Subject("small", OUTLINE)
 ADAPTER = AdapterConfig(rank=3)
 CPU = torch.device("cpu")
 
@@ -29,7 +32,7 @@ def train(tmp_path):
         folder = tmp_path / f"{work}{len(made)}"
         recipe = Recipe(work, ADAPTER, 2, dtype, **values)
         made.append(
-            Training(recipe, build.transformer(SMALL, dtype, CPU), SMALL.shape(Clip(16, 16, 5), 2), folder)
+            Training(recipe, OUTLINE.built(dtype, CPU, decodes=False), SMALL.shape(Clip(16, 16, 5), 2), folder)
         )  # fmt: skip
         return made[-1]
 
@@ -123,20 +126,20 @@ def test_generating_is_no_step():
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_random_weights_are_whole(dtype):
-    made = build.transformer(SMALL, dtype, CPU)
+    made = build.transformer(OUTLINE, dtype, CPU)
     assert {name: tuple(p.shape) for name, p in made.named_parameters()} == parameters(CONFIG)
-    assert build.bytes_of(made) == training_bytes(CONFIG, dtype, None).weights
+    assert bytes_of(made) == training_bytes(CONFIG, dtype, None).weights
     assert not any(t.is_meta for t in [*made.parameters(), *made.buffers()])
     kept = {p.dtype for name, p in made.named_parameters() if "norm2" in name or "time_embedder" in name}
     assert kept == {torch.float32}
-    again = build.transformer(SMALL, dtype, CPU)
+    again = build.transformer(OUTLINE, dtype, CPU)
     assert all(torch.equal(a, b) for a, b in zip(made.parameters(), again.parameters(), strict=True))
 
 
 def test_the_rotary_tables_are_those_of_a_model_made_in_place():
     from diffusers import WanVACETransformer3DModel
 
-    made, plain = build.transformer(SMALL, "fp32", CPU), WanVACETransformer3DModel.from_config(dict(CONFIG))
+    made, plain = build.transformer(OUTLINE, "fp32", CPU), WanVACETransformer3DModel.from_config(dict(CONFIG))
     assert dict(plain.named_buffers()).keys() == dict(made.named_buffers()).keys()
     for name, buffer in plain.named_buffers():
         assert torch.equal(dict(made.named_buffers())[name], buffer)

@@ -19,11 +19,12 @@ from ipa_bench.files import file_sha256
 from ipa_bench.harness.generate import Poses
 from ipa_bench.models.specs import WanVaceSpec
 from ipa_bench.models.wan import conditioning
-from ipa_bench.models.wan.vace import WanVaceModel
+from ipa_bench.models.wan.vace import WanVace
 from ipa_bench.suite import load_suite
 from ipa_bench.types import Case
 from tests import tiny_wan
 from tests.clips import noise
+from tests.tiny_wan import generator as WanVaceModel
 from tests.trainers import tiny_runs
 from trainers.config import DataConfig
 from trainers.data.clips import Clip
@@ -56,7 +57,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 def encoder(pipe: Any, folder: Path, model: str = "tiny", pose_of: Any = None, **config: Any) -> Encoder:
     data = DataConfig.model_validate({"suite": "s", "selection": "t", "mask": "none", **config})
-    return Encoder(pipe, model, data, folder, pose_of)
+    return Encoder(WanVace(pipe), model, data, folder, pose_of)
 
 
 def case_of(folder: Path, name: str = "anna") -> Case:
@@ -89,20 +90,22 @@ def test_a_clip_is_what_the_pipeline_is_shown(folder: Path, pipe: Any, tmp_path:
     assert clip.case.pose is not None
     reference = frames_of(clip.case.driving)[0]
     control = conditioning.control_latents(pipe, frames_of(clip.case.pose), reference)[0]
-    assert torch.equal(found.control, control)
+    assert torch.equal(found.condition["control"], control)
     # the reference image stands in front, as the same latents that control shows
     assert torch.equal(found.latents[:, :1], control[:4, :1])
     assert torch.equal(found.latents[:, :1], conditioning.encode_video(pipe, reference[None])[0])
-    assert torch.equal(found.prompt, conditioning.Prompts(pipe).encode(["this is anna"])[0])
+    assert torch.equal(found.condition["prompt"], conditioning.Prompts(pipe).encode(["this is anna"])[0])
     assert found.mask.shape == (3, 4, 4)
-    assert {t.dtype for t in (found.latents, found.control, found.prompt, found.mask)} == {torch.float32}
+    assert {t.dtype for t in (found.latents, *found.condition.values(), found.mask)} == {torch.float32}
 
 
 def test_what_was_encoded_is_not_encoded_again(folder: Path, pipe: Any, tmp_path: Path) -> None:
     first = encoder(pipe, tmp_path, mask="exact").encode(clip_of(folder))
     second = encoder(NoPipe(pipe), tmp_path, mask="exact").encode(clip_of(folder))
-    for name in ("latents", "control", "prompt", "mask"):
+    for name in ("latents", "mask"):
         assert torch.equal(getattr(first, name), getattr(second, name))
+    for name in ("control", "prompt"):
+        assert torch.equal(first.condition[name], second.condition[name])
     assert first.key == second.key
     # a damaged entry is none
     (entry,) = (tmp_path / "latents").rglob("*.npz")
@@ -137,9 +140,9 @@ def test_half_and_single_precision_do_not_share_what_is_kept(folder: Path, tmp_p
     half.transformer.to(torch.bfloat16)
     rough = encoder(half, tmp_path).encode(clip_of(folder))
     exact = encoder(tiny_wan.pipeline(), tmp_path).encode(clip_of(folder))
-    assert torch.equal(rough.control, rough.control.bfloat16().float())
-    assert not torch.equal(exact.control, exact.control.bfloat16().float())
-    assert not torch.equal(exact.prompt, exact.prompt.bfloat16().float())
+    assert torch.equal(rough.condition["control"], rough.condition["control"].bfloat16().float())
+    assert not torch.equal(exact.condition["control"], exact.condition["control"].bfloat16().float())
+    assert not torch.equal(exact.condition["prompt"], exact.condition["prompt"].bfloat16().float())
 
 
 def test_cases_that_share_a_clip_are_shown_what_is_theirs(folder: Path, pipe: Any, tmp_path: Path) -> None:
@@ -149,7 +152,7 @@ def test_cases_that_share_a_clip_are_shown_what_is_theirs(folder: Path, pipe: An
     for clip in (one, other, one):
         alone = encoder(pipe, tmp_path).encode(clip)
         assert shared.encode(clip).key == alone.key
-        assert torch.equal(shared.encode(clip).control, alone.control)
+        assert torch.equal(shared.encode(clip).condition["control"], alone.condition["control"])
 
 
 def made_by_the_model(folder: Path, out: Path) -> Clip:
@@ -292,7 +295,7 @@ def test_a_case_without_a_pose_video_is_shown_a_drawn_one(world: Case, pipe: Any
     poses = Poses(tmp_path / "poses")
     found = encoder(pipe, tmp_path / "cache", pose_of=poses.of).encode(clip)
     drawn = conditioning.control_latents(pipe, frames_of(poses.of(bare)), frames_of(world.reference)[0])  # type: ignore[arg-type]
-    assert torch.equal(found.control, drawn[0])
+    assert torch.equal(found.condition["control"], drawn[0])
 
 
 def test_a_case_without_a_mask_video_is_named(folder: Path, pipe: Any, tmp_path: Path) -> None:

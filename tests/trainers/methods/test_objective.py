@@ -28,12 +28,12 @@ DRAWS = [Draw("a", 0), Draw("b", 7)]
 @pytest.fixture(scope="module")
 def began() -> Policy:
     """A policy that nothing has moved."""
-    return LoraPolicy(tiny_wan.pipeline(), AdapterConfig(rank=4), None, 0)
+    return LoraPolicy(tiny_wan.base(), AdapterConfig(rank=4), None, 0)
 
 
 @pytest.fixture(scope="module")
 def moved() -> Policy:
-    trained = LoraPolicy(tiny_wan.pipeline(), AdapterConfig(rank=4), None, 0)
+    trained = LoraPolicy(tiny_wan.base(), AdapterConfig(rank=4), None, 0)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for parameter in trained.parameters.values():
@@ -48,7 +48,8 @@ def batch(keys: str = "ab", seed: int = 0) -> Batch:
         for part, shape in zip(parts, (SHAPE, (24, *SHAPE[1:]), (5, 16)), strict=False):
             part.append(torch.randn(*shape, generator=generator))
         parts[3].append(torch.rand(2, 4, 4, generator=generator).round())
-    return Batch(*(torch.stack(part) for part in parts), tuple(f"{key}{seed}" for key in keys))  # type: ignore[arg-type]
+    latents, control, prompt, mask = (torch.stack(part) for part in parts)
+    return Batch(latents, {"control": control, "prompt": prompt}, mask, tuple(f"{key}{seed}" for key in keys))
 
 
 def loss(policy: Policy, method: MethodName, known: Any = None, good: Batch | None = None, **config: Any) -> Any:

@@ -1,38 +1,39 @@
-"""The parts of a model on the device that is measured: read from a folder, or with random weights made right there."""
+"""The parts of a WanVACE model on a device: read from a folder, or with random weights made right there."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanVACEPipeline, WanVACETransformer3DModel
 from torch import nn
 
-from ipa_bench.models.wan.conditioning import Pipe
+from ipa_bench.models.wan.outline import WanVaceOutline
+from ipa_bench.models.wan.pipeline import DTYPES
 from ipa_bench.models.wan.published import SHIFT
-from trainers.cost_sheet.subject import Subject
+from ipa_bench.models.wan.vace import WanVace
 
-DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 #: deviation of random weights: that of the usual initialisation at the width of Wan
 _DEVIATION = 0.02
 
 
-def transformer(subject: Subject, dtype: str, device: torch.device, seed: int = 0) -> Any:
+def transformer(outline: WanVaceOutline, dtype: str, device: torch.device, seed: int = 0) -> Any:
     """A ``WanVACETransformer3DModel`` in ``dtype`` (``bf16``, ``fp32``; norms stay fp32, as diffusers keeps them).
 
     Random weights are made on the device, tensor by tensor: no second copy is held anywhere, so that 14B parameters
     need no more than their own place.
     """
-    if subject.folder is not None:
+    if outline.folder is not None:
         loaded: Any = WanVACETransformer3DModel.from_pretrained(  # type: ignore[no-untyped-call]
-            subject.folder / "transformer",
+            outline.folder / "transformer",
             torch_dtype=DTYPES[dtype],
             use_safetensors=True,
             local_files_only=True,
         )
         return loaded.to(device)
     with torch.device("meta"):
-        made: Any = WanVACETransformer3DModel.from_config(dict(subject.transformer))  # type: ignore[no-untyped-call]
+        made: Any = WanVACETransformer3DModel.from_config(dict(outline.transformer))  # type: ignore[no-untyped-call]
     _materialise(made, DTYPES[dtype], device, seed)
     config = made.config
     made.rope = type(made.rope)(config.attention_head_dim, config.patch_size, config.rope_max_seq_len).to(device)
@@ -56,21 +57,20 @@ def _materialise(model: Any, dtype: torch.dtype, device: torch.device, seed: int
         setattr(model.get_submodule(owner), leaf, nn.Parameter(value, requires_grad=False))
 
 
-def pipeline(subject: Subject, dtype: str, device: torch.device, seed: int = 0) -> Pipe:
-    """A pipeline that samples and decodes. It has no text encoder: a prompt is encoded once, not once a clip."""
+def base(outline: WanVaceOutline, dtype: str, device: torch.device, seed: int = 0, *, decodes: bool = True) -> WanVace:
+    """The model that samples and, unless told otherwise, decodes.
+
+    It has no text encoder: a prompt is encoded once, not once a clip.
+    """
+    if not decodes:
+        return WanVace(SimpleNamespace(transformer=transformer(outline, dtype, device, seed)))
     torch.manual_seed(seed)
-    if subject.folder is not None:
+    if outline.folder is not None:
         vae: Any = AutoencoderKLWan.from_pretrained(  # type: ignore[no-untyped-call]
-            subject.folder / "vae", torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
+            outline.folder / "vae", torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
         )
     else:
-        vae = AutoencoderKLWan.from_config(dict(subject.vae))  # type: ignore[no-untyped-call]
+        vae = AutoencoderKLWan.from_config(dict(outline.vae))  # type: ignore[no-untyped-call]
     scheduler = FlowMatchEulerDiscreteScheduler(shift=SHIFT)  # type: ignore[no-untyped-call]
-    parts: Any = (None, None, vae.to(device).eval(), scheduler, transformer(subject, dtype, device, seed))
-    return WanVACEPipeline(*parts)  # type: ignore[no-untyped-call]
-
-
-def bytes_of(*modules: nn.Module) -> int:
-    """Bytes of all parameters, each storage once."""
-    storages = {p.untyped_storage().data_ptr(): p.untyped_storage().nbytes() for m in modules for p in m.parameters()}
-    return sum(storages.values())
+    parts: Any = (None, None, vae.to(device).eval(), scheduler, transformer(outline, dtype, device, seed))
+    return WanVace(WanVACEPipeline(*parts))  # type: ignore[no-untyped-call]

@@ -1,0 +1,85 @@
+"""WanVACE in diffusers: a checkpoint becomes a pipeline that is ready to sample."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler, WanVACEPipeline
+
+from ipa_bench.errors import UserError
+from ipa_bench.models.checkpoint import Checkpoint, lora_file
+from ipa_bench.models.lora import load_lora
+from ipa_bench.models.specs import BaseSpec
+from ipa_bench.models.wan.conditioning import Pipe
+
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+#: schedulers of flow models, and what they call the shift
+_SHIFTS = {FlowMatchEulerDiscreteScheduler: "shift", UniPCMultistepScheduler: "flow_shift"}
+
+
+def load(spec: BaseSpec, checkpoint: Checkpoint, device: torch.device | str | None = None) -> Pipe:
+    """The pipeline of a checkpoint with its LoRA, on ``device`` (CUDA where there is any), ready to sample.
+
+    Safetensors only, and nothing is downloaded. Raises :class:`UserError` where something cannot be loaded.
+    """
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    of_diffusers.disable_progress_bar()
+    of_transformers.disable_progress_bar()  # type: ignore[no-untyped-call]
+    dtype = DTYPES[spec.dtype]
+    try:
+        pipe: Pipe = WanVACEPipeline.from_pretrained(  # type: ignore[no-untyped-call]
+            checkpoint.folder,
+            dtype={"default": dtype, "vae": torch.float32},  # encoding in bf16 shows
+            use_safetensors=True,
+            local_files_only=True,
+        )
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        why = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"model {spec.name}: {checkpoint.folder} cannot be loaded: {why}", "check that it is whole; download again"
+        ) from error
+    _add_lora(pipe, spec)
+    if spec.vae_tiling:
+        pipe.vae.enable_tiling()
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if spec.offload != "none" and place.type == "cpu":
+        raise UserError(f"model {spec.name}: offload needs a GPU", 'offload = "none"')
+    if spec.offload == "model":
+        pipe.enable_model_cpu_offload(device=place)
+    elif spec.offload == "sequential":
+        pipe.enable_sequential_cpu_offload(device=place)
+    else:
+        pipe.to(place)
+    return pipe
+
+
+def _add_lora(pipe: Any, spec: BaseSpec) -> None:
+    path = lora_file(spec)
+    if path is None:
+        return
+    try:
+        load_lora(pipe, path, "lora")
+    except UserError as error:
+        raise UserError(f"model {spec.name}: {error.problem}", error.fix) from error
+    if spec.dtype == "fp32":  # as fast as without a LoRA; half precision would round its small values away
+        pipe.fuse_lora(components=["transformer"])
+        pipe.unload_lora_weights()
+
+
+def scheduler_of(pipe: Pipe, shift: float | None = None) -> Any:
+    """A fresh scheduler like the pipeline's, with another flow shift where one is given.
+
+    Raises :class:`UserError` for a scheduler that is none of Euler flow matching and UniPC, or has no shift.
+    """
+    kind: Any = type(pipe.scheduler)
+    key = _SHIFTS.get(kind)
+    if key is None:
+        known = ", ".join(each.__name__ for each in _SHIFTS)
+        raise UserError(f"{kind.__name__} is not supported", f"give the checkpoint one of {known}")
+    config = pipe.scheduler.config
+    if shift is not None and (config.use_dynamic_shifting or not config.get("use_flow_sigmas", True)):
+        raise UserError(f"{kind.__name__} of this checkpoint takes no shift", "leave shift out")
+    return kind.from_config(config, **({} if shift is None else {key: shift}))
