@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,27 @@ UInt8 = NDArray[np.uint8]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
+T = TypeVar("T")
+
+
+class Finding(Generic[T]):
+    """A value, or the reason why there is none: exactly one of the two, and a number is finite.
+
+    A base of frozen dataclasses and not a field of theirs: files hold ``value`` and ``reason`` beside the rest, each in
+    an order of its own, and whoever reads one writes ``finding.value``, not ``finding.result.value``. It declares no
+    dataclass fields for that reason; the subclass does, where its format has them. Raises ValueError when it is made of
+    both or neither.
+    """
+
+    value: T | None
+    reason: str | None
+
+    def __post_init__(self) -> None:
+        kind = type(self).__name__
+        if (self.value is None) == (self.reason is None):
+            raise ValueError(f"a {kind} has a value or a reason, not both or neither: {self}")
+        if isinstance(self.value, float) and not math.isfinite(self.value):
+            raise ValueError(f"a {kind} is finite: {self}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +81,8 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Score:
-    """One number about one video, or the reason why there is none (exactly one of the two)."""
+class Score(Finding[float]):
+    """One number about one video, or the reason why there is none."""
 
     case: str
     seed: int
@@ -68,12 +90,6 @@ class Score:
     metric: str
     value: float | None = None
     reason: str | None = None
-
-    def __post_init__(self) -> None:
-        if (self.value is None) == (self.reason is None):
-            raise ValueError(f"a Score has a value or a reason, not both or neither: {self}")
-        if self.value is not None and not np.isfinite(self.value):
-            raise ValueError(f"a Score is finite: {self}")
 
     @property
     def unit(self) -> tuple[str, int, str]:

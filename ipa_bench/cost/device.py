@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import math
 import platform
 import resource
 import sys
@@ -16,12 +15,12 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil  # type: ignore[import-untyped, unused-ignore]
 
+from ipa_bench.cost.amount import NO_TORCH, UNUSED, Amount, Usage
 from ipa_bench.engine.processes import cores
 
 #: seconds between two looks at the memory of this process and its descendants
@@ -31,10 +30,6 @@ INTERVAL = 0.2
 _REST, _SEARCH_REST = 500, 1000
 #: seconds that the looking thread outlives the last phase
 _LINGER = 2.0
-#: amounts of a process that has not touched a GPU, or torch, have these reasons; beside others they count as nothing
-UNUSED = "no GPU was used"
-NO_TORCH = "torch is not loaded, which the matmul peak is measured with"
-_NOTHING = {UNUSED, NO_TORCH}
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 #: side of the largest matrices of :func:`matmul_peak`, and the longest that one product may take, in seconds
 _LARGEST, _LONGEST = 8192, 0.1
@@ -49,63 +44,6 @@ def short_name(dtype: object) -> str:
         if str(dtype) == f"torch.{long}":
             return short
     raise ValueError(f"dtype is one of {', '.join(DTYPES.values())}, got {dtype}")
-
-
-@dataclass(frozen=True)
-class Amount:
-    """A number that was measured, or the reason why there is none (exactly one of the two)."""
-
-    value: float | None = None
-    reason: str | None = None
-
-    def __post_init__(self) -> None:
-        if (self.value is None) == (self.reason is None):
-            raise ValueError(f"an Amount has a value or a reason, not both or neither: {self}")
-        if self.value is not None and not (math.isfinite(self.value) and self.value >= 0):
-            raise ValueError(f"an Amount is finite and not negative: {self}")
-
-
-def larger(one: Amount, other: Amount) -> Amount:
-    """The larger of two peaks. A part that used no GPU has none; any other that is not known leaves the whole so."""
-    return _both(one, other, max)
-
-
-def added(one: Amount, other: Amount) -> Amount:
-    """The sum of two amounts, by the same rule."""
-    return _both(one, other, lambda a, b: a + b)
-
-
-def _both(one: Amount, other: Amount, rule: Any) -> Amount:
-    if one.value is not None and other.value is not None:
-        return Amount(rule(one.value, other.value))
-    if one.reason in _NOTHING:
-        return other
-    return other if one.reason is None and other.reason not in _NOTHING else one
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What one stretch of work, or several after each other, took."""
-
-    #: wall time; work that was given to the GPU is waited for
-    seconds: float
-    #: largest number of bytes in live tensors on the GPUs of this process, and held by torch's allocator
-    device_allocated: Amount
-    device_reserved: Amount
-    #: largest number of bytes of host memory: see :class:`HostMemory`
-    host: Amount
-    #: joules of the whole GPUs that this process holds memory on, idle power and other processes included
-    energy: Amount
-
-    def then(self, other: Measured) -> Measured:
-        """Both stretches, one after the other: times and energies add up, peaks do not."""
-        return Measured(
-            self.seconds + other.seconds,
-            larger(self.device_allocated, other.device_allocated),
-            larger(self.device_reserved, other.device_reserved),
-            larger(self.host, other.host),
-            added(self.energy, other.energy),
-        )
 
 
 class HostMemory:
@@ -215,11 +153,11 @@ class Span:
         host.mark()
         self._begin = time.perf_counter()
 
-    def end(self) -> Measured:
+    def end(self) -> Usage:
         """What was taken since. An error of the GPU is not raised here, but where its results are used."""
         _synchronize()
         seconds = time.perf_counter() - self._begin
-        return Measured(seconds, *_device_memory(), Amount(float(self._host.peak())), self._energy_since())
+        return Usage(seconds, *_device_memory(), Amount(float(self._host.peak())), self._energy_since())
 
     def _energy_since(self) -> Amount:
         used = _devices(holding=True)

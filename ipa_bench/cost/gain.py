@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ipa_bench.cost.device import Amount
+from ipa_bench.cost.amount import Amount
 from ipa_bench.cost.ledger import Costs, PostTraining
-from ipa_bench.cost.meter import PhaseCost
+from ipa_bench.cost.sheet import PhaseCost
 from ipa_bench.types import Better, Comparison, Leaderboard
 
 NOT_KNOWN = Amount(reason="not known")

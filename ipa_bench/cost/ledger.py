@@ -18,8 +18,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ipa_bench.cache import digest
-from ipa_bench.cost.device import Amount, matmul_peak
-from ipa_bench.cost.meter import Cost, Meter, Phase, PhaseName
+from ipa_bench.cost.amount import Amount
+from ipa_bench.cost.device import matmul_peak
+from ipa_bench.cost.meter import Meter, Phase
+from ipa_bench.cost.sheet import Cost, PhaseName
 from ipa_bench.errors import UserError
 from ipa_bench.files import LORA_FILE, write_atomic
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ipa_bench.cost import Amount
 from ipa_bench.cost import ledger as cost_ledger
-from ipa_bench.cost.device import Amount
 from ipa_bench.cost.ledger import PostTraining
 from ipa_bench.errors import UserError
 from ipa_bench.models import specs

@@ -169,7 +169,7 @@ def _distance(
         found = measure_sets(mine.values, reference.values, (mine.identities, reference.identities))
     except UserError as error:
         return without(error.problem)
-    return SetResult(metric, name, model, distances=found, skipped=skipped, skipped_why=why), True
+    return SetResult(metric, name, model, value=found, skipped=skipped, skipped_why=why), True
 
 
 def _different_rates(clips: Sequence[Clip]) -> str | None:
@@ -197,7 +197,7 @@ def _difference(
         found = compare_sets(a.values, b.values, reference.values, (a.identities, reference.identities))
     except UserError as error:
         return SetResult(metric, name, model, baseline, reason=error.problem)
-    return SetResult(metric, name, model, baseline, distances=found)
+    return SetResult(metric, name, model, baseline, value=found)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -239,10 +239,10 @@ def _hand_fvmd() -> tuple[str, Extract]:
             except Unscorable as error:
                 skipped.append(error.reason)
                 continue
-            if found.vector is None:
+            if found.value is None:
                 skipped.append(f"{clip.path.name}: {found.reason}")
             else:
-                vectors.append(found.vector)
+                vectors.append(found.value)
                 used.append(clip)
             progress("hand motion", count, len(clips))
         values = np.array(vectors) if vectors else np.zeros((0, 1))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ipa_bench.metrics.pairing import HandPair
-from ipa_bench.types import Float64, HandTracks, MetricInfo, Observation
+from ipa_bench.types import Finding, Float64, HandTracks, MetricInfo, Observation
 
 NO_HAND = "the driving video shows no hand"
 NO_TRUTH = "the case has no ground truth video"
@@ -59,16 +59,12 @@ class Evidence:
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class Measured(Finding[float]):
     """A value or a reason, and where it makes sense the value of each compared frame ``[T]`` (NaN: no value there)."""
 
     value: float | None
     reason: str | None = None
     series: Float64 | None = None
-
-    def __post_init__(self) -> None:
-        if (self.value is None) == (self.reason is None):
-            raise ValueError("a measurement has a value or a reason, not both or neither")
 
 
 @dataclass(frozen=True)

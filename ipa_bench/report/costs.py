@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ipa_bench.cost import PhaseCost
-from ipa_bench.cost.device import Amount
+from ipa_bench.cost import Amount, PhaseCost
 from ipa_bench.cost.gain import ModelCost, model_costs
 from ipa_bench.report.text import NOTHING, interval_text, number, plain
 from ipa_bench.report.view import ReportView, base_name, headline, upper_bounds

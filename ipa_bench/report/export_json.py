@@ -31,7 +31,7 @@ def as_dict(view: ReportView) -> dict[str, Any]:
         },
         "metrics": [asdict(info) for info in view.infos],
         "floors": dict(view.floors),
-        "sets": [asdict(result) for result in view.sets],
+        "sets": [result.to_json() for result in view.sets],
         "costs": {
             "models": [asdict(cost) for cost in costs(view)],
             "sheets": {owner: cost.to_json() for owner, cost in view.costs.of.items()},

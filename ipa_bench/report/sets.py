@@ -37,7 +37,7 @@ class SetLine:
 
 def lines(results: Sequence[SetResult]) -> tuple[SetLine, ...]:
     """What has values, metric by metric: distances, then differences."""
-    return tuple(_line(result) for result in results if result.distances is not None)
+    return tuple(_line(result) for result in results if result.value is not None)
 
 
 def absent(results: Sequence[SetResult]) -> tuple[str, ...]:
@@ -58,7 +58,7 @@ def absent(results: Sequence[SetResult]) -> tuple[str, ...]:
 
 
 def _line(result: SetResult) -> SetLine:
-    found = result.distances
+    found = result.value
     assert found is not None
     difference = bool(result.baseline)
     plain_one = found.frechet
@@ -82,7 +82,7 @@ def _line(result: SetResult) -> SetLine:
 
 
 def _notes(result: SetResult) -> list[str]:
-    found = result.distances
+    found = result.value
     assert found is not None
     notes = []
     if result.skipped:

@@ -6,9 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from ipa_bench.files import read_json, write_atomic
 from ipa_bench.metrics.sets.intervals import SetDistances
+from ipa_bench.types import Finding
 
 FILE = "sets.json"
 #: Grows when a reader of an older file would misread a newer one, or when values change.
@@ -16,7 +18,7 @@ SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
-class SetResult:
+class SetResult(Finding[SetDistances]):
     """One metric of one model's videos against the ground truth, or of two models' difference."""
 
     #: id of a metric of :data:`ipa_bench.metrics.table.SET_METRICS`
@@ -26,21 +28,20 @@ class SetResult:
     model: str
     #: of a difference ``model − baseline``; empty for a distance from the ground truth
     baseline: str = ""
-    #: exactly one of the two
-    distances: SetDistances | None = None
+    value: SetDistances | None = None
     reason: str | None = None
     #: videos that were left out, and why the first was
     skipped: int = 0
     skipped_why: str = ""
 
-    def __post_init__(self) -> None:
-        if (self.distances is None) == (self.reason is None):
-            raise ValueError(f"{self.metric} of {self.model}: distances or a reason, not both or neither")
+    def to_json(self) -> dict[str, Any]:
+        """As files have it, where the value is called ``distances``."""
+        return {"distances" if name == "value" else name: content for name, content in asdict(self).items()}
 
 
 def save(folder: Path, key: str, results: Sequence[SetResult]) -> None:
     """Keep results in a run folder under a key of what they were measured on. Raises UserError for a full disk."""
-    content = {"schema_version": SCHEMA_VERSION, "key": key, "results": [asdict(result) for result in results]}
+    content = {"schema_version": SCHEMA_VERSION, "key": key, "results": [result.to_json() for result in results]}
     write_atomic(folder / FILE, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
@@ -52,6 +53,7 @@ def load(folder: Path, key: str | None = None) -> tuple[SetResult, ...] | None:
     try:
         if content["schema_version"] != SCHEMA_VERSION or key not in (None, content["key"]):
             return None
-        return TypeAdapter(tuple[SetResult, ...]).validate_python(content["results"])
+        results = [{**each, "value": each.get("distances")} for each in content["results"]]
+        return TypeAdapter(tuple[SetResult, ...]).validate_python(results)
     except (KeyError, TypeError, ValidationError):
         return None

@@ -137,7 +137,7 @@ class _Measure:
             video.encode(frames, path, world.FPS, crf=12)
         tracks = [self._looker.hands(path) for path in paths]
         due = self._due if len(self._due) == len(tracks) and name != "truth" else tracks
-        motion = [hand_motion_features(seen, wanted).vector for seen, wanted in zip(tracks, due, strict=True)]
+        motion = [hand_motion_features(seen, wanted).value for seen, wanted in zip(tracks, due, strict=True)]
         if name == "stored":
             self._due = tracks  # hands of the undamaged clips are due in the damaged ones
         # a clip that shows no hand long enough has no vector, damaged or not

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from ipa_bench.cost import Meter
-from ipa_bench.cost.device import INTERVAL, NO_TORCH, UNUSED, Amount, HostMemory, added, larger, matmul_peak
+from ipa_bench.cost.amount import NO_TORCH, UNUSED, Amount, added, larger
+from ipa_bench.cost.device import INTERVAL, HostMemory, matmul_peak
 from ipa_bench.engine import processes as pool
 from tests.models.wan.counting import count_flops
 
@@ -51,7 +52,7 @@ PHASES = """
 import json
 import numpy as np
 from ipa_bench.cost import Meter
-from tests.test_cost_device import MB, wait_for_looks
+from tests.cost.test_device import MB, wait_for_looks
 
 meter = Meter()
 with meter.phase("generate"):

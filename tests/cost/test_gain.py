@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipa_bench.cost import Cost
-from ipa_bench.cost.device import Amount
+from ipa_bench.cost import Amount, Cost
 from ipa_bench.cost.gain import front, model_costs
 from ipa_bench.cost.ledger import Costs, PostTraining
 from ipa_bench.types import Comparison, Interval, Leaderboard, LeaderboardRow

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ipa_bench.cost import Cost
+from ipa_bench.cost import Amount, Cost
 from ipa_bench.cost import ledger as cost_ledger
-from ipa_bench.cost.device import Amount
 from ipa_bench.cost.ledger import Ledger, PostTraining, read
 from ipa_bench.errors import UserError
 from ipa_bench.harness.before import post_training
@@ -59,7 +58,7 @@ def test_parts_after_each_other_add_time_and_parts_beside_each_other_do_not(tmp_
 
 def test_a_kill_leaves_what_was_saved(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from ipa_bench import cost_ledger\n"
+        "import sys, time; from pathlib import Path; from ipa_bench.cost import ledger as cost_ledger\n"
         "cost_ledger.EVERY = 0.05\n"
         "ledger = cost_ledger.Ledger(Path(sys.argv[1]))\n"
         "with ledger.phase('observe', unit='video') as phase:\n"

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipa_bench.cost import PHASES, Amount, Cost, Meter, PhaseCost
-from ipa_bench.cost.device import UNUSED
+from ipa_bench.cost.amount import UNUSED
 from ipa_bench.errors import UserError
 
 NOT_COUNTED = Amount(reason="not counted")

@@ -93,14 +93,14 @@ def test_distances_are_those_of_the_features_and_a_copy_has_none(
 
     wanted = frechet_distance(features("blurred"), features("truth"))
     assert wanted > 0
-    blurred_ = found["blurred", ""].distances
+    blurred_ = found["blurred", ""].value
     assert blurred_ is not None
     assert blurred_.frechet.value == pytest.approx(wanted, rel=1e-4)
     assert (blurred_.frechet.n, blurred_.frechet.m, blurred_.frechet.identities) == (PEOPLE, PEOPLE, PEOPLE)
-    copy = found["copy", ""].distances
+    copy = found["copy", ""].value
     assert copy is not None
     assert copy.frechet.value == pytest.approx(0, abs=1e-6 * wanted)
-    difference = found["blurred", "copy"].distances
+    difference = found["blurred", "copy"].value
     assert difference is not None
     assert difference.frechet.value == pytest.approx(wanted, rel=1e-4)
     assert found["blurred", ""].definition == definition.id
@@ -119,7 +119,7 @@ def test_a_second_call_reads_nothing_and_a_changed_video_is_measured_again(
     changed = {**folders, "blurred": folders["copy"]}
     other = run(tmp_path / "other", material, changed)
     (tmp_path / "run" / set_results.FILE).replace(tmp_path / "other" / set_results.FILE)
-    again = by_model(set_stage.measure(other, [FVD_EMBEDDED], cache=cache))["blurred", ""].distances
+    again = by_model(set_stage.measure(other, [FVD_EMBEDDED], cache=cache))["blurred", ""].value
     assert again is not None
     assert again.frechet.value == pytest.approx(0, abs=1e-6)
 
@@ -136,8 +136,8 @@ def test_what_cannot_be_compared_has_a_reason(material: Path, tmp_path: Path, mo
     embedded = by_model(tuple(result for result in found if result.metric == FVD_EMBEDDED.id))
     assert "fewer than two windows of its videos" in (embedded["short", ""].reason or "")
     assert "12 and of 24 frames a second" in (embedded["fast", ""].reason or "")
-    assert embedded["some", ""].distances is not None
-    assert embedded["some", ""].distances.frechet.n == PEOPLE - 3
+    assert embedded["some", ""].value is not None
+    assert embedded["some", ""].value.frechet.n == PEOPLE - 3
     assert embedded["some", ""].skipped == 3
     absent = {result.metric: result.reason for result in found if result.metric != FVD_EMBEDDED.id}
     assert absent.keys() == {FVD.id, FID_VID.id}
@@ -153,7 +153,7 @@ def test_clips_without_hands_have_no_hand_motion(
     video.encode(np.full((17, 128, 128, 3), 90, np.uint8), still, FPS, crf=4)
     store = run(tmp_path / "run", material, {"copy": folders["copy"], "empty": lambda i: still})
     found = by_model(set_stage.measure(store, [HAND_FVMD]))
-    copy, empty = found["copy", ""].distances, found["empty", ""].distances
+    copy, empty = found["copy", ""].value, found["empty", ""].value
     assert copy is not None
     assert copy.frechet.value == pytest.approx(0, abs=1e-9)
     assert empty is not None  # hands that are due and not there are mass in "missing": far away, not left out

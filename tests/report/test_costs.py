@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from ipa_bench.cost import Cost, PhaseCost
-from ipa_bench.cost.device import UNUSED, Amount
+from ipa_bench.cost.amount import UNUSED, Amount
 from ipa_bench.cost.ledger import Costs, PostTraining
 from ipa_bench.report import costs, html, markdown, terminal
 from ipa_bench.report import export_csv as csv_

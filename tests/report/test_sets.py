@@ -27,8 +27,8 @@ def results() -> tuple[SetResult, ...]:
     near, far = truth + 0.1 * rng.normal(size=truth.shape), truth + 1 + 0.1 * rng.normal(size=truth.shape)
     people = [f"p{i}" for i in range(24)]
     return (
-        SetResult("fvd.embedded@1", "net|T16", "near", distances=measure_sets(near, truth, (people, people))),
-        SetResult("fvd.embedded@1", "net|T16", HOSTILE, distances=measure_sets(far, truth, (people, people)), skipped=2,
+        SetResult("fvd.embedded@1", "net|T16", "near", value=measure_sets(near, truth, (people, people))),
+        SetResult("fvd.embedded@1", "net|T16", HOSTILE, value=measure_sets(far, truth, (people, people)), skipped=2,
                   skipped_why="a.mp4: truncated"),
         SetResult("fvd.embedded@1", "net|T16", HOSTILE, "near", compare_sets(far, near, truth, (people, people))),
         SetResult("fvd@1", "", "near", reason="no file; fetch it"),

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import nnls
 
-from ipa_bench.cost.device import Amount
+from ipa_bench.cost import Amount
 from ipa_bench.types import Float64
 from trainers.cost_sheet.plan import Cell, Clip
 from trainers.cost_sheet.sheet import Estimate, Result

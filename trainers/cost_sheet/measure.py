@@ -21,7 +21,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ipa_bench.cost.device import Amount, HostMemory, Measured, Span, device_name, matmul_peak
+from ipa_bench.cost.amount import Amount, Usage
+from ipa_bench.cost.device import HostMemory, Span, device_name, matmul_peak
 from ipa_bench.errors import UserError
 from ipa_bench.files import write_atomic
 from trainers.cost_sheet.plan import ATTENTION, Cell
@@ -214,7 +215,7 @@ def _generating(cell: Cell, about: Subject, known: Result, folder: Path, stage: 
     )
 
 
-def _repeated(work: Callable[[], None], cell: Cell, host: HostMemory) -> tuple[Measured, tuple[float, ...]]:
+def _repeated(work: Callable[[], None], cell: Cell, host: HostMemory) -> tuple[Usage, tuple[float, ...]]:
     """Do the work for its warm-up and then as often as it counts, waiting for the device each time."""
     import torch
 
@@ -236,7 +237,7 @@ def _each(amount: Amount, count: int) -> Amount:
     return amount if amount.value is None else Amount(amount.value / count)
 
 
-def _peaks(took: Measured) -> dict[str, Any]:
+def _peaks(took: Usage) -> dict[str, Any]:
     names = ("device_allocated", "device_reserved", "host")
     return {name: getattr(took, name) for name in names}
 

@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import TypeAdapter
 
 from ipa_bench.config.fields import checked
-from ipa_bench.cost.device import Amount
+from ipa_bench.cost import Amount
 from ipa_bench.errors import UserError
 from ipa_bench.files import write_atomic
 from trainers.cost_sheet.plan import Cell
@@ -47,7 +47,7 @@ class Result:
     seconds: tuple[float, ...] = ()
     #: wall time of each repeated decoding of one clip
     decode: tuple[float, ...] = ()
-    #: largest number of bytes while steps (and decoding) were repeated, as ``cost_device.Measured`` has them
+    #: largest number of bytes while steps (and decoding) were repeated, as ``Usage`` has them
     device_allocated: Amount = NOT_REACHED
     device_reserved: Amount = NOT_REACHED
     host: Amount = NOT_REACHED

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from ipa_bench.cost.device import Amount
+from ipa_bench.cost import Amount
 from ipa_bench.report.text import NOTHING, number
 from trainers.cost_sheet.plan import RECIPES, WORKS, Cell
 from trainers.cost_sheet.sheet import Estimate, Result, Sheet, Spread, spread

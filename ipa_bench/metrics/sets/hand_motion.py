@@ -42,7 +42,7 @@ from numpy import ndarray
 from ipa_bench.metrics.hand import MIN_FRAMES
 from ipa_bench.metrics.pairing import hand_sizes, pair_times, period
 from ipa_bench.metrics.sets.frechet import frechet_distance
-from ipa_bench.types import Float64, HandTracks
+from ipa_bench.types import Finding, Float64, HandTracks
 
 #: knots of velocity, hand sizes per second
 SPEEDS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
@@ -67,20 +67,16 @@ LENGTH = sum(BLOCKS.values())
 
 
 @dataclass(frozen=True, eq=False)
-class MotionFeatures:
-    """What one clip contributes to its set: a vector, or the reason why there is none (exactly one of the two)."""
+class MotionFeatures(Finding[Float64]):
+    """What one clip contributes to its set: a vector, or the reason why there is none."""
 
     #: float64 ``[200]``, the histograms of ``BLOCKS`` one after the other, each >= 0 and of sum 1
-    vector: Float64 | None = None
+    value: Float64 | None = None
     reason: str | None = None
     #: share of the due velocities that the clip does not show, in [0, 1]
     missing: float = 0.0
     #: frames per second at which the clip is read; sets are comparable at one rate
     rate: float | None = None
-
-    def __post_init__(self) -> None:
-        if (self.vector is None) == (self.reason is None):
-            raise ValueError("motion features are a vector or a reason, not both or neither")
 
 
 def hand_motion_features(

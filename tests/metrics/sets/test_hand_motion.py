@@ -38,9 +38,9 @@ def clip(path, times=None):
 
 def vector(tracks, *args, **kwargs):
     features = hand_motion_features(tracks, *args, **kwargs)
-    assert features.vector is not None, features.reason
-    assert features.vector.shape == (LENGTH,)
-    return features.vector
+    assert features.value is not None, features.reason
+    assert features.value.shape == (LENGTH,)
+    return features.value
 
 
 def cell(knots, knot, direction):
@@ -123,13 +123,13 @@ def test_a_clip_without_hands_does_not_vanish_where_hands_are_due():
     driving = made_up(48)
     features = hand_motion_features(without(driving, slice(None)), driving)
     assert features.missing == 1.0
-    for histogram in blocks_of(features.vector).values():
+    for histogram in blocks_of(features.value).values():
         close(histogram, {MISSING: 1.0})
     alone = hand_motion_features(without(driving, slice(None)))
-    assert alone.vector is None
+    assert alone.value is None
     assert alone.reason == "the clip shows a hand in three frames in a row 0 of at least 10 times"
     unasked = hand_motion_features(driving, without(driving, slice(None)))
-    assert unasked.vector is None
+    assert unasked.value is None
     assert unasked.reason == "the driving video shows a hand in three frames in a row 0 of at least 10 times"
 
 
@@ -148,7 +148,7 @@ def test_hands_are_due_at_their_time_at_any_frame_rate_in_any_slot():
     for tracks in (generated, swapped):
         features = hand_motion_features(tracks, driving)
         assert features.missing == 0.0
-        np.testing.assert_allclose(features.vector, vector(generated), atol=1e-12)
+        np.testing.assert_allclose(features.value, vector(generated), atol=1e-12)
     late = without(generated, slice(0, 12))
     # driving shows 24 frames' worth: 23 steps, of which the late hand lacks 12; its last 24 steps count as they move
     assert hand_motion_features(late, driving).missing == pytest.approx(12 / 47)
@@ -167,9 +167,9 @@ def test_nothing_is_differenced_across_a_gap_in_the_file():
 @pytest.mark.parametrize("frames", [0, 1, 2, 3, 11])
 def test_a_few_frames_are_too_few(frames):
     features = hand_motion_features(made_up(frames, slots=1))
-    assert features.vector is None
+    assert features.value is None
     assert f"{max(frames - 2, 0)} of at least 10 times" in features.reason
-    assert hand_motion_features(made_up(12, slots=1)).vector is not None
+    assert hand_motion_features(made_up(12, slots=1)).value is not None
 
 
 def test_a_faster_clip_is_read_at_the_rate_of_the_set():
@@ -178,7 +178,7 @@ def test_a_faster_clip_is_read_at_the_rate_of_the_set():
     features = hand_motion_features(fast, rate=25.0)
     assert features.rate == 25.0
     # noise moves the median hand size a little
-    np.testing.assert_allclose(features.vector, vector(half), atol=0.01)
+    np.testing.assert_allclose(features.value, vector(half), atol=0.01)
     np.testing.assert_array_equal(vector(half, rate=25.0), vector(half))
     assert hand_motion_features(fast, fast, rate=16.0).missing == 0.0
     assert hand_motion_features(half, rate=30.0).reason == "the clip has fewer frames a second (25) than 30"
@@ -245,8 +245,8 @@ def test_the_slow_twin_agrees(seed, fps):
 def test_every_histogram_is_a_share_of_what_was_due(seed):
     driving = made_up(30, seed=seed)
     features = hand_motion_features(_shaky(seed), driving)
-    assert features.missing == pytest.approx(blocks_of(features.vector)["travel velocity"][MISSING])
-    for histogram in blocks_of(features.vector).values():
+    assert features.missing == pytest.approx(blocks_of(features.value)["travel velocity"][MISSING])
+    for histogram in blocks_of(features.value).values():
         assert histogram.min() >= 0
         assert histogram.sum() == pytest.approx(1.0)
 

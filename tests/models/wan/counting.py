@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
-from ipa_bench.cost.device import Amount
+from ipa_bench.cost import Amount
 
 T = TypeVar("T")
 #: operations of these names do much arithmetic: one that torch has no formula for leaves a count unknown

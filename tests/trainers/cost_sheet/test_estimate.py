@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipa_bench.cost.device import Amount
+from ipa_bench.cost import Amount
 from trainers.cost_sheet.estimate import Point, estimate, fit_memory, fit_time, left_out
 from trainers.cost_sheet.plan import Cell, Clip
 from trainers.cost_sheet.sheet import Result

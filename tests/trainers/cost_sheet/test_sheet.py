@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ipa_bench.cost.device import Amount
+from ipa_bench.cost import Amount
 from ipa_bench.errors import UserError
 from trainers.cost_sheet import pages as write
 from trainers.cost_sheet import tables as view
