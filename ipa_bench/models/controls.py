@@ -6,7 +6,7 @@ The first rank where a good metric puts them; the second is the upper bound of w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from ipa_bench import video
 from ipa_bench.errors import Unscorable
 from ipa_bench.models.damage import Strength, crf, damaged, find
 from ipa_bench.types import Case, HandTracks, UInt8
+from ipa_bench.video.timing import Int64, resampled
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,9 @@ class DamageModel:
         tracks = self.hands(source)
         if len(tracks.times) < 2:
             raise Unscorable(f"{source.name}: one frame is not a video to damage")
-        steps = np.diff(tracks.times)
-        if np.ptp(steps) > 0.1 * np.median(steps):
-            raise Unscorable(f"{source.name}: its frame rate varies; a damaged copy at a constant one would drift")
-        fps = 1 / float(np.median(steps))
-        frames = (frame.image for frame in video.read_frames(source))
-        result = damaged(frames, tracks, fps, damage, self.strength)
+        frames, fps = video.read_at(source)
+        shown = resampled(tracks.times, fps, fps)
+        result = damaged(frames, at_frames(tracks, shown, fps), fps, damage, self.strength)
         return _written(result, path, fps, crf(damage, self.strength))
 
 
@@ -59,17 +57,32 @@ class ReencodeModel:
     folder: Path
 
     def generate(self, case: Case, seed: int) -> Path:
-        """The copy, as many frames as the case asks for; every seed gives the same. Raises Unscorable where the clip
-        does not decode or its frame rate varies."""
+        """The copy, at the rate and of as many frames as the case asks for; every seed gives the same.
+
+        Raises Unscorable where the clip does not decode.
+        """
         path = self.folder / f"{case.id}.mp4"
         if path.exists():
             return path
         source = case.ground_truth or case.driving
-        info = video.probe(source)
-        if info.variable_rate:
-            raise Unscorable(f"{source.name}: its frame rate varies; a copy at a constant one would drift")
-        frames = (frame.image for frame in islice(video.read_frames(source), case.frames))
-        return _written(frames, path, info.fps, self.crf)
+        frames, fps = video.read_at(source, case.fps)
+        return _written(islice(frames, case.frames), path, fps, self.crf)
+
+
+def at_frames(tracks: HandTracks, shown: Int64, fps: float) -> HandTracks:
+    """The hands of a copy that shows the frames ``shown`` int64 ``[N]``, not decreasing, ``fps`` a second.
+
+    What the pixels change since the frame before adds up over frames that the copy leaves out, and is 0 for one that it
+    repeats.
+    """
+    if np.array_equal(shown, np.arange(len(tracks.times))):
+        return tracks
+    total = np.cumsum(tracks.change, axis=0)[shown]
+    kept = {
+        name: getattr(tracks, name)[shown] for name in ("landmarks", "world", "presence", "box", "sharpness", "found")
+    }
+    change = np.diff(total, axis=0, prepend=total[:1]).astype(tracks.change.dtype)
+    return replace(tracks, **kept, change=change, times=np.arange(len(shown)) / fps)
 
 
 def _written(frames: Iterable[UInt8], path: Path, fps: float, quality: int) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +17,8 @@ def frames_for(case: Case, path: Path) -> tuple[UInt8, float]:
 
     Raises Unscorable where the clip does not decode or is too short.
     """
-    source = video.probe(path).fps
-    fps = case.fps or source
-    step = source / fps if abs(source / fps - 1) > 0.01 else 1.0
-    chosen: list[UInt8] = []
-    for index, frame in enumerate(video.read_frames(path, size=case.size, policy="crop")):
-        while round(len(chosen) * step) == index and len(chosen) != case.frames:
-            chosen.append(frame.image)
-        if len(chosen) == case.frames:
-            break
+    pictures, fps = video.read_at(path, case.fps, size=case.size, policy="crop")
+    chosen = list(islice(pictures, case.frames))
     if case.frames and len(chosen) < case.frames:
         raise Unscorable(f"{path.name}: has {len(chosen)} frames at {fps:g} per second, not {case.frames}")
     return np.stack(chosen), fps

@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from ipa_bench import video
 from ipa_bench.errors import Unscorable, UserError
 from ipa_bench.observers.looker import Looker
 from ipa_bench.observers.pose import observe_pose
 from ipa_bench.pose import Pose, cropped, draw_frame
-from ipa_bench.types import Float64, UInt8
+from ipa_bench.types import UInt8
+from ipa_bench.video.timing import resampled
 
 #: thin coloured lines are what compression takes first
 CRF = 6
@@ -33,24 +32,6 @@ class PoseVideo:
     right_hand: int
 
 
-def nearest_frames(times: Float64, source_fps: float, fps: float | None, frames: int | None) -> list[int]:
-    """Which source frames to show, int ``[N]``: the nearest in time to every 1/``fps`` seconds, ``frames`` of them.
-
-    ``times`` float64 ``[T]`` in seconds, of a source with ``source_fps`` frames per second. Without ``fps`` every
-    source frame; without ``frames`` all there are. Raises ``ValueError`` where there are fewer than ``frames``.
-    """
-    count = len(times)
-    if fps is not None:
-        count = max(1, round((float(times[-1] - times[0]) + 1 / source_fps) * fps))
-    if frames is not None and frames > count:
-        raise ValueError(f"has {count} frames" + ("" if fps is None else f" at {fps:g} per second"))
-    count = min(count, frames or count)
-    if fps is None:
-        return list(range(count))
-    # rounded: of two that are as near, the earlier one, whatever the last digit says
-    return [int(np.abs(times - times[0] - k / fps).round(6).argmin()) for k in range(count)]
-
-
 def write_pose(
     clip: Path,
     out: Path,
@@ -64,7 +45,9 @@ def write_pose(
     """Draw the pose of ``clip`` into the MP4 ``out``, frame by frame; memory does not grow with its pixels.
 
     ``size`` (width, height) in pixels: the centre of the clip in that aspect ratio, as ``crop`` of
-    :func:`ipa_bench.video.resize`; by default the clip's own. ``fps`` and ``frames`` as in :func:`nearest_frames`.
+    :func:`ipa_bench.video.resize`; by default the clip's own. ``fps`` and ``frames`` as in
+    :func:`ipa_bench.video.timing.resampled`; by default the clip's rate (that of its quickest part where it varies), and
+    all there are.
     ``progress(done, total)`` hears of source frames looked at.
 
     Raises :class:`Unscorable` where the clip does not decode, :class:`UserError` where nobody is in it, it is too
@@ -72,7 +55,7 @@ def write_pose(
     """
     times, source_fps = looker.hands(clip).times, video.probe(clip).fps
     try:
-        shown = nearest_frames(times, source_fps, fps, frames)
+        shown = resampled(times, source_fps, fps or source_fps, frames)
     except ValueError as error:
         raise UserError(f"{clip.name} {error}, not {frames}", "ask for fewer frames or give a longer clip") from None
     pose = observe_pose(clip, looker, progress=progress)

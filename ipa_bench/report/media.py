@@ -7,7 +7,7 @@ reports of one run share it and a changed video gets a new one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -107,7 +107,7 @@ def _copy(work: tuple[Path, Path]) -> Copy | str:
 def _encode(source: Path, target: Path) -> None:
     info = video.probe(source)
     fps = min(float(info.fps), MAX_FPS)
-    frames = constant_rate(video.read_frames(source, size=_fitted(info.width, info.height)), fps)
+    frames, _ = video.read_at(source, fps, size=_fitted(info.width, info.height))
     video.encode(frames, target, fps, crf=20, preset="veryfast")
 
 
@@ -115,22 +115,6 @@ def _fitted(width: int, height: int) -> tuple[int, int]:
     """``(width, height)`` with even sides, the longer of them at most :data:`LONG_SIDE`."""
     scale = min(1.0, LONG_SIDE / max(width, height))
     return max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
-
-
-def constant_rate(frames: Iterable[video.Frame], fps: float) -> Iterator[UInt8]:
-    """Frame k is what a player shows at (k + ½) / fps: the last frame that began before. The last one lasts as long
-    as the one before it did."""
-    shown: video.Frame | None = None
-    count, step = 0, 1 / fps
-    for frame in frames:
-        while shown is not None and (count + 0.5) / fps <= frame.time + 1e-9:
-            yield shown.image
-            count += 1
-        step = step if shown is None else frame.time - shown.time
-        shown = frame
-    while shown is not None and (count == 0 or (count + 0.5) / fps < shown.time + step - 1e-9):
-        yield shown.image
-        count += 1
 
 
 def _still(job: StillJob) -> str | None:

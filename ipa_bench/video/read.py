@@ -49,6 +49,7 @@ __all__ = [
     "load",
     "pixel_sha256",
     "probe",
+    "read_at",
     "read_bytes",
     "read_frames",
     "resize",
@@ -148,6 +149,20 @@ def read_frames(
         frames = decode(file_url(path), path.name, threads)
     for frame in frames:
         yield frame if size is None else Frame(resize(frame.image, size, policy), frame.time)
+
+
+def read_at(
+    path: Path | str, fps: float | None = None, *, size: tuple[int, int] | None = None, policy: ResizePolicy = "stretch"
+) -> tuple[Iterator[UInt8], float]:
+    """The pictures of a clip at a constant rate, and that rate; the clip's own where ``fps`` is None.
+
+    Every clip that is read at another rate than its own comes through here: what is on screen at k / ``fps`` seconds is
+    the k-th picture (:func:`ipa_bench.video.timing.shown_at`). A clip at a constant rate keeps every frame at its own
+    rate. Raises as :func:`read_frames` does; errors of decoding come with iteration.
+    """
+    rate = probe(path).fps
+    wanted = fps or rate
+    return timing.resample(read_frames(path, size=size, policy=policy), rate, wanted), wanted
 
 
 def read_bytes(data: bytes) -> Iterator[Frame]:

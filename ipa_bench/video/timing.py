@@ -7,12 +7,14 @@ milliseconds, phones and screen recorders vary it. So the rate is read off the t
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ipa_bench.types import Float64
+from ipa_bench.types import Float64, UInt8
+from ipa_bench.video.decode import Frame
 
 Int64 = NDArray[np.int64]
 
@@ -80,6 +82,24 @@ def resampled(times: Float64, rate: float, fps: float, frames: int | None = None
     if frames is not None and frames > count:
         raise ValueError(f"has {count} frames at {fps:g} per second")
     return shown_at(times - times[0], rate, np.arange(min(count, frames or count)) / fps)
+
+
+def resample(frames: Iterable[Frame], rate: float, fps: float) -> Iterator[UInt8]:
+    """:func:`resampled` of frames that stream by: the pictures of a copy at ``fps``; one of them is held at a time.
+
+    ``rate`` is the clip's, of :func:`rate_of` or :func:`ipa_bench.video.probe`.
+    """
+    shown: Frame | None = None
+    made = 0
+    for frame in frames:
+        while shown is not None and round(made / fps + 0.5 / rate, 6) <= round(frame.time, 6):
+            yield shown.image
+            made += 1
+        shown = frame
+    if shown is not None:
+        count = max(1, round(round((shown.time + 1 / rate) * fps, 6)))
+        for _ in range(count - made):
+            yield shown.image
 
 
 def _middle(steps: Float64) -> float:

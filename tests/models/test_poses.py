@@ -1,5 +1,7 @@
 """Pose videos: which frames, which part of the picture, and what the verb says about them."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,8 @@ from ipa_bench.models import poses as posing
 from ipa_bench.observers.looker import Looker
 from ipa_bench.observers.pose import observe_pose
 from ipa_bench.pose import cropped, draw
+from ipa_bench.video.timing import resampled
+from tests import clips
 
 
 @pytest.fixture(autouse=True)
@@ -30,38 +34,31 @@ def empty(tmp_path):
     return path
 
 
-@pytest.mark.parametrize(
-    ("fps", "frames", "expected"),
-    [
-        (None, None, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
-        (None, 3, [0, 1, 2]),
-        (5.0, None, [0, 5]),
-        (10.0, 3, [0, 2, 5]),
-        (50.0, 5, [0, 0, 1, 1, 2]),
-        (0.1, None, [0]),
-    ],
-)
-def test_the_nearest_frames_are_shown(fps, frames, expected):
-    assert posing.nearest_frames(np.arange(10) / 25, 25, fps, frames) == expected
-
-
-def test_a_clip_that_is_too_short_says_how_long_it_is():
-    with pytest.raises(ValueError, match="has 3 frames at 8 per second"):
-        posing.nearest_frames(np.arange(10) / 25, 25, 8, 9)
-
-
 def test_a_square_pose_video_of_a_wide_clip(clip, tmp_path):
     made = posing.write_pose(clip, tmp_path / "out.mp4", Looker(), size=(128, 128), fps=8, frames=7)
     assert (made.frames, made.fps, made.size, made.body) == (7, 8, (128, 128), 7)
     stored = video.load(tmp_path / "out.mp4")
     assert (stored.frames.shape, stored.fps) == ((7, 128, 128, 3), 8)
-    shown = posing.nearest_frames(np.arange(24) / 25, 25, 8, 7)
+    shown = resampled(np.arange(24) / 25, 25, 8, 7)
     wanted = draw(cropped(observe_pose(clip, Looker(), cache=Cache()), (128, 128)))[shown]
     # 4:2:0 takes chroma from thin lines, not the lines.
     luma = np.array([0.2126, 0.7152, 0.0722])
     lit = wanted.max(axis=-1) > 60
     assert np.abs(wanted @ luma - stored.frames @ luma)[lit].mean() < 4
     assert stored.frames[~lit].mean() < 3
+
+
+def test_a_held_end_and_a_changing_rate_do_not_warp_time(clip, tmp_path):
+    """What is on screen at a time is drawn at that time."""
+    frames = [frame.image for frame in video.read_frames(clip)][:12]
+    stamps = [*range(6), *range(8, 20, 2)]  # six frames at 25 a second, six at 12.5
+    clips.write(tmp_path / "varies.mp4", frames, rate=25, stamps=stamps, hold=75, options={"crf": "12"})
+    made = posing.write_pose(tmp_path / "varies.mp4", tmp_path / "out.mp4", Looker())
+    assert (made.fps, made.frames) == (25, 19)
+    drawn = [frame.image.astype(int) for frame in video.read_frames(tmp_path / "out.mp4")]
+    still = [float(np.abs(a - b).mean()) for a, b in itertools.pairwise(drawn)]
+    # from the seventh on every frame is drawn twice
+    assert max(still[8::2]) < min(still[7::2])
 
 
 def test_nobody_in_it(empty, tmp_path):

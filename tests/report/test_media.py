@@ -8,7 +8,7 @@ from PIL import Image
 
 from ipa_bench import video
 from ipa_bench.report import media
-from ipa_bench.report.media import Copy, StillJob, constant_rate, make_copies, make_stills
+from ipa_bench.report.media import Copy, StillJob, make_copies, make_stills
 from ipa_bench.types import UInt8
 
 
@@ -81,24 +81,6 @@ def test_a_bug_in_one_copy_is_a_reason_too(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(media, "_encode", lambda *_: 1 / 0)
     source = clip(tmp_path / "a.mp4")
     assert make_copies([source], tmp_path / "m", jobs=1)[source] == "ZeroDivisionError: division by zero"
-
-
-def test_a_variable_rate_becomes_constant_by_holding_frames() -> None:
-    shown = [video.Frame(image, time) for image, time in zip(frames(4), (0.0, 0.1, 0.5, 0.6), strict=True)]
-    held = [int(image[0, 0, 0]) for image in constant_rate(shown, 10)]
-    assert held == [20, 24, 24, 24, 24, 28, 32]
-
-
-def test_the_last_frame_lasts_as_long_as_the_one_before() -> None:
-    slow = [video.Frame(image, time) for image, time in zip(frames(3), (0.0, 0.3, 0.6), strict=True)]
-    assert [int(image[0, 0, 0]) for image in constant_rate(slow, 10)] == [20] * 3 + [24] * 3 + [28] * 3
-    assert len(list(constant_rate([video.Frame(frames(1)[0], 0.0)], 10))) == 1
-    assert list(constant_rate([], 10)) == []
-
-
-def test_a_faster_video_drops_frames() -> None:
-    shown = [video.Frame(image, index / 50) for index, image in enumerate(frames(10))]
-    assert [int(image[0, 0, 0]) for image in constant_rate(shown, 25)] == [20, 28, 36, 44, 52]
 
 
 def test_a_still_shows_that_moment_of_both_videos(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ipa_bench import video
 from ipa_bench.errors import Unscorable
-from ipa_bench.video.timing import is_constant, rate_of, resampled, shown_at
+from ipa_bench.video.timing import is_constant, rate_of, resample, resampled, shown_at
 from tests import clips
 
 RATES = [12.0, 16.0, 24.0, 25.0, 30.0, 50.0, 60.0, 120.0, 24000 / 1001, 30000 / 1001, 60000 / 1001]
@@ -70,6 +70,25 @@ def test_a_held_frame_stays_until_the_next_one_comes(steps, fps):
     for at, index in zip(wanted, shown_at(times, rate, wanted), strict=True):
         assert times[index] <= at + 0.5 / rate + 1e-5
         assert index == len(times) - 1 or times[index + 1] >= at + 0.5 / rate - 1e-5
+
+
+@given(st.lists(st.floats(0.02, 2.0), max_size=30), st.sampled_from(RATES))
+def test_frames_that_stream_by_are_the_same(steps, fps):
+    times = np.concatenate([[0.0], np.cumsum(steps)])
+    rate = rate_of(times) or 25.0
+    stream = (video.Frame(np.full((1, 1, 3), index, np.uint8), time) for index, time in enumerate(times))
+    assert [int(image[0, 0, 0]) for image in resample(stream, rate, fps)] == resampled(times, rate, fps).tolist()
+
+
+def test_a_slow_clip_is_held_and_a_quick_one_loses_frames():
+    def shown(times, fps):
+        frames = (video.Frame(np.full((1, 1, 3), index, np.uint8), time) for index, time in enumerate(times))
+        return [int(image[0, 0, 0]) for image in resample(frames, rate_of(np.array(times)) or 25, fps)]
+
+    assert shown([0.0, 0.1, 0.5, 0.6], 10) == [0, 1, 1, 1, 1, 2, 3]
+    assert shown([0.0, 0.3, 0.6], 10) == [0, 0, 1, 1, 1, 2, 2, 2, 2]
+    assert shown([index / 50 for index in range(10)], 25) == [0, 2, 4, 6, 8]
+    assert shown([], 10) == []
 
 
 def test_too_few_frames_are_said():

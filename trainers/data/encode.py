@@ -23,6 +23,7 @@ from ipa_bench.models.frames import frames_for
 from ipa_bench.observers.looker import Looker
 from ipa_bench.observers.pose import OBSERVER_ID as DRAWN_BY
 from ipa_bench.types import Case, Float32
+from ipa_bench.video.timing import rate_of, shown_at
 from trainers import halo
 from trainers.config import DataConfig
 from trainers.data.clips import Clip
@@ -209,7 +210,7 @@ class Encoder:
         tracks = self._looker.hands(case.driving if self._config.mask == "driving" else clip.video)
         count = case.frames or about.declared_frames or len(tracks.times)
         moments = np.arange(count) / fps
-        nearest = np.abs(tracks.times[None] - moments[:, None]).argmin(1)
+        nearest = shown_at(tracks.times, rate_of(tracks.times) or fps, moments)
         # As frames are cropped to the case's size: scaled to cover it, the middle kept.
         scale = max(size[0] / tracks.size[0], size[1] / tracks.size[1])
         offset = (np.array(size) - scale * np.array(tracks.size)) / 2
