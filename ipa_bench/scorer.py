@@ -14,6 +14,7 @@ from ipa_bench.metrics.pairing import pair_hands, period
 from ipa_bench.metrics.table import METRICS, PART_IDS, QUALITY, find
 from ipa_bench.observers.looker import Looker
 from ipa_bench.types import Case, HandTracks, Video
+from ipa_bench.video.timing import rate_of
 
 __all__ = ["ALL", "METRICS", "PART_IDS", "QUALITY", "Scorer", "Scores", "find"]
 
@@ -112,11 +113,23 @@ def _check(hands: HandTracks, driving: HandTracks, case: Case) -> tuple[str, ...
     if case.frames is not None:
         asked = min(case.frames / case.fps if case.fps else case.frames * step, whole)
     lasts = float(hands.times[-1]) + (period(hands.times) if len(hands.times) > 1 else step)
+    rate = _wrong_rate(hands, driving, case)
     if lasts < MIN_COVERAGE * asked:
-        hint = "" if case.frames is not None else "; a suite can give the case fewer `frames`"
-        raise Unscorable(f"lasts {lasts:.2f} s of the {asked:.2f} s that it should{hint}")
+        hint = rate or ("" if case.frames is not None else "a suite can give the case fewer `frames`")
+        raise Unscorable(f"lasts {lasts:.2f} s of the {asked:.2f} s that it should" + (hint and f"; {hint}"))
+    notes = (rate,) if rate else ()
     shapes = [width / height for width, height in (hands.size, driving.size)]
     if abs(np.log(shapes[0] / shapes[1])) <= 0.02:
-        return ()
+        return notes
     ours, theirs = (f"{width}x{height}" for width, height in (hands.size, driving.size))
-    return (f"its frames are {ours}, the driving video's {theirs}: stretched",)
+    return (*notes, f"its frames are {ours}, the driving video's {theirs}: stretched")
+
+
+def _wrong_rate(hands: HandTracks, driving: HandTracks, case: Case) -> str:
+    """What is wrong with the rate of a video that has the frames asked for and not the time; empty where nothing is."""
+    ours, theirs = rate_of(hands.times), case.fps or rate_of(driving.times)
+    count = case.frames or len(driving.times)
+    if ours is None or theirs is None or abs(ours / theirs - 1) <= 0.01 or abs(len(hands.times) - count) > 1:
+        return ""
+    what = "as its case asks for" if case.frames or case.fps else "as the driving clip"
+    return f"{len(hands.times)} frames {what}, but at {ours:.4g} fps and not {theirs:.4g}"

@@ -46,7 +46,7 @@ def write_pose(
 
     ``size`` (width, height) in pixels: the centre of the clip in that aspect ratio, as ``crop`` of
     :func:`ipa_bench.video.resize`; by default the clip's own. ``fps`` and ``frames`` as in
-    :func:`ipa_bench.video.timing.resampled`; by default the clip's rate (that of its quickest part where it varies), and
+    :func:`ipa_bench.video.timing.resampled`; by default the clip's rate (of its quickest part where it varies), and
     all there are.
     ``progress(done, total)`` hears of source frames looked at.
 

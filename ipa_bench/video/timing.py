@@ -7,6 +7,7 @@ milliseconds, phones and screen recorders vary it. So the rate is read off the t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
@@ -78,10 +79,16 @@ def resampled(times: Float64, rate: float, fps: float, frames: int | None = None
     The clip lasts until one frame period after its last frame. Raises ``ValueError`` where it is shorter than
     ``frames``.
     """
-    count = max(1, round(round((float(times[-1] - times[0]) + 1 / rate) * fps, 6)))
+    count = _count(float(times[-1] - times[0]), rate, fps)
     if frames is not None and frames > count:
         raise ValueError(f"has {count} frames at {fps:g} per second")
     return shown_at(times - times[0], rate, np.arange(min(count, frames or count)) / fps)
+
+
+def _count(last: float, rate: float, fps: float) -> int:
+    """Frames of a copy of a clip whose last frame comes at ``last`` seconds: each that shows one before it is there."""
+    until = math.floor(round((last - 0.5 / rate) * fps, 6)) + 1
+    return max(1, until, round(round((last + 1 / rate) * fps, 6)))
 
 
 def resample(frames: Iterable[Frame], rate: float, fps: float) -> Iterator[UInt8]:
@@ -97,8 +104,7 @@ def resample(frames: Iterable[Frame], rate: float, fps: float) -> Iterator[UInt8
             made += 1
         shown = frame
     if shown is not None:
-        count = max(1, round(round((shown.time + 1 / rate) * fps, 6)))
-        for _ in range(count - made):
+        for _ in range(_count(shown.time, rate, fps) - made):
             yield shown.image
 
 
