@@ -111,7 +111,8 @@ def suite_of(what: Path | None, models: Sequence[str], *, cross_identity: bool) 
     """The suite that the arguments of ``run`` mean; without any, the built-in one. Raises UserError."""
     from ipa_bench.cli.console import say
     from ipa_bench.errors import UserError
-    from ipa_bench.suite import DamageSpec, Suite, load_suite, suite_from_folders
+    from ipa_bench.models.specs import DamageSpec
+    from ipa_bench.suite import Suite, load_suite, suite_from_folders
 
     what = what or BUILT_IN
     if what.suffix.lower() == ".toml":
