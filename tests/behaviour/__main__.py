@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import resource
-import secrets
 import shutil
 import sys
 import tempfile
@@ -20,6 +19,8 @@ from tests.behaviour import comparing, material, reading, sample, steps
 from tests.behaviour.tree import Tree
 
 ROOT = Path(__file__).resolve().parents[2]
+#: always the same: tables and messages break at the same places, and keys in which a message counts are the same
+WORK = Path(tempfile.gettempdir(), "ipa-bench-behaviour")
 
 
 def footage() -> Path:
@@ -30,18 +31,19 @@ def footage() -> Path:
 @contextmanager
 def workplace(source: Path, python: Path, keep: bool) -> Iterator[Tree]:
     """A source tree with an empty folder to work in."""
-    # The length of the folder's name is always the same, so that tables and messages break at the same places.
-    work = Path(tempfile.gettempdir(), f"behaviour-{secrets.token_hex(4)}")
-    work.mkdir()
     try:
-        tree = Tree(source.resolve(), python.absolute(), work)
+        WORK.mkdir()
+    except FileExistsError:
+        raise SystemExit(f"{WORK} is there: another record is being made, or was not ended: delete it") from None
+    try:
+        tree = Tree(source.resolve(), python.absolute(), WORK)
         tree.fill_cache()
         yield tree
     finally:
         if keep:
-            print(f"kept: {work}", file=sys.stderr)
+            print(f"kept: {WORK}", file=sys.stderr)
         else:
-            shutil.rmtree(work)
+            shutil.rmtree(WORK)
 
 
 def record(source: Path, python: Path, media: Path, names: Sequence[str] = (), keep: bool = False) -> dict[str, Any]:

@@ -65,11 +65,15 @@ PLOTS = (
     (r".*/report\.html", r'(?s)(?<=<section id="cost">).*?(?=</section>)'),
     (r"cost/.*", r"(?s).*"),
 )
-#: words of texts
+#: words of texts: a pattern of the file, one of the word, what stays of it
 WORDS = (
+    # wall time of a video
+    (r".*/report/data/.*\.js", r'("seconds":)[\d.]+', r"\1" + GONE),
     # the time at which a run was made, and the version of the program
-    (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", GONE),
-    (r"(?m)^(\| ipa-bench \| )[\d.]+", r"\1" + GONE),
+    (r".*", r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", GONE),
+    (r".*/report\.html", r"(</code>; )\d{4}-\d\d-\d\d", r"\1" + GONE),
+    (r".*/leaderboard\.md", r"(?m)^(\| ipa-bench \| )[\d.]+", r"\1" + GONE),
+    (r".*/report\.html", r"(<dt>ipa-bench</dt><dd>)[\d.]+", r"\1" + GONE),
 )
 
 
@@ -92,8 +96,9 @@ def _text(file: str, content: str) -> str:
     for pattern, part, numbers in NUMBERS:
         if re.fullmatch(pattern, file):
             content = re.sub(part, partial(_without, numbers), content)
-    for word, stays in WORDS:
-        content = re.sub(word, stays, content)
+    for pattern, word, stays in WORDS:
+        if re.fullmatch(pattern, file):
+            content = re.sub(word, stays, content)
     return content
 
 
