@@ -104,7 +104,7 @@ class Watch:
                 t = torch.full((1,), level, device=base.device)
                 made = self._policy.predict(batch, flow.noised(batch.latents, noise, t), t)
                 squared = (made - flow.velocity(batch.latents, noise)).square().mean(1)
-                error = base.references.clip(squared, batch.mask.shape[1], axis=1)
+                error = batch.references.clip(squared, batch.mask.shape[1], axis=1)
                 frames[str(level)].append(error.mean().item())
                 covered = batch.mask.sum().item()
                 if covered > 0:

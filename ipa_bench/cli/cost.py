@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
@@ -14,6 +14,7 @@ from trainers.methods import recipes
 if TYPE_CHECKING:
     from trainers.cost_sheet.plan import Sweep
     from trainers.cost_sheet.sheet import Result
+    from trainers.cost_sheet.subject import Subject
 
 T = TypeVar("T")
 COST = examples(
@@ -96,8 +97,7 @@ def cost(
     )
     unmeasured = _each(estimate, plan.Clip.parse)
     if dry_run:
-        run.subjects(sweep, unmeasured)
-        _describe(sweep, load(out).done)
+        _describe(sweep, run.subjects(sweep, unmeasured), load(out).done)
         return
     with console.progress() as progress:
         sheet = run.cost(sweep, out, unmeasured=unmeasured, price=price, progress=progress, tell=_tell)
@@ -115,14 +115,15 @@ def _each(text: str | None, of: Callable[[str], T]) -> tuple[T, ...]:
     return tuple(of(part.strip()) for part in (text or "").split(",") if part.strip())
 
 
-def _describe(sweep: Sweep, done: Callable[..., bool]) -> None:
+def _describe(sweep: Sweep, known: Mapping[str, Subject], done: Callable[..., bool]) -> None:
     from ipa_bench.cli.console import OUT
-    from trainers.cost_sheet.tables import options
+    from trainers.cost_sheet.tables import gigabytes, options
 
     cells = sweep.cells()
     for cell in cells:
         state = "there" if done(cell) else "to do"
-        text = f"{state}  {cell.model}  {cell.clip}  batch {cell.batch}  {cell.work}  {options(cell)}"
+        held = gigabytes(known[cell.model].held(cell))
+        text = f"{state}  {cell.model}  {cell.clip}  batch {cell.batch}  {cell.work}  {options(cell)}, holds {held} GB"
         OUT.print(text, markup=False, soft_wrap=True)
     OUT.print(f"{sum(not done(cell) for cell in cells)} of {len(cells)} to measure", markup=False)
 

@@ -12,7 +12,7 @@ shows them to the network and cuts them off again, so that neither a sampler nor
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
@@ -78,6 +78,10 @@ class References:
         return torch.cat([rest, values] if self.place == "front" else [values, rest], axis)
 
 
+#: as Wan-VACE has them
+FRONT = References("front", noised=True)
+
+
 @dataclass(frozen=True, eq=False)
 class Given:
     """What a base is given for a case, whatever the seed and the words."""
@@ -104,6 +108,8 @@ class Base(ABC):
     references: References
     #: names of the tensors that :meth:`given` makes
     shown: tuple[str, ...]
+    #: whether it is driven by a pose video: one is drawn for a case that has none
+    posed: bool = True
 
     @property
     @abstractmethod
@@ -140,6 +146,15 @@ class Base(ABC):
         return self.transformer.dtype  # type: ignore[no-any-return]
 
     # what it is given
+
+    def pose_of(self, case: Case, draw: Callable[[Case], Path] | None) -> Path | None:
+        """The pose video that :meth:`given` takes: the case's own, or one that is drawn where the base wants one.
+
+        Raises :class:`~ipa_bench.errors.Unscorable` where it cannot be drawn.
+        """
+        if case.pose is not None or draw is None or not self.posed:
+            return case.pose
+        return draw(case)
 
     @abstractmethod
     def given(self, case: Case, pose: Path | None) -> Given:

@@ -210,8 +210,7 @@ class Generator:
     def _given_for(self, case: Case) -> Given:
         """What a case gives the model, kept for its other seeds. Raises Unscorable where that cannot be had."""
         if case not in self._given:
-            pose = case.pose or (self._pose_of(case) if self._pose_of else None)
-            found = self.base.given(case, pose)
+            found = self.base.given(case, self.base.pose_of(case, self._pose_of))
             while len(self._given) >= _KEPT:
                 self._given.pop(next(iter(self._given)))
             self._given[case] = found

@@ -235,3 +235,54 @@ def test_a_lora_of_another_model_is_refused(tmp_path: Path, kind: str) -> None:
     save_file(found, file)
     with pytest.raises(UserError, match=LORA_FILE):
         LoraPolicy(tiny_wan.base(), QKV, file, 0)
+
+
+class TwoExperts(WanVace):
+    """Two networks of which t chooses one, as bases with an expert for much noise have them."""
+
+    def __init__(self) -> None:
+        super().__init__(tiny_wan.pipeline())
+        self.second = tiny_wan.pipeline(seed=5).transformer
+        self.saved: Any = None
+
+    @property
+    def networks(self) -> dict[str, Any]:
+        return {"transformer": self.transformer, "transformer_2": self.second}
+
+    def velocity(self, z: Tensor, t: Tensor, condition: Any) -> Tensor:
+        first = self.transformer
+        if float(t.min()) < 0.5:
+            self.transformer = self.second
+        try:
+            return super().velocity(z, t, condition)
+        finally:
+            self.transformer = first
+
+    def save_adapter(self, folder: Path, adapters: Any) -> Path:
+        self.saved = adapters
+        return super().save_adapter(folder, {"transformer": adapters["transformer"]})
+
+
+def test_a_base_of_two_networks_is_trained_and_kept_whole(tmp_path: Path) -> None:
+    base = TwoExperts()
+    trained = LoraPolicy(base, QKV, None, 0)
+    names = list(trained.parameters)
+    assert len(names) == 2 * 36
+    assert sum(name.startswith("transformer_2.") for name in names) == 36
+    given = batch()
+
+    def at(t: float) -> Tensor:
+        return trained.predict(given, given.latents, torch.full((2,), t))
+
+    with torch.no_grad():
+        began = at(0.9), at(0.1)
+    perturb(trained)
+    with trained.reference():
+        assert torch.equal(at(0.9), began[0])
+        assert torch.equal(at(0.1), began[1])
+    at(0.1).square().mean().backward()
+    moved = {name for name, p in trained.parameters.items() if p.grad is not None and p.grad.any()}
+    assert moved
+    assert all(name.startswith("transformer_2.") for name in moved)
+    trained.save(tmp_path)
+    assert {name: len(layers) for name, (layers, _) in base.saved.items()} == {"transformer": 36, "transformer_2": 36}

@@ -57,6 +57,16 @@ class Subject:
             reference=by[recipe.variant],
         )
 
+    def held(self, cell: Cell) -> int:
+        """Exact bytes that a cell holds whatever the clip: weights and, where it trains, adapter, gradients and Adam.
+
+        The VAE, which decodes, and activations are not in it.
+        """
+        lora = Lora(cell.rank, cell.layers or "qkv") if cell.trains else None
+        known = self.outline.training_bytes(cell.dtype, lora)
+        copied = known.weights + known.adapter if cell.trains and RECIPES[cell.work].variant == "published" else 0
+        return known.device + copied
+
 
 def subject(name: str, *, random_weights: bool) -> Subject:
     """The model of this name; with ``random_weights`` nothing but its configuration has to be there.

@@ -18,7 +18,7 @@ from ipa_bench import video
 from ipa_bench.cache import Cache, digest
 from ipa_bench.errors import Unscorable, UserError
 from ipa_bench.files import file_sha256
-from ipa_bench.models.base import Base
+from ipa_bench.models.base import FRONT, Base, References
 from ipa_bench.models.frames import frames_for
 from ipa_bench.observers.looker import Looker
 from ipa_bench.observers.pose import OBSERVER_ID as DRAWN_BY
@@ -46,6 +46,8 @@ class Encoded:
     mask: Tensor
     #: sha256 of everything above depends on
     key: str
+    #: where the flow has its reference frames
+    references: References = FRONT
 
     @property
     def size(self) -> int:
@@ -62,6 +64,7 @@ class Batch:
     #: ``[B, T', h, w]``
     mask: Tensor
     keys: tuple[str, ...]
+    references: References = FRONT
 
     @classmethod
     def of(cls, clips: Sequence[Encoded]) -> Batch:
@@ -71,12 +74,12 @@ class Batch:
             raise ValueError(f"clips of different shapes cannot be stacked: {sorted(shapes)}")
         condition = {name: torch.stack([clip.condition[name] for clip in clips]) for name in clips[0].condition}
         latents, mask = (torch.stack([getattr(clip, name) for clip in clips]) for name in ("latents", "mask"))
-        return cls(latents, condition, mask, tuple(clip.key for clip in clips))
+        return cls(latents, condition, mask, tuple(clip.key for clip in clips), clips[0].references)
 
     def to(self, device: torch.device) -> Batch:
         """The same on another device."""
         condition = {name: tensor.to(device) for name, tensor in self.condition.items()}
-        return Batch(self.latents.to(device), condition, self.mask.to(device), self.keys)
+        return Batch(self.latents.to(device), condition, self.mask.to(device), self.keys, self.references)
 
     def __len__(self) -> int:
         """Number of clips."""
@@ -139,7 +142,8 @@ class Encoder:
         mask = self._kept("mask", mask_key, lambda: torch.from_numpy(self._mask(clip, tuple(latents.shape[1:]))))
         whole = base.flow_input(latents[None], shown)[0]
         condition = {name: tensor[0] for name, tensor in base.condition(shown, prompt[None]).items()}
-        return Encoded(whole, condition, mask, digest(*given_keys.values(), prompt_key, latents_key, mask_key))
+        key = digest(*given_keys.values(), prompt_key, latents_key, mask_key)
+        return Encoded(whole, condition, mask, key, base.references)
 
     def _given(self, case: Case, keys: Mapping[str, str]) -> dict[str, Tensor]:
         """What a case gives the base, by name; all of it is made at once where some of it is not in the cache."""
@@ -147,7 +151,7 @@ class Encoder:
 
         def one(name: str) -> Tensor:
             if not made:
-                pose = case.pose or (self.pose_of(case) if self.pose_of else None)
+                pose = self._base.pose_of(case, self.pose_of)
                 made.update(self._base.given(case, pose).condition)
             return made[name][0]
 

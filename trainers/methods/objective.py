@@ -24,8 +24,8 @@ def weights(batch: Batch, config: LossConfig, weighted: bool) -> Tensor | None:
     """HALO's weight on each latent element ``[B, 1, n_ref + T', h, w]``; None where everything weighs the same."""
     if not weighted:
         return None
-    references = batch.latents.shape[2] - batch.mask.shape[1]
-    return halo.weights(batch.mask, config.hand_weight, config.hand_form, references)
+    of_clip = halo.weights(batch.mask, config.hand_weight, config.hand_form, references=0)
+    return batch.references.beside(of_clip, batch.latents.shape[2] - batch.mask.shape[1], fill=1.0, axis=2)
 
 
 @dataclass(frozen=True, eq=False)

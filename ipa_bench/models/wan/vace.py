@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ipa_bench import video
 from ipa_bench.errors import Unscorable
 from ipa_bench.files import LORA_FILE
-from ipa_bench.models.base import Base, Condition, Given, References
+from ipa_bench.models.base import FRONT, Base, Condition, Given
 from ipa_bench.models.checkpoint import Checkpoint
 from ipa_bench.models.frames import frames_for
 from ipa_bench.models.lora import load_lora
@@ -32,11 +32,10 @@ from ipa_bench.types import Case, UInt8
 TIMESTEPS = 1000.0
 
 
-@final
 class WanVace(Base):
     """A loaded ``WanVACEPipeline``; parts that it lacks are missed only where they are needed."""
 
-    references = References("front", noised=True)
+    references = FRONT
     shown = ("control",)
 
     def __init__(self, pipe: Pipe) -> None:
