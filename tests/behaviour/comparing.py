@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from typing import Any
 
-from tests.behaviour import left_out
+from tests.behaviour import left_out, moved
 
 #: characters of a value that are shown, from a little before the first that differs
 SHOWN, BEFORE = 120, 40
@@ -21,6 +21,7 @@ Files = Mapping[str, Mapping[str, Any]]
 
 def differences(one: Files, other: Files) -> Iterator[str]:
     """A line for each value that is not the same in both, or is in one alone."""
+    one, other = moved.as_now(one), moved.as_now(other)
     for name in sorted({*one, *other}):
         if name not in other or name not in one:
             yield f"{name}: only in the {'first' if name in one else 'second'} record"

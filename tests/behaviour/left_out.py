@@ -16,7 +16,7 @@ GONE = "…"
 #: files whose names hold a time, a process or something random: what stays of the name, and a number in their order
 NAMES = (
     (r"(costs/)\d+-\d+-(\w+)(\.json)", r"\1\2-{}\3"),
-    (r"(scores/)\d+-\d+-\w+(\.jsonl)", r"\1{}\2"),
+    (r"((?:scores|floor)/)\d+-\d+-\w+(\.jsonl)", r"\1{}\2"),
     (r"(reference/\w+/)\d+-\w+(\.jsonl)", r"\1{}\2"),
 )
 

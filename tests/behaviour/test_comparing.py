@@ -111,3 +111,21 @@ def test_steps_come_with_what_they_need_and_in_order() -> None:
     assert steps.chosen(["train"]) == ["align", "select", "train"]
     assert steps.chosen([]) == list(steps.STEPS)
     assert all(need in steps.chosen([name]) for name, needs in steps.NEEDS.items() for need in needs)
+
+
+def test_the_noise_floor_of_0_1_is_where_it_is_now() -> None:
+    score = {"case": "c", "seed": 0, "model": "re-encoded/floor", "metric": "a@1", "value": 0.5, "reason": None}
+    floor = {"case": "c", "seed": 0, "model": "re-encoded/floor", "notes": [], "scores": [
+        score, {**score, "metric": "b@1", "value": None, "reason": "why"},
+    ]}  # fmt: skip
+    video = {"case": "c", "seed": 0, "model": "A", "notes": [], "scores": []}
+    now = {"case": "c", "changes": {"a@1": 0.5}, "reasons": {"b@1": "why"}}
+
+    def files(**lines: list[object]) -> dict[str, dict[str, object]]:
+        return {f"run/{name}/1.jsonl": dict(reading._flat(found)) for name, found in lines.items()}
+
+    old = files(scores=[floor, video])
+    assert list(comparing.differences(old, files(scores=[video], floor=[now]))) == []
+    other = files(scores=[video], floor=[{**now, "changes": {"a@1": 0.25}}])
+    assert list(comparing.differences(old, other)) == ["run/floor/1.jsonl /0/changes/a@1: 0.5 → 0.25"]
+    assert list(comparing.differences(old, files(scores=[video]))) == ["run/floor/1.jsonl: only in the first record"]
