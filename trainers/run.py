@@ -50,6 +50,9 @@ class Tell(Protocol):
     def __call__(self, stage: str, done: int, total: int, metrics: Mapping[str, float], alarm: str = "", /) -> None: ...
 
 
+_NO_TRACKER = "install it, or leave it out of train.trackers"
+
+
 @dataclass(frozen=True, eq=False)
 class Job:
     """A run of training, checked: everything there, nothing loaded."""
@@ -84,6 +87,7 @@ def prepare(config: TrainConfig, method: MethodName, suite: Suite | None = None)
     watched = tuple(case for case in other.cases if case.split == "val")[: config.watch.cases]
     clips.check_apart(data, watched)
     clips.check_masks(config.data, [*(clip.case for clip in data.all), *watched])
+    _check_trackers(config.train.trackers)
     start = None
     if config.model.lora is not None:
         start = Path(config.model.lora)
@@ -95,6 +99,21 @@ def prepare(config: TrainConfig, method: MethodName, suite: Suite | None = None)
         dtype=config.model.dtype, steps=config.watch.steps, guidance=config.watch.guidance, shift=config.watch.shift,
     )  # fmt: skip
     return Job(method, config, data, watched, spec, kinds.base_kind(spec).locate(spec), start)
+
+
+def _check_trackers(wanted: Sequence[str]) -> None:
+    """Raise :class:`UserError` for a tracker that accelerate does not know or that is not installed."""
+    if not wanted:
+        return
+    from accelerate import tracking
+
+    known = sorted(map(str, tracking.LOGGER_TYPE_TO_CLASS))
+    there = {str(tracker) for tracker in tracking.get_available_trackers()}
+    for name in wanted:
+        if name not in known:
+            raise UserError(f"train.trackers: there is no tracker {name!r}", f"known: {', '.join(known)}")
+        if name not in there:
+            raise UserError(f"train.trackers: {name} is not installed", _NO_TRACKER)
 
 
 def train(job: Job, out: Path, *, stop_after: int | None = None, tell: Tell = lambda *_: None) -> Path | None:
@@ -179,27 +198,22 @@ def _finished(job: Job, out: Path) -> Path | None:
 
 
 def _accelerator(job: Job, out: Path) -> Any:
-    """Devices, precision, processes and trackers. Raises :class:`UserError` for a tracker that is not there."""
+    """Devices, precision, processes and trackers. Raises :class:`UserError` for a tracker that does not start."""
     from accelerate import Accelerator
 
     wanted = list(job.config.train.trackers)
-    fix = "install it, or leave it out of train.trackers"
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="`log_with=")  # said below, of each tracker
+            warnings.filterwarnings("ignore", message="`log_with=")  # they are there: prepare has looked
             accelerator: Any = Accelerator(
                 cpu=not torch.cuda.is_available(),
                 mixed_precision="bf16" if job.config.train.precision == "bf16" else "no",
                 log_with=wanted or None,
                 project_dir=str(out),
             )
-        # accelerate leaves out what is not installed
-        lacking = set(wanted) - {str(tracker) for tracker in accelerator.log_with}
-        if lacking:
-            raise UserError(f"train.trackers: {', '.join(sorted(lacking))} is not installed", fix)
         accelerator.init_trackers("ipa-bench", config={"method": job.method, "run": job.key})
     except (ImportError, ValueError) as error:
-        raise UserError(f"train.trackers: {error}", fix) from None
+        raise UserError(f"train.trackers: {error}", _NO_TRACKER) from None
     return accelerator
 
 

@@ -180,7 +180,7 @@ def print_report(view: ReportView, folder: Path, *, jobs: int) -> bool:
         paths = write_all(
             view, folder, jobs=jobs or cores(), progress=lambda done, total: on_progress("report", done, total)
         )
-    OUT.print(render(view))
+    OUT.print(render(view), crop=False)
     scored = any(score.value is not None for score in view.scores())
     if not scored:
         for reason in dict.fromkeys(f"{s.case}: {s.reason}" for s in view.scores()):

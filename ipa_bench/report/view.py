@@ -16,6 +16,8 @@ PREFERRED = ("hand.keypoint_error", "hand.pck10", "hand.recall", "hand.jitter", 
 
 #: With fewer identities than this an interval is more a warning than a measurement.
 FEW_IDENTITIES = 5
+#: pairs of models that a warning names; more are counted
+NAMED = 3
 
 
 def no_details(unit: Unit) -> Details | None:
@@ -144,13 +146,21 @@ def warnings(view: ReportView) -> tuple[str, ...]:
                 f"{row.model} was trained on {board.primary}, the primary metric: "
                 "the evidence for it is the other metrics."
             )
-    for pair in primary_comparisons(view):
-        if inside_floor(pair):
-            found.append(
-                f"{pair.model} and {pair.baseline} differ on {board.primary} by less than a re-encode of the same "
-                "video does: they are not ranked against each other."
-            )
-    return tuple(found)
+    return (*found, *_floor_warnings(view))
+
+
+def _floor_warnings(view: ReportView) -> Iterator[str]:
+    """Pairs that a re-encode of their videos could make differ; many of them in one sentence."""
+    pairs, primary = primary_comparisons(view), view.leaderboard.primary
+    inside = [pair for pair in pairs if inside_floor(pair)]
+    said = (
+        f"differ on {primary} by less than a re-encode of the same video does: they are not ranked against each other"
+    )
+    if len(inside) > NAMED:
+        yield f"{len(inside)} of {len(pairs)} pairs of models {said}."
+        return
+    for pair in inside:
+        yield f"{pair.model} and {pair.baseline} {said}."
 
 
 def _identity_warnings(view: ReportView) -> Iterator[str]:

@@ -163,6 +163,13 @@ def test_memory_is_that_of_what_is_trained(material: Material) -> None:
     assert "0.00 GB of host memory for the reference" in said(("[adapter]", "[adapter]\nfull = true"))
 
 
+def test_a_dry_run_refuses_a_tracker_that_is_not_there(verb: Verb, material: Material, tmp_path: Path) -> None:
+    for name, said in (("tensorbord", "there is no tracker 'tensorbord'"), ("comet_ml", "comet_ml is not installed")):
+        config = material.config("tracked.toml", ("save_every = 1000", f'save_every = 1000\ntrackers = ["{name}"]'))
+        failed(verb("train", "ipa", config, "--dry-run"), said)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_dry_run_of_align_counts_what_would_be_made(verb: Verb, material: Material, tmp_path: Path) -> None:
     config = material.folder / "align.toml"
     status, out, _ = verb("align", material.folder / "suite.toml", "-c", config, "-o", "new", "--dry-run")

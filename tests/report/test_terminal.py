@@ -8,8 +8,13 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from ipa_bench.cost.device import Amount
+from ipa_bench.cost.ledger import PostTraining
+from ipa_bench.metrics.sets.intervals import SetDistance, SetDistances
 from ipa_bench.report import terminal
+from ipa_bench.report.text import interval_text
 from ipa_bench.report.view import ReportView
+from ipa_bench.store.sets import SetResult
 from tests.report import build
 
 
@@ -32,7 +37,7 @@ def test_long_names_and_many_models_still_fit(tmp_path: Path) -> None:
     models = {f"checkpoint-{n}-" + "x" * 60: (25.0, 1.6, 0.03 + 0.01 * n) for n in range(7)}
     text = shown(build.make_run(tmp_path, models=models, videos=False), 80)
     assert max(cell_len(line) for line in text.splitlines()) <= 80
-    assert "9 more pairs are in report.html" in text
+    assert "15 more pairs are in report.html" in text
 
 
 def test_every_number_has_its_interval_coverage_and_unit(numbers: ReportView) -> None:
@@ -80,3 +85,78 @@ def test_one_model_or_none_is_not_an_error(tmp_path: Path, numbers: ReportView) 
     assert "One identity" in shown(alone)
     empty = replace(numbers, records={}, leaderboard=replace(numbers.leaderboard, rows=(), comparisons=()))
     assert "No model has a record yet" in shown(empty)
+
+
+NAMES = {
+    "short": list("abcdefghijkl"),
+    "long": [f"checkpoint-{n}-{'x' * 90}" for n in range(12)],
+    "wide": [f"{'模型' * 20}{n}" for n in range(12)],
+    "words": [f"our system, as of week {n} with the new hands" for n in range(12)],
+}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 12])
+@pytest.mark.parametrize("kind", NAMES)
+def test_no_digit_is_lost_at_80_columns(tmp_path: Path, kind: str, count: int) -> None:
+    models = {name: (25.0, 1.6, 0.03 + 0.02 * n) for n, name in enumerate(NAMES[kind][:count])}
+    view = build.make_run(tmp_path, models=models, videos=False)
+    view = replace(view, sets=distances(tuple(models)))
+    text = shown(view, 80)
+    assert max(cell_len(line) for line in text.splitlines()) <= 80
+    for row in view.leaderboard.rows:
+        for metric in ("hand.keypoint_error@1", "hand.pck10@1"):
+            cell = row.cells[metric]
+            assert str(interval_text(cell.mean, cell.low, cell.high).bracket) in text
+    assert "hand.pck10" in text
+    told = terminal.told_pairs(view)
+    for pair in view.leaderboard.comparisons:
+        bracket = interval_text(pair.delta, pair.low, pair.high, sign=True).bracket
+        if pair.metric == view.header.primary and frozenset((pair.model, pair.baseline)) in told:
+            assert bracket in text
+    assert text.count("[123450.1, 123463.9]") == count
+    assert text.count("[") == text.count("]")
+
+
+def distances(models: tuple[str, ...]) -> tuple[SetResult, ...]:
+    """A distance of each model with a long interval, and every difference."""
+    one = SetDistance(123456.7, 9, 9, 6, 5, None, 123450.12, 123463.91, "mean at these sizes", None, "made up")
+    made = SetDistances(one, None, replace(one, value=0.5, low=0.25, high=0.75))
+    alone = [SetResult("fvd@1", "as published", model, distances=made) for model in models]
+    other = replace(made.frechet, value=-12.5, low=-30.25, high=5.25)
+    pairs = [(first, two) for index, first in enumerate(models) for two in models[index + 1 :]]
+    apart = [SetResult("fvd@1", "d", *pair, distances=replace(made, frechet=other)) for pair in pairs]
+    return (*alone, *apart)
+
+
+def test_one_column_that_is_too_wide_makes_lines_longer_and_loses_nothing(numbers: ReportView) -> None:
+    row = numbers.leaderboard.rows[0]
+    cell = replace(row.cells["hand.keypoint_error@1"], mean=1234567.0000005, low=1234567.0000001, high=1234567.0000009)
+    rows = (replace(row, cells={**row.cells, "hand.keypoint_error@1": cell}), *numbers.leaderboard.rows[1:])
+    out = io.StringIO()
+    view = replace(numbers, leaderboard=replace(numbers.leaderboard, rows=rows))
+    Console(file=out, width=40).print(terminal.render(view), crop=False)
+    assert interval_text(cell.mean, cell.low, cell.high).bracket in out.getvalue()
+
+
+def test_many_models_are_shown_against_the_best_and_their_base(tmp_path: Path) -> None:
+    view = build.make_run(
+        tmp_path, models={n: (25.0, 1.6, 0.02 + 0.02 * i) for i, n in enumerate("abcde")}, videos=False
+    )
+    made = PostTraining(Amount(1.0), Amount(reason="not measured"), "told", "d")
+    view = replace(view, costs=replace(view.costs, post_training={"c": made}))
+    best = {frozenset(("a", other)) for other in "bcde"}
+    assert terminal.told_pairs(view) == best | {frozenset("cd")}
+    # the ground truth in disguise is nobody's best
+    entries = tuple(replace(m, kind="reencode") if m.name == "a" else m for m in view.header.models)
+    view = replace(view, header=replace(view.header, models=entries))
+    assert terminal.told_pairs(view) == {frozenset(("b", other)) for other in "acde"} | {frozenset("cd")}
+    assert "5 more pairs are in report.html" in shown(view)
+    few = build.make_run(tmp_path / "few", videos=False)
+    assert len(terminal.told_pairs(few)) == 3
+
+
+def test_many_pairs_inside_the_floor_are_one_warning(tmp_path: Path) -> None:
+    twins = {name: (25.0, 1.6, 0.05 + 0.0001 * n) for n, name in enumerate("abcd")}
+    text = " ".join(shown(build.make_run(tmp_path, models=twins, videos=False)).split())
+    assert "6 of 6 pairs of models differ on hand.keypoint_error@1 by less than a re-encode" in text
+    assert text.count("by less than a re-encode") == 1
