@@ -8,7 +8,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from ipa_bench.cost.device import Amount
+from ipa_bench.cost import Amount
 from ipa_bench.cost.ledger import PostTraining
 from ipa_bench.metrics.sets.intervals import SetDistance, SetDistances
 from ipa_bench.report import terminal
@@ -121,10 +121,10 @@ def distances(models: tuple[str, ...]) -> tuple[SetResult, ...]:
     """A distance of each model with a long interval, and every difference."""
     one = SetDistance(123456.7, 9, 9, 6, 5, None, 123450.12, 123463.91, "mean at these sizes", None, "made up")
     made = SetDistances(one, None, replace(one, value=0.5, low=0.25, high=0.75))
-    alone = [SetResult("fvd@1", "as published", model, distances=made) for model in models]
+    alone = [SetResult("fvd@1", "as published", model, value=made) for model in models]
     other = replace(made.frechet, value=-12.5, low=-30.25, high=5.25)
     pairs = [(first, two) for index, first in enumerate(models) for two in models[index + 1 :]]
-    apart = [SetResult("fvd@1", "d", *pair, distances=replace(made, frechet=other)) for pair in pairs]
+    apart = [SetResult("fvd@1", "d", *pair, value=replace(made, frechet=other)) for pair in pairs]
     return (*alone, *apart)
 
 
