@@ -27,6 +27,9 @@ SELECT = examples(
     "ipa-bench select runs/train --all             every video with its score; with --pairs, every pair",
 )
 
+#: columns from which the metrics are one table
+WIDE = 140
+
 
 def score(
     clips: Clips,
@@ -157,15 +160,25 @@ def select(
 def metrics() -> None:
     """The metrics: unit, direction, source, blind spot."""
     from rich.markup import escape
+    from rich.padding import Padding
     from rich.table import Table
 
     from ipa_bench.cli.console import OUT
-    from ipa_bench.metrics.table import SET_METRICS
-    from ipa_bench.scorer import ALL
+    from ipa_bench.metrics.table import METRICS, SET_METRICS
 
+    infos = [*(metric.info for metric in METRICS), *SET_METRICS]
+    if OUT.width < WIDE:
+        for info in infos:
+            about = f"{info.unit}, {info.better} is better, needs {info.needs}"
+            OUT.print(f"[bold]{escape(info.id)}[/]  {escape(about)}")
+            told = Table.grid(padding=(0, 2, 0, 0))
+            told.add_row("source", escape(info.source))
+            told.add_row("cannot see", escape(info.blind_spot))
+            OUT.print(Padding(told, (0, 0, 0, 4)))
+        return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("metric", "unit", "better", "needs", "source", "cannot see"):
         table.add_column(column, overflow="fold")
-    for info in [*(metric.info for metric in ALL), *SET_METRICS]:
+    for info in infos:
         table.add_row(info.id, escape(info.unit), info.better, info.needs, escape(info.source), escape(info.blind_spot))
     OUT.print(table)

@@ -47,25 +47,26 @@ def verify(names: Annotated[list[str] | None, typer.Argument(help="Which ones; a
 
 
 def print_weights(statuses: Sequence[WeightStatus]) -> None:
-    """State of model files."""
+    """State of model files; below, what to do about those that are not there, and where the others lie."""
     from rich.markup import escape
     from rich.table import Table
 
     from ipa_bench.cli.console import OUT
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("file", "state", "MB", "licence", "used by", "what to do"):
-        table.add_column(column, overflow="fold")
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for column, justify in (("file", "left"), ("state", "left"), ("MB", "right"), ("used by", "left")):
+        table.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("licence", overflow="fold")
     for status in statuses:
         weight = status.weight
         size = f"{weight.size / 1e6:.2f}" if weight.size else "?"
         style = {"ok": "green", "missing": "yellow", "wrong": "red"}[status.state]
-        table.add_row(
-            weight.name,
-            f"[{style}]{status.state}[/]",
-            size,
-            escape(weight.licence),
-            escape(", ".join(weight.used_by)),
-            escape(status.fix or (str(status.path) if status.path else "")),
-        )
+        state = f"[{style}]{status.state}[/]"
+        table.add_row(weight.name, state, size, escape(", ".join(weight.used_by)), escape(weight.licence))
     OUT.print(table)
+    if fixes := [f"{status.weight.name}: {status.fix}" for status in statuses if status.fix]:
+        OUT.print("\n[bold]what to do[/]")
+        for line in fixes:
+            OUT.print(line, markup=False, soft_wrap=True)
+    if folders := dict.fromkeys(str(status.path.parent) for status in statuses if status.path and not status.fix):
+        OUT.print(f"\nfound in {', '.join(folders)}", markup=False, soft_wrap=True)

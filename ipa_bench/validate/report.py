@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderResult
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -17,49 +19,75 @@ SEES = 0.8
 SPATIAL = tuple(d.name for d in DAMAGES if d.kind != "temporal")
 TEMPORAL = tuple(d.name for d in DAMAGES if d.kind == "temporal")
 EVERY = (*SPATIAL, *TEMPORAL)
+UNTESTED = "not tested on these clips (no window has values on both sides, or hands hardly move)"
 #: columns that the whole table needs
 WIDE = 140
-SHORT = {
-    "blur": "blur",
-    "low_resolution": "lowres",
-    "finger_erased": "erase",
-    "finger_melt": "melt",
-    "smear": "smear",
-    "flicker": "flick",
-    "compression": "codec",
-    "stutter": "stutt",
-    "frozen": "froz",
-    "lag": "lag",
-}
 
 
 @dataclass(frozen=True)
 class ValidationReport:
-    """A rich renderable: mild/medium/strong where the terminal is wide enough for that, medium alone where not."""
+    """A rich renderable: mild/medium/strong where the terminal is wide, medium alone where not; as many tables as it
+    takes to show every column whole."""
 
     validation: Validation
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Table of every metric, then the findings on the composite, then what each metric misses."""
-        validation, wide = self.validation, options.max_width >= WIDE
-        which = "mild/medium/strong" if wide else "at medium strength"
+        """Tables of every metric, then the findings on the composite, then what each metric misses."""
+        validation, width = self.validation, options.max_width
+        which = "mild/medium/strong" if width >= WIDE else "at medium strength"
         yield Text(f"share of windows called worse, in %, {which}", style="bold")
-        table = Table(header_style="bold", pad_edge=False, box=None, padding=(0, 1, 0, 0))
-        table.add_column("metric", no_wrap=True)
-        for damage in EVERY:
-            table.add_column(damage.replace("_", " ") if wide else SHORT[damage], justify="right", no_wrap=not wide)
-        table.add_column("re-encode" if wide else "re-enc", justify="right")
-        for metric in _metrics(validation):
-            cells = [_triple(validation, metric, damage) for damage in EVERY]
-            shown = [_coloured(cell if wide else cell[1:2]) for cell in cells]
-            table.add_row(metric.partition("@")[0], *shown, _percent(_harmless(validation, metric)))
-        yield table
+        for table in _tables(validation, width):
+            yield Text()
+            yield table
         yield Text()
         yield from (Text(line) for line in summary(validation))
-        missed = [(metric, what) for metric in _metrics(validation) if (what := blind(validation, metric))]
-        if missed:
+        if missed := _missed(validation):
             yield Text("\nnot seen even where strong (below 80 %):", style="bold")
-            yield from (Text(f"  {metric}: {what}") for metric, what in missed)
+            yield _grid(missed)
+        if without := untested(validation):
+            yield Text(f"\n{UNTESTED}:", style="bold")
+            yield _grid([(", ".join(metrics), what) for what, metrics in without.items()])
+
+
+def _tables(validation: Validation, width: int) -> list[Table]:
+    """A row for each metric, a column for each damage and for a re-encode; no head is folded inside a word."""
+    metrics, wide = _metrics(validation), width >= WIDE
+    names = [metric.partition("@")[0] for metric in metrics]
+    columns: list[tuple[str, list[Text]]] = [
+        (
+            damage.replace("_", "\n"),
+            [_coloured(_triple(validation, metric, damage)[0 if wide else 1 : 3 if wide else 2]) for metric in metrics],
+        )
+        for damage in EVERY
+    ]
+    columns.append(("re-encode", [Text(_percent(_harmless(validation, metric))) for metric in metrics]))
+    groups: list[list[tuple[str, list[Text]]]] = []
+    left = 0
+    for head, cells in columns:
+        needed = 1 + max(len(line) for text in (head, *map(str, cells)) for line in text.split("\n"))
+        if needed > left:
+            groups.append([])
+            left = width - max(map(len, ("metric", *names)))
+        groups[-1].append((head, cells))
+        left -= needed
+    return [_table(names, group) for group in groups]
+
+
+def _table(names: Sequence[str], columns: Sequence[tuple[str, list[Text]]]) -> Table:
+    table = Table(header_style="bold", pad_edge=False, box=None, padding=(0, 1, 0, 0))
+    table.add_column("metric", no_wrap=True)
+    for head, _ in columns:
+        table.add_column(head, justify="right", no_wrap=True)
+    for name, *cells in zip(names, *(cells for _, cells in columns), strict=True):
+        table.add_row(name, *cells)
+    return table
+
+
+def _grid(rows: Sequence[tuple[str, str]]) -> Padding:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for row in rows:
+        grid.add_row(*map(Text, row))
+    return Padding(grid, (0, 0, 0, 2))
 
 
 def render_validation(validation: Validation) -> ValidationReport:
@@ -87,14 +115,22 @@ def summary(validation: Validation) -> list[str]:
 
 def blind(validation: Validation, metric: str) -> str:
     """The damage that a metric does not see on these clips, even where it is strong; empty where it sees everything."""
-    missed = []
-    for damage in EVERY:
-        share = validation.share(metric, (damage,), ("strong",))
-        if share is None:
-            missed.append(f"{damage} (not tested)")
-        elif share < SEES:
-            missed.append(f"{damage} ({share:.0%})")
-    return ", ".join(missed)
+    shares = {damage: validation.share(metric, (damage,), ("strong",)) for damage in EVERY}
+    return ", ".join(f"{d} ({share:.0%})" for d, share in shares.items() if share is not None and share < SEES)
+
+
+def untested(validation: Validation) -> dict[str, list[str]]:
+    """Damage that could not be tested on these clips, even where it is strong -> the metrics that is so for."""
+    found: dict[str, list[str]] = {}
+    for metric in _metrics(validation):
+        damages = [d for d in EVERY if validation.share(metric, (d,), ("strong",)) is None]
+        if damages:
+            found.setdefault(", ".join(damages), []).append(metric)
+    return found
+
+
+def _missed(validation: Validation) -> list[tuple[str, str]]:
+    return [(metric, what) for metric in _metrics(validation) if (what := blind(validation, metric))]
 
 
 def markdown(validation: Validation) -> str:
@@ -119,7 +155,10 @@ def markdown(validation: Validation) -> str:
     lines += [f"| {d.name} | {', '.join(f'{v:g}' for v in d.levels)} | {d.meaning} |" for d in (*DAMAGES, *HARMLESS)]
     lines += ["", "## Findings", "", *(f"- {line}" for line in summary(validation))]
     lines += ["", f"## Not seen even where strong (in less than {SEES:.0%} of windows)", ""]
-    lines += [f"- `{metric}`: {what}" for metric in _metrics(validation) if (what := blind(validation, metric))]
+    lines += [f"- `{metric}`: {what}" for metric, what in _missed(validation)]
+    if without := untested(validation):
+        lines += ["", f"## {UNTESTED[0].upper()}{UNTESTED[1:]}", ""]
+        lines += [f"- {what}: {', '.join(f'`{metric}`' for metric in metrics)}" for what, metrics in without.items()]
     return "\n".join([*lines, ""])
 
 

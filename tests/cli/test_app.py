@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from ipa_bench import video
+from ipa_bench.metrics.table import METRICS, SET_METRICS
+from ipa_bench.weights import WEIGHTS
 from tests import clips as awkward
 
 
@@ -139,6 +141,20 @@ def test_metrics_doctor_and_weights_answer(tool):
     doctor = tool("doctor")
     assert doctor.returncode in (0, 1)
     assert "cores" in doctor.stdout
+
+
+@pytest.mark.parametrize("columns", ["80", "200"])
+def test_tables_are_whole_at_any_width(tool, tmp_path, columns):
+    lines = tool("metrics", environment={"COLUMNS": columns}).stdout.splitlines()
+    assert max(map(len, lines)) <= int(columns)
+    first = [line.split()[0] for line in lines if line.strip()]
+    assert {info.id for info in (*(m.info for m in METRICS), *SET_METRICS)} <= set(first)
+    listed = tool("weights", "list", environment={"COLUMNS": columns, "IPA_BENCH_CACHE": str(tmp_path)}).stdout
+    table, _, fixes = listed.partition("\n\nwhat to do\n")
+    assert max(map(len, table.splitlines())) <= int(columns)
+    for weight in WEIGHTS:
+        assert f"\n{weight.name} " in table
+        assert f"\n{weight.name}: " in f"\n{fixes}"
 
 
 # bad input

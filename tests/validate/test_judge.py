@@ -1,14 +1,16 @@
 """What ``validate`` concludes from losses worked out beforehand, and the whole of it on a real clip."""
 
+import io
 import json
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from ipa_bench.models.damage import DAMAGES
 from ipa_bench.validate import HARMLESS_VARIANTS, Validation, judge
 from ipa_bench.validate.ladder import CLEAN, VARIANTS, Losses
-from ipa_bench.validate.report import as_dict, blind, markdown, summary
+from ipa_bench.validate.report import EVERY, WIDE, as_dict, blind, markdown, render_validation, summary, untested
 
 METRIC = "hand_quality@1"
 TEMPORAL = {d.name for d in DAMAGES if d.kind == "temporal"}
@@ -57,7 +59,7 @@ def test_temporal_damage_is_not_tested_where_the_hand_is_still():
 def test_clips_of_one_name_stay_apart():
     from pathlib import Path
 
-    from ipa_bench.validate import _names
+    from ipa_bench.validate.judge import _names
 
     assert list(_names([Path("a/x.mp4"), Path("b/x.mp4"), Path("b/y.mp4")]).values()) == ["a/x.mp4", "b/x.mp4", "y.mp4"]
 
@@ -80,7 +82,31 @@ def test_strengths_are_ordered_without_a_floor():
 def test_nothing_tested_is_unknown_not_zero():
     validation = judge({"clip": table(still=20)}, [METRIC], {})
     assert validation.share(METRIC, ["lag"], ("strong",)) is None
-    assert "lag (not tested)" in blind(validation, METRIC)
+    assert untested(validation) == {"stutter, frozen, lag": [METRIC]}
+    assert not any(damage in blind(validation, METRIC) for damage in ("stutter", "frozen", "lag"))
+    page = markdown(validation)
+    assert page.index("## Not seen") < page.index("## Not tested") < page.index(f"- stutter, frozen, lag: `{METRIC}`")
+    assert "## Not tested" not in markdown(judge({"clip": table()}, [METRIC], {}))
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_the_table_is_whole_at_any_width(width):
+    entry = table()
+    names = ("hand.keypoint_error@1", "lpips.embedded@1", METRIC)
+    for name in names[:2]:
+        entry.loss.update(
+            {(name, variant): values for (metric, variant), values in entry.loss.items() if metric == METRIC}
+        )
+    out = io.StringIO()
+    Console(file=out, width=width).print(render_validation(judge({"clip": entry}, names, {})))
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    # every damage is named in whole words, and every metric has a number below each
+    heads = " ".join(lines)
+    assert all(word in heads for damage in EVERY for word in damage.split("_"))
+    rows = [line.split()[1:] for line in lines if line.startswith("hand.keypoint_error ")]
+    assert sum(map(len, rows)) == len(EVERY) + 1
+    assert all((cell.count("/") == 2) == (width >= WIDE) for row in rows for cell in row[: len(EVERY)][:-1])
 
 
 def test_reports_hold_every_metric_and_are_strict_json():
