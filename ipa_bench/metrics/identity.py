@@ -27,7 +27,7 @@ FACESIM_FRAMES = 16
 
 
 def similarity(people: People) -> Measured:
-    """Cosine of each person's face to the own reference; a missing face counts as 0. In [-1, 1]."""
+    """Likeness of each person's face to the own reference; a missing face counts as 0. In [-1, 1]."""
     stand = standing(people)
     return _over_people(stand.own, stand.counted, people)
 
@@ -41,38 +41,38 @@ def coverage(people: People) -> Measured:
 
 def margin(people: People) -> Measured:
     """How much more a face is like the own reference than like the most similar other; a missing face counts as 0."""
-    if people.cosine.shape[2] < 2:
+    if people.likeness.shape[2] < 2:
         return unknown(ONE_PERSON)
     stand = standing(people)
-    return _over_people(np.where(stand.judged, stand.own - _best_other(stand.cosine), 0.0), stand.counted, people)
+    return _over_people(np.where(stand.judged, stand.own - _best_other(stand.likeness), 0.0), stand.counted, people)
 
 
 def top1(people: People) -> Measured:
     """Share of frames in which no other reference is more like a person's face; a missing face is a miss."""
-    if people.cosine.shape[2] < 2:
+    if people.likeness.shape[2] < 2:
         return unknown(ONE_PERSON)
     stand = standing(people)
-    right = stand.judged & (stand.own >= _best_other(stand.cosine))
+    right = stand.judged & (stand.own >= _best_other(stand.likeness))
     return _over_people(right.astype(float), stand.counted, people)
 
 
 def swap(people: People) -> Measured:
     """Share of the judged faces that are another person's, as :func:`ipa_bench.metrics.people.exchanges` has it."""
-    if people.cosine.shape[2] < 2:
+    if people.likeness.shape[2] < 2:
         return unknown(ONE_PERSON)
     stand = standing(people)
-    wrong = exchanges(stand) != np.arange(people.cosine.shape[2])
+    wrong = exchanges(stand) != np.arange(people.likeness.shape[2])
     return _over_people(wrong.astype(float), stand.judged & people.expected, people)
 
 
 def swaps(people: People) -> Measured:
     """How many times people exchange their faces in the clip."""
-    if people.cosine.shape[2] < 2:
+    if people.likeness.shape[2] < 2:
         return unknown(ONE_PERSON)
     stand = standing(people)
     if not stand.judged.any():
         return _nothing(people)
-    changed = np.diff(exchanges(stand), axis=0, prepend=np.arange(people.cosine.shape[2])[None]) != 0
+    changed = np.diff(exchanges(stand), axis=0, prepend=np.arange(people.likeness.shape[2])[None]) != 0
     series = changed.any(axis=1).astype(float)
     return Measured(float(series.sum()), series=series)
 
@@ -81,9 +81,9 @@ def duplicate(people: People) -> Measured:
     """Share of frames in which two faces are both, above the network's threshold, the same person's."""
     if not people.judged.any():
         return _nothing(people)
-    best = np.where(people.judged, people.cosine.argmax(axis=2), -1)
-    sure = people.judged & (people.cosine.max(axis=2, initial=-1.0) >= people.same)
-    count = (sure[:, :, None] & (best[:, :, None] == np.arange(people.cosine.shape[2]))).sum(axis=1)
+    best = np.where(people.judged, people.likeness.argmax(axis=2), -1)
+    sure = people.judged & (people.likeness.max(axis=2, initial=-1.0) >= people.same)
+    count = (sure[:, :, None] & (best[:, :, None] == np.arange(people.likeness.shape[2]))).sum(axis=1)
     series = (count > 1).any(axis=1).astype(float)
     return Measured(float(series.mean()), series=series)
 
@@ -93,7 +93,7 @@ def extra(people: People) -> Measured:
     if not people.expected.any():
         return unknown(NOT_EXPECTED)
     steady = people.found & (people.found.sum(axis=0) >= LEAST_FRAMES)
-    series = np.maximum(steady.sum(axis=1) - people.cosine.shape[2], 0).astype(float)
+    series = np.maximum(steady.sum(axis=1) - people.likeness.shape[2], 0).astype(float)
     return Measured(float(series.mean()), series=series)
 
 
@@ -109,7 +109,7 @@ def drift(people: People) -> Measured:
     known = [slope for slope in slopes if slope is not None]
     if not known:
         return _nothing(people) if not stand.judged.any() else unknown(f"no face is seen for {LEAST_SECONDS} s")
-    return Measured(-float(np.mean(known)))
+    return Measured(0.0 - float(np.mean(known)))
 
 
 def gap(people: People) -> Measured:
@@ -133,7 +133,7 @@ def copied(people: People) -> Measured:
     if people.truth is None or people.truth_beside is None or not np.isfinite(people.truth).any():
         return unknown(NO_TRUTH)
     stand = standing(people)
-    to_truth, to_reference, between = (_angle(c) for c in (people.truth_beside, stand.own, people.truth))
+    to_truth, to_reference, between = (_apart(c, people) for c in (people.truth_beside, stand.own, people.truth))
     valid = stand.judged & people.expected & np.isfinite(to_truth) & np.isfinite(between) & (between > 1e-3)
     values = np.where(valid, to_truth - to_reference, 0.0) / np.where(valid, between, 1.0)
     return _over_people(np.clip(values, -1.0, 1.0), valid, people)
@@ -142,10 +142,10 @@ def copied(people: People) -> Measured:
 def facesim(people: People) -> Measured:
     """FaceSim as ConsisID's code has it, for one person: the largest face of 16 frames, frames without one skipped.
 
-    max(0, cosine), mean over the frames in which there is a face; 0 where there is none at all. Not this project's
+    max(0, likeness), mean over the frames in which there is a face; 0 where there is none at all. Not this project's
     rule: a model gains by hiding the face.
     """
-    if people.cosine.shape[2] != 1:
+    if people.likeness.shape[2] != 1:
         return unknown("defined for one person")
     frames, tracks = people.found.shape
     taken = np.linspace(0, frames - 1, min(FACESIM_FRAMES, frames)).astype(int)
@@ -153,7 +153,7 @@ def facesim(people: People) -> Measured:
         return Measured(0.0)
     largest = np.where(people.found, people.height, -1.0).argmax(axis=1)
     rows = np.arange(frames)
-    values, seen = people.cosine[rows, largest, 0], people.found[rows, largest]
+    values, seen = people.likeness[rows, largest, 0], people.found[rows, largest]
     small = taken[seen[taken] & ~people.judged[rows, largest][taken]]
     if len(small):
         return unknown(f"in {len(small)} of its frames the face is less than {LEAST_HEIGHT:.0f} pixels high")
@@ -182,8 +182,8 @@ def _nothing(people: People) -> Measured:
     return unknown(TOO_SMALL if people.found.any() else "no face is seen")
 
 
-def _best_other(cosine: Float[ndarray, "T K K"]) -> Float[ndarray, "T K"]:
-    best: Float64 = np.where(np.eye(cosine.shape[1], dtype=bool), -np.inf, cosine).max(axis=2)
+def _best_other(likeness: Float[ndarray, "T K K"]) -> Float[ndarray, "T K"]:
+    best: Float64 = np.where(np.eye(likeness.shape[1], dtype=bool), -np.inf, likeness).max(axis=2)
     return best
 
 
@@ -195,7 +195,7 @@ def _slope(times: Float[ndarray, "F"], values: Float[ndarray, "F"]) -> float | N
     return float(centred @ values / (centred @ centred))
 
 
-def _angle(cosine: Float[ndarray, "T K"]) -> Float[ndarray, "T K"]:
-    """Radians; NaN stays NaN."""
-    angle: Float64 = np.arccos(np.clip(cosine, -1.0, 1.0))
-    return angle
+def _apart(likeness: Float[ndarray, "T K"], people: People) -> Float[ndarray, "T K"]:
+    """Of a cosine the angle, radians, else the distance; NaN stays NaN."""
+    apart: Float64 = np.arccos(np.clip(likeness, -1.0, 1.0)) if people.angular else 1.0 - likeness
+    return apart

@@ -6,25 +6,47 @@ clip, never frame by frame: matched anew in each frame, two people who exchange 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from scipy.optimize import linear_sum_assignment
 
+from ipa_bench.metrics.pairing import pair_times
+from ipa_bench.types import Observation
+
 #: a face of fewer pixels in height says too little about whose it is
 LEAST_HEIGHT = 24.0
+#: heights of a face to which a reference is shrunk, px; the largest is also the most that the networks are shown
+LADDER = (24, 30, 38, 48, 60, 76, 96, 128)
 #: by how much the similarity of a face has to rise, on average over those that change, before people count as exchanged
 GAIN = 0.1
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that tells faces apart, as the arithmetic needs it; its name is part of the ids of metrics."""
+
+    name: str
+    #: whether likeness is the cosine of its numbers; else it is 1 - their distance
+    angular: bool
+    #: likeness from which two faces are one person's, by its authors
+    same: float
+
+
+SFACE = Network("sface", True, 0.363)
+#: one person's faces are less than 0.6 apart
+DLIB = Network("dlib", False, 0.4)
 
 
 @dataclass(frozen=True, eq=False)
 class People:
     """The faces of a clip of T frames on N tracks, beside K people who have a reference picture each."""
 
-    #: cosine of each face to each reference, the reference shrunk to the face's size; 0 where nothing is judged
-    cosine: Float[ndarray, "T N K"]
+    #: of each face to each reference, the reference shrunk to the face's size (:func:`likenesses`); 0 where not judged
+    likeness: Float[ndarray, "T N K"]
     #: a face is there
     found: Bool[ndarray, "T N"]
     #: and is large enough to say whose it is
@@ -33,14 +55,16 @@ class People:
     expected: Bool[ndarray, "T K"]
     #: seconds
     times: Float[ndarray, "T"]
-    #: cosine from which two faces are one person's, for this network
+    #: likeness from which two faces are one person's, for this network
     same: float
+    #: whether likeness is a cosine; else it is 1 - distance
+    angular: bool
     #: height of each face, px; 0 where there is none
     height: Float[ndarray, "T N"]
     #: the track that stands for each person where the pose says so (-1: none); None where it does not
     slot: Int[ndarray, " K"] | None = None
-    #: what the ground truth's face of each person has: cosine to its reference, and to the face that stands for the
-    #: person at the same time in the clip; NaN where either is missing
+    #: of the ground truth's face of each person: to the reference, and to the face that stands for the person at the
+    #: same time in the clip; NaN where one of them is missing
     truth: Float[ndarray, "T K"] | None = None
     truth_beside: Float[ndarray, "T K"] | None = None
 
@@ -49,8 +73,8 @@ class People:
 class Standing:
     """The faces that stand for the K people, frame by frame."""
 
-    #: cosine of the face that stands for person k (second axis) to reference j (third); 0 where not ``judged``
-    cosine: Float[ndarray, "T K K"]
+    #: likeness of the face that stands for person k (second axis) to reference j (third); 0 where not ``judged``
+    likeness: Float[ndarray, "T K K"]
     #: the face is there, and is judged
     found: Bool[ndarray, "T K"]
     judged: Bool[ndarray, "T K"]
@@ -59,24 +83,100 @@ class Standing:
 
     @property
     def own(self) -> Float[ndarray, "T K"]:
-        """Cosine of each person's face to the own reference; 0 where not judged."""
-        return np.diagonal(self.cosine, axis1=1, axis2=2)
+        """Likeness of each person's face to the own reference; 0 where not judged."""
+        return np.diagonal(self.likeness, axis1=1, axis2=2)
+
+
+def beside(
+    clip: Observation,
+    references: Sequence[Observation],
+    network: Network,
+    driving: Observation | None = None,
+    truth: Observation | None = None,
+) -> People:
+    """The faces of a clip beside its people's references, on the frames it shares with the driving video.
+
+    ``clip``, ``driving`` and ``truth`` are what a face observer saw (:class:`ipa_bench.observers.faces.FaceSession`),
+    ``references`` what it saw in each reference, both through ``network``. A person should be seen where the
+    ground truth shows the person, without one where the driving video shows as many faces as there are people, and
+    without either everywhere.
+    """
+    kept = np.arange(len(clip["times"]))
+    for other in (driving, truth):
+        if other is not None:
+            kept = np.intersect1d(kept, pair_times(clip["times"], other["times"])[0])
+    people = _people(clip.at(kept), references, network)
+    if driving is not None:
+        shown = driving["found"][_nearest(people.times, driving["times"])].sum(axis=1) >= len(references)
+        people = replace(people, expected=np.repeat(shown[:, None], len(references), 1))
+    if truth is None:
+        return people
+    seen = truth.at(_nearest(people.times, truth["times"]))
+    right = _people(seen, references, network)
+    stand = standing(right)
+    ours, theirs = (_numbers(each, assign(one)) for each, one in ((clip.at(kept), people), (seen, right)))
+    both = standing(people).judged & stand.judged
+    return replace(
+        people,
+        expected=stand.found,
+        truth=np.where(stand.judged, stand.own, np.nan),
+        truth_beside=np.where(both, likenesses(ours, theirs, network), np.nan),
+    )
+
+
+def likenesses(ours: Float[ndarray, "*S D"], theirs: Float[ndarray, "*S D"], network: Network) -> Float[ndarray, "*S"]:
+    """How alike faces are by a network's numbers: their cosine, or 1 - their distance; 1 for equal ones."""
+    if not network.angular:
+        return np.asarray(1 - np.linalg.norm(ours - theirs, axis=-1))
+    lengths = np.linalg.norm(ours, axis=-1) * np.linalg.norm(theirs, axis=-1)
+    return np.asarray((ours * theirs).sum(axis=-1) / np.maximum(lengths, 1e-9))
+
+
+def _people(clip: Observation, references: Sequence[Observation], network: Network) -> People:
+    """As :func:`beside`, of one video by itself."""
+    found, height = clip["found"].astype(bool), clip["box"][..., 3].astype(np.float64)
+    judged = found & (height >= LEAST_HEIGHT)
+    ladder = np.stack([each["ladder"][0] for each in references]).astype(np.float64)
+    likeness = np.zeros((*found.shape, len(references)))
+    # [faces, people, numbers]: each face's references, shrunk to its size
+    shrunk = ladder[:, rungs(height[judged])].transpose(1, 0, 2)
+    numbers = clip["numbers"][judged].astype(np.float64)
+    likeness[judged] = likenesses(np.repeat(numbers[:, None], len(references), 1), shrunk, network)
+    expected = np.ones((len(found), len(references)), bool)
+    times = clip["times"].astype(np.float64)
+    return People(likeness, found, judged, expected, times, network.same, network.angular, np.where(found, height, 0.0))
+
+
+def rungs(height: Float[ndarray, " F"]) -> Int[ndarray, " F"]:
+    """For each height, px, the place in :data:`LADDER` that is nearest in ratio."""
+    return np.asarray(np.abs(np.log(LADDER)[None] - np.log(np.maximum(height, 1.0))[:, None]).argmin(axis=1))
+
+
+def _nearest(times: Float[ndarray, "T"], others: Float[ndarray, "R"]) -> Int[ndarray, "T"]:
+    return np.asarray(np.abs(others[None] - times[:, None]).argmin(axis=1))
+
+
+def _numbers(clip: Observation, chosen: Int[ndarray, " K"]) -> Float[ndarray, "T K D"]:
+    """The numbers of the faces that stand for people; 0 for those who have none."""
+    numbers = clip["numbers"].astype(np.float64)
+    blank = np.zeros((len(numbers), 1, numbers.shape[2]))
+    return np.concatenate([numbers, blank], axis=1)[:, chosen]
 
 
 def assign(people: People) -> Int[ndarray, " K"]:
     """The track that stands for each person in the whole clip, -1 for none: the pose's, else the best of all.
 
-    The best is one assignment of tracks to people, each at most once, with the largest sum of cosines over the frames
+    The best is one assignment of tracks to people, each at most once, with the largest sum of likenesss over the frames
     in which the person should be seen. A missing face adds 0.
     """
     if people.slot is not None:
         return people.slot
     weight = people.judged[:, :, None] & people.expected[:, None, :]
-    gain = np.where(weight, people.cosine, 0.0).sum(axis=0)
+    gain = np.where(weight, people.likeness, 0.0).sum(axis=0)
     # Of tracks that are equally alike the longer one stands for the person: also where no face is large enough.
     seen = (people.found[:, :, None] & people.expected[:, None, :]).sum(axis=0)
     tracks, persons = linear_sum_assignment(gain + 1e-9 * seen, maximize=True)
-    chosen = np.full(people.cosine.shape[2], -1)
+    chosen = np.full(people.likeness.shape[2], -1)
     chosen[persons] = tracks
     return chosen
 
@@ -84,16 +184,16 @@ def assign(people: People) -> Int[ndarray, " K"]:
 def standing(people: People) -> Standing:
     """The faces of the tracks that :func:`assign` gives."""
     chosen = assign(people)
-    frames, tracks, persons = people.cosine.shape
+    frames, tracks, persons = people.likeness.shape
     have = chosen >= 0
     # A track that is not there, behind the others, stands for those who have none.
     padded = [np.concatenate([each, np.zeros_like(each[:, :1])], 1) if tracks else np.zeros((frames, 1), bool)
               for each in (people.found, people.judged)]  # fmt: skip
     found, judged = (each[:, np.where(have, chosen, -1)] for each in padded)
-    cosine = np.zeros((frames, persons, persons))
-    cosine[:, have] = people.cosine[:, chosen[have]]
-    cosine = np.where(judged[:, :, None], cosine, 0.0)
-    return Standing(cosine, found, judged, people.expected & (judged | ~found))
+    likeness = np.zeros((frames, persons, persons))
+    likeness[:, have] = people.likeness[:, chosen[have]]
+    likeness = np.where(judged[:, :, None], likeness, 0.0)
+    return Standing(likeness, found, judged, people.expected & (judged | ~found))
 
 
 def exchanges(stand: Standing, gain: float = GAIN) -> Int[ndarray, "T K"]:
@@ -109,11 +209,11 @@ def exchanges(stand: Standing, gain: float = GAIN) -> Int[ndarray, "T K"]:
     for frame in range(frames):
         present = np.flatnonzero(stand.judged[frame])
         if len(present):
-            cosine = stand.cosine[frame][present]
-            best = linear_sum_assignment(cosine, maximize=True)[1]
+            likeness = stand.likeness[frame][present]
+            best = linear_sum_assignment(likeness, maximize=True)[1]
             changed = best != state[present]
             rows = np.arange(len(present))
-            better = (cosine[rows, best] - cosine[rows, state[present]]).sum()
+            better = (likeness[rows, best] - likeness[rows, state[present]]).sum()
             if changed.any() and better > gain * changed.sum():
                 state = _taken(state, present, best)
         states[frame] = state

@@ -17,15 +17,15 @@ HIGH, LOW = 0.7, 0.1
 def people(whose, references=2, fps=10.0, **changes):
     """Tracks [T][N] of whose face is where: a reference's number, None for nobody there, "x" for a stranger."""
     frames, tracks = len(whose), len(whose[0])
-    cosine, found = np.full((frames, tracks, references), LOW), np.ones((frames, tracks), bool)
+    likeness, found = np.full((frames, tracks, references), LOW), np.ones((frames, tracks), bool)
     for t, row in enumerate(whose):
         for n, who in enumerate(row):
             if who is None:
-                found[t, n], cosine[t, n] = False, 0.0
+                found[t, n], likeness[t, n] = False, 0.0
             elif who != "x":
-                cosine[t, n, who] = HIGH
+                likeness[t, n, who] = HIGH
     made = People(
-        cosine, found, found.copy(), np.ones((frames, references), bool), np.arange(frames) / fps, 0.363,
+        likeness, found, found.copy(), np.ones((frames, references), bool), np.arange(frames) / fps, 0.363, True,
         np.where(found, 60.0, 0.0),
     )  # fmt: skip
     return replace(made, **changes)
@@ -39,8 +39,8 @@ def value(metric, made):
 
 def per_frame_matching(made):
     """What peers do: match the faces to the references anew in every frame, and take the mean."""
-    best = [max(sum(made.cosine[t, n, k] for k, n in enumerate(order)) for order in permutations(range(2)))
-            for t in range(len(made.cosine))]  # fmt: skip
+    best = [max(sum(made.likeness[t, n, k] for k, n in enumerate(order)) for order in permutations(range(2)))
+            for t in range(len(made.likeness))]  # fmt: skip
     return np.mean(best) / 2
 
 
@@ -81,12 +81,12 @@ def test_frames_in_which_nobody_is_due_do_not_count():
 
 def test_a_small_face_is_left_out_and_says_so():
     made = people([[0], [0], [0]], references=1)
-    judged, cosine = made.judged.copy(), made.cosine.copy()
-    judged[1], cosine[1] = False, 0
-    some = replace(made, judged=judged, cosine=cosine)
+    judged, likeness = made.judged.copy(), made.likeness.copy()
+    judged[1], likeness[1] = False, 0
+    some = replace(made, judged=judged, likeness=likeness)
     assert value(identity.similarity, some) == pytest.approx(HIGH)
     assert np.isnan(identity.similarity(some).series[1])
-    none = replace(made, judged=np.zeros_like(judged), cosine=np.zeros_like(cosine))
+    none = replace(made, judged=np.zeros_like(judged), likeness=np.zeros_like(likeness))
     assert f"{LEAST_HEIGHT:.0f} pixels" in identity.similarity(none).reason
     assert value(identity.coverage, none) == 1
     assert "pixels" in identity.facesim(some).reason
@@ -98,8 +98,8 @@ def test_nobody_there_at_all():
     assert value(identity.coverage, made) == 0
     assert identity.swap(made).reason == "no face is seen"
     empty = People(
-        np.zeros((3, 0, 2)), np.zeros((3, 0), bool), np.zeros((3, 0), bool), np.ones((3, 2), bool), np.arange(3.0), 0.4,
-        np.zeros((3, 0)),
+        np.zeros((3, 0, 2)), np.zeros((3, 0), bool), np.zeros((3, 0), bool), np.ones((3, 2), bool), np.arange(3.0),
+        0.4, True, np.zeros((3, 0)),
     )  # fmt: skip
     assert value(identity.similarity, empty) == value(identity.coverage, empty) == value(identity.extra, empty) == 0
     assert identity.duplicate(empty).reason == "no face is seen"
@@ -153,12 +153,12 @@ def test_three_people_in_a_circle():
 
 def test_hysteresis():
     made = people([[0, 1]] * 8)
-    cosine = made.cosine.copy()
-    cosine[2:5] = [[0.40, 0.45], [0.45, 0.40]]  # a little in favour of the exchange: within the gain
-    assert value(identity.swap, replace(made, cosine=cosine)) == 0
-    cosine[2] = [[0.1, 0.7], [0.7, 0.1]]  # an exchange that is clear once holds through what is unclear
-    assert value(identity.swap, replace(made, cosine=cosine)) == pytest.approx(3 / 8)
-    assert value(identity.swaps, replace(made, cosine=cosine)) == 2
+    likeness = made.likeness.copy()
+    likeness[2:5] = [[0.40, 0.45], [0.45, 0.40]]  # a little in favour of the exchange: within the gain
+    assert value(identity.swap, replace(made, likeness=likeness)) == 0
+    likeness[2] = [[0.1, 0.7], [0.7, 0.1]]  # an exchange that is clear once holds through what is unclear
+    assert value(identity.swap, replace(made, likeness=likeness)) == pytest.approx(3 / 8)
+    assert value(identity.swaps, replace(made, likeness=likeness)) == 2
 
 
 def test_a_face_that_shows_the_hidden_other_is_exchanged():
@@ -191,12 +191,12 @@ def test_more_faces_than_people():
 
 def test_drift_is_what_is_lost_each_second():
     made = people([[0]] * 21, references=1)
-    cosine = made.cosine.copy()
-    cosine[:, 0, 0] = 0.8 - 0.1 * made.times
-    drifting = replace(made, cosine=cosine)
+    likeness = made.likeness.copy()
+    likeness[:, 0, 0] = 0.8 - 0.1 * made.times
+    drifting = replace(made, likeness=likeness)
     assert value(identity.drift, drifting) == pytest.approx(0.1)
     # A head that turns away in the ground truth too does not drift.
-    assert value(identity.drift, replace(drifting, truth=cosine[:, :, 0] + 0.1)) == pytest.approx(0)
+    assert value(identity.drift, replace(drifting, truth=likeness[:, :, 0] + 0.1)) == pytest.approx(0)
     assert "seen for" in identity.drift(people([[0]] * 4, references=1)).reason
 
 
@@ -212,9 +212,10 @@ def test_a_copy_of_the_reference_by_hand():
     truth = np.full((3, 1), np.cos(0.8))
 
     def copied(to_reference, to_truth):
-        cosine = np.full((3, 1, 1), np.cos(to_reference))
+        likeness = np.full((3, 1, 1), np.cos(to_reference))
         return value(
-            identity.copied, replace(made, cosine=cosine, truth=truth, truth_beside=np.full((3, 1), np.cos(to_truth)))
+            identity.copied,
+            replace(made, likeness=likeness, truth=truth, truth_beside=np.full((3, 1), np.cos(to_truth))),
         )
 
     assert copied(0, 0.8) == pytest.approx(1)
@@ -233,9 +234,9 @@ def test_facesim_skips_frames_without_a_face():
     assert value(identity.facesim, larger) == pytest.approx(LOW)  # the largest face, whoever it is
     assert "one person" in identity.facesim(people([[0, 1]])).reason
     long = people([[0]] * 160, references=1)
-    cosine = long.cosine.copy()
-    cosine[np.linspace(0, 159, 16).astype(int)] = -0.5
-    assert value(identity.facesim, replace(long, cosine=cosine)) == 0
+    likeness = long.likeness.copy()
+    likeness[np.linspace(0, 159, 16).astype(int)] = -0.5
+    assert value(identity.facesim, replace(long, likeness=likeness)) == 0
 
 
 # ---- what must not matter, and what must
@@ -247,9 +248,9 @@ def clips(draw):
     source = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     found = source.random((frames, tracks)) < 0.8
     judged = found & (source.random((frames, tracks)) < 0.8)
-    cosine = np.where(judged[..., None], source.uniform(-0.2, 1, (frames, tracks, references)), 0.0)
+    likeness = np.where(judged[..., None], source.uniform(-0.2, 1, (frames, tracks, references)), 0.0)
     expected = source.random((frames, references)) < 0.9
-    return People(cosine, found, judged, expected, np.arange(frames) / 8, 0.363, np.where(found, 50.0, 0.0))
+    return People(likeness, found, judged, expected, np.arange(frames) / 8, 0.363, True, np.where(found, 50.0, 0.0))
 
 
 METRICS = (
@@ -261,12 +262,12 @@ METRICS = (
 @given(clips(), st.randoms(use_true_random=False))
 @settings(max_examples=60, deadline=None)
 def test_the_order_of_tracks_and_of_people_does_not_matter(made, random):
-    tracks, persons = (list(range(size)) for size in made.cosine.shape[1:])
+    tracks, persons = (list(range(size)) for size in made.likeness.shape[1:])
     random.shuffle(tracks)
     random.shuffle(persons)
     other = replace(
         made,
-        cosine=made.cosine[:, tracks][:, :, persons],
+        likeness=made.likeness[:, tracks][:, :, persons],
         found=made.found[:, tracks],
         judged=made.judged[:, tracks],
         height=made.height[:, tracks],
@@ -289,7 +290,7 @@ def test_values_are_in_their_range_and_one_assignment_is_the_best(made):
             if metric in (identity.coverage, identity.top1, identity.swap, identity.duplicate):
                 assert 0 <= measured.value <= 1
     weight = made.judged[:, :, None] & made.expected[:, None]
-    gain = np.where(weight, made.cosine, 0).sum(0)
+    gain = np.where(weight, made.likeness, 0).sum(0)
     tracks, persons = gain.shape
     width = max(tracks, persons)
     square = np.zeros((width, width))
@@ -314,7 +315,7 @@ def test_a_face_that_vanishes_never_raises_coverage(made, frame):
         slot=assign(made),
         found=np.where(np.arange(len(made.times))[:, None] == frame, False, made.found),
         judged=np.where(np.arange(len(made.times))[:, None] == frame, False, made.judged),
-        cosine=np.where(np.arange(len(made.times))[:, None, None] == frame, 0.0, made.cosine),
+        likeness=np.where(np.arange(len(made.times))[:, None, None] == frame, 0.0, made.likeness),
     )
     if made.expected.any():
         assert value(identity.coverage, fewer) <= value(identity.coverage, made) + 1e-12
