@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,13 +14,15 @@ from ipa_bench.metrics.base import NO_TRUTH, Evidence, Measured
 from ipa_bench.metrics.pairing import pair_hands, period
 from ipa_bench.metrics.table import METRICS, PART_IDS, QUALITY, find
 from ipa_bench.observers.looker import Looker
-from ipa_bench.types import Case, HandTracks, Video
+from ipa_bench.types import Case, HandTracks, Observation, Video
 from ipa_bench.video.timing import rate_of
 
-__all__ = ["ALL", "METRICS", "PART_IDS", "QUALITY", "Scorer", "Scores", "find"]
+__all__ = ["ALL", "DEFAULT", "METRICS", "PART_IDS", "QUALITY", "Scorer", "Scores", "find"]
 
 #: every metric of a video, in report order
 ALL = METRICS
+#: those that are computed where nothing is asked for by name
+DEFAULT = tuple(metric for metric in METRICS if not metric.asked)
 #: a video that covers less than this share of the frames asked for is not scored
 MIN_COVERAGE = 0.9
 
@@ -52,8 +55,8 @@ class Scores:
 class Scorer:
     """Scores videos. ``score`` is the one call that a trainer needs; instances are reusable and keep models loaded.
 
-    ``metrics`` limits what is computed (ids with or without version; all by default): observers that none of them needs
-    do not look, and their networks are not loaded. ``threads`` is the number of frames observed at a time,
+    ``metrics`` says what is computed (ids with or without version; by default :data:`DEFAULT`): observers that none of
+    them needs do not look, and their networks are not loaded. ``threads`` is the number of frames observed at a time,
     ``pixels=False`` leaves out everything that is compared with the ground truth's pixels, LPIPS among it, the slowest
     part.
     """
@@ -66,13 +69,15 @@ class Scorer:
         threads: int = 1,
         pixels: bool = True,
     ) -> None:
-        self.metrics = tuple(find(name) for name in metrics) or METRICS
+        self.metrics = tuple(find(name) for name in metrics) or DEFAULT
         self.looker = looker or Looker(threads=threads)
         reads = [(name, metric.info.needs) for metric in self.metrics for name in metric.reads]
         # Hands say when each frame is shown: whatever is compared is compared by them.
-        alone = [("hands", "driving"), *(read for read in reads if not self.looker.compares(read[0]))]
+        videos = [read for read in reads if not self.looker.looks_at_pictures(read[0])]
+        alone = [("hands", "driving"), *(read for read in videos if not self.looker.compares(read[0]))]
         self._alone = tuple(dict.fromkeys(name for name, _ in alone))
-        self._of_references = tuple(dict.fromkeys(name for name, needs in alone if needs != "free"))
+        self._of_drivers = tuple(dict.fromkeys(name for name, needs in alone if needs != "free"))
+        self._of_pictures = tuple(dict.fromkeys(n for n, _ in reads if self.looker.looks_at_pictures(n)))
         self._compared = tuple(dict.fromkeys(name for name, _ in reads if pixels and self.looker.compares(name)))
 
     def score(self, video: Path | str | Video, case: Case | None = None) -> Scores:
@@ -88,12 +93,12 @@ class Scorer:
             return Evidence(self.looker.look(video, self._alone).observations), ()
         compared = () if case.ground_truth is None else self._compared
         own = self.looker.look(video, (*self._alone, *compared), case.ground_truth)
-        driving = truth = self.looker.look(case.driving, self._of_references)
+        driving = truth = self.looker.look(case.driving, self._of_drivers)
         hands, driving_hands = (HandTracks.of(seen.observations["hands"]) for seen in (own, driving))
         notes = _check(hands, driving_hands, case)
         pair = truth_pair = pair_hands(hands, driving_hands)
         if case.ground_truth is not None and case.ground_truth != case.driving:
-            truth = self.looker.look(case.ground_truth, self._of_references)
+            truth = self.looker.look(case.ground_truth, self._of_drivers)
             truth_pair = pair_hands(hands, HandTracks.of(truth.observations["hands"]))
         index = truth_pair.generated_index
         seen = {n: each.at(index) if self.looker.compares(n) else each for n, each in own.observations.items()}
@@ -101,8 +106,26 @@ class Scorer:
         evidence = Evidence(
             seen, pair, truth_pair, own.reasons, no_truth=no_truth,
             seen_in_driving=driving.observations, seen_in_truth=truth.observations,
+            **self._pictures(case),
         )  # fmt: skip
         return evidence, notes
+
+    def observe(self, clip: Path) -> None:
+        """Look at a driving video or a ground truth by all that it will be asked for. Raises Unscorable."""
+        self.looker.look(clip, self._of_drivers)
+
+    def _pictures(self, case: Case) -> dict[str, Any]:
+        """What is seen in the references of a case's people, as the fields of :class:`Evidence` are called."""
+        seen: dict[str, list[Observation]] = {name: [] for name in self._of_pictures if case.people}
+        reasons: dict[str, str] = {}
+        for person, picture in case.people if self._of_pictures else ():
+            look = self.looker.look(picture, self._of_pictures)
+            for name, reason in look.reasons.items():
+                reasons.setdefault(name, f"{person}: {reason}")
+            for name, observation in look.observations.items():
+                seen[name].append(observation)
+        whole = {name: each for name, each in seen.items() if name not in reasons}
+        return {"seen_in_references": whole, "no_references": reasons}
 
 
 def _check(hands: HandTracks, driving: HandTracks, case: Case) -> tuple[str, ...]:

@@ -78,6 +78,18 @@ class Case:
     pose: Path | None = None
     #: Grey video that is white where the hands of ``driving`` are, where somebody knows it exactly.
     mask: Path | None = None
+    #: (person, reference image) of several people to animate, in the order that a model is given them; ``reference`` is
+    #: None then.
+    references: tuple[tuple[str, Path], ...] = ()
+
+    @property
+    def people(self) -> tuple[tuple[str, Path], ...]:
+        """(person, picture) of everybody to animate. One person is called by the case's identity; without a reference
+        image the picture is the first frame of the driving video, where that shows the person."""
+        picture = self.reference or (self.driving if self.ground_truth == self.driving else None)
+        if self.references or picture is None:
+            return self.references
+        return ((self.identity or self.id, picture),)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from ipa_bench.models import Model, kinds
 from ipa_bench.models.folder import FolderMatch
 from ipa_bench.models.specs import ModelSpec
 from ipa_bench.observers.table import versions
-from ipa_bench.scorer import ALL, find
+from ipa_bench.scorer import ALL, DEFAULT, find
 from ipa_bench.store import CaseEntry, ModelEntry, RunHeader
 from ipa_bench.suite import Suite
 from ipa_bench.types import MetricInfo
@@ -59,10 +59,15 @@ def prepare(suite: Suite, folder: Path) -> Prepared:
 
 
 def metrics_of(suite: Suite) -> tuple[Metric, ...]:
-    """The metrics that a suite asks for, its primary one among them. Raises UserError for an unknown name."""
+    """The metrics that a suite asks for, its primary one among them. Raises UserError for an unknown name.
+
+    Where it names none: all that need not be asked for, and who is who by SFace where cases have people by name.
+    """
     if not suite.metrics:
-        find(suite.primary)
-        return ALL
+        named = any(case.references for case in suite.cases)
+        chosen = {m.info.id for m in DEFAULT} | {find(suite.primary).info.id}
+        chosen |= {m.info.id for m in ALL if named and "faces.sface" in m.reads}
+        return tuple(m for m in ALL if m.info.id in chosen)
     of_sets = {name for info in SET_METRICS for name in _names(info)}
     of_videos = [name for name in suite.metrics if name not in of_sets]
     wanted = {find(name).info.id for name in (suite.primary, *of_videos)}

@@ -12,7 +12,7 @@ from ipa_bench.engine import processes as pool
 from ipa_bench.engine.processes import Progress
 from ipa_bench.errors import Unscorable, UserError
 from ipa_bench.observers.looker import Looker
-from ipa_bench.scorer import ALL, Scorer
+from ipa_bench.scorer import DEFAULT, Scorer
 from ipa_bench.types import Case, HandTracks
 from ipa_bench.validate import ladder
 
@@ -48,7 +48,7 @@ def hands(clip: Path) -> HandTracks:
 def observe(clip: Path) -> None:
     """Look at a clip, so that it is in the cache. What is wrong with it is recorded where it is used."""
     with suppress(Unscorable):
-        hands(clip)
+        scorer().observe(clip)
 
 
 def observe_variant(work: tuple[Path, ladder.Variant, HandTracks]) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def score_files(
     new = {clip for clip in clips if not (looker.knows(clip, truth) and (case is None or looker.knows(case.driving)))}
     processes, threads = pool.share_cores(jobs or pool.cores(), len(new))
     needs = {"free"} if case is None else {"free", "driving"} if cross_identity else {"free", "driving", "ground_truth"}
-    names = [m.info.id for m in ALL if m.info.needs in needs]
+    names = [m.info.id for m in DEFAULT if m.info.needs in needs]
     progress("score", 0, len(clips))
     arguments = (names, threads, observer)
     start(*arguments)

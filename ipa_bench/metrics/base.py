@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -39,6 +39,9 @@ class Evidence:
     #: what observers saw in the driving video and in the ground truth, each by itself
     seen_in_driving: Mapping[str, Observation] = field(default_factory=dict)
     seen_in_truth: Mapping[str, Observation] = field(default_factory=dict)
+    #: observer -> what it saw in each person's reference picture, in the case's order; for one that is not there why
+    seen_in_references: Mapping[str, Sequence[Observation]] = field(default_factory=dict)
+    no_references: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def hands(self) -> HandTracks:
@@ -77,6 +80,8 @@ class Metric:
     reads: tuple[str, ...] = ("hands",)
     #: the frames that its values over time are about
     frames: Frames = "driving"
+    #: whether it is computed only where a suite names it, or has people by name
+    asked: bool = False
 
 
 def unknown(reason: str) -> Measured:

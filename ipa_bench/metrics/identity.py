@@ -6,12 +6,16 @@ coverage. A face that is too small to be judged is left out, and if there is no 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
+
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
-from ipa_bench.metrics.base import Measured, unknown
-from ipa_bench.metrics.people import LEAST_HEIGHT, People, exchanges, standing
+from ipa_bench.metrics.base import NO_TRUTH as NO_TRUTH_VIDEO
+from ipa_bench.metrics.base import Evidence, Measured, unknown
+from ipa_bench.metrics.people import LEAST_HEIGHT, Network, People, beside, exchanges, standing
 from ipa_bench.types import Float64
 
 NOT_EXPECTED = "nobody's face is due in any frame"
@@ -24,6 +28,24 @@ LEAST_FRAMES = 3
 LEAST_SECONDS = 0.5
 #: frames that FaceSim takes from a clip
 FACESIM_FRAMES = 16
+
+
+def of_evidence(evidence: Evidence, measure: Callable[[People], Measured], network: Network) -> Measured:
+    """A metric of this module for what was observed through ``network``, or the reason why there is nothing."""
+    people = _people(evidence, network)
+    return people if isinstance(people, Measured) else measure(people)
+
+
+@lru_cache(maxsize=2)  # all metrics of a video are taken one after another
+def _people(evidence: Evidence, network: Network) -> People | Measured:
+    clips, pictures = f"faces.{network.name}", f"reference.{network.name}"
+    if clips not in evidence.seen:
+        return unknown(evidence.reasons.get(clips, "faces were not looked for"))
+    if pictures not in evidence.seen_in_references:
+        return unknown(evidence.no_references.get(pictures, "the case has no reference picture"))
+    truth = None if evidence.no_truth == NO_TRUTH_VIDEO else evidence.seen_in_truth.get(clips)
+    driving = evidence.seen_in_driving.get(clips)
+    return beside(evidence.seen[clips], evidence.seen_in_references[pictures], network, driving, truth)
 
 
 def similarity(people: People) -> Measured:

@@ -94,33 +94,32 @@ def beside(
     driving: Observation | None = None,
     truth: Observation | None = None,
 ) -> People:
-    """The faces of a clip beside its people's references, on the frames it shares with the driving video.
+    """The faces of a clip beside its people's references, on the frames shared with the ground truth, else the driving
+    video, else on all.
 
     ``clip``, ``driving`` and ``truth`` are what a face observer saw (:class:`ipa_bench.observers.faces.FaceSession`),
     ``references`` what it saw in each reference, both through ``network``. A person should be seen where the
     ground truth shows the person, without one where the driving video shows as many faces as there are people, and
     without either everywhere.
     """
-    kept = np.arange(len(clip["times"]))
-    for other in (driving, truth):
-        if other is not None:
-            kept = np.intersect1d(kept, pair_times(clip["times"], other["times"])[0])
-    people = _people(clip.at(kept), references, network)
-    if driving is not None:
-        shown = driving["found"][_nearest(people.times, driving["times"])].sum(axis=1) >= len(references)
-        people = replace(people, expected=np.repeat(shown[:, None], len(references), 1))
+    other = driving if truth is None else truth
+    if other is None:
+        return _people(clip, references, network)
+    ours, theirs = pair_times(clip["times"], other["times"])
+    clip, other = clip.at(ours), other.at(theirs)
+    people = _people(clip, references, network)
     if truth is None:
-        return people
-    seen = truth.at(_nearest(people.times, truth["times"]))
-    right = _people(seen, references, network)
+        shown = other["found"].sum(axis=1) >= len(references)
+        return replace(people, expected=np.repeat(shown[:, None], len(references), 1))
+    right = _people(other, references, network)
     stand = standing(right)
-    ours, theirs = (_numbers(each, assign(one)) for each, one in ((clip.at(kept), people), (seen, right)))
+    numbers = [_numbers(each, assign(one)) for each, one in ((clip, people), (other, right))]
     both = standing(people).judged & stand.judged
     return replace(
         people,
         expected=stand.found,
         truth=np.where(stand.judged, stand.own, np.nan),
-        truth_beside=np.where(both, likenesses(ours, theirs, network), np.nan),
+        truth_beside=np.where(both, likenesses(numbers[0], numbers[1], network), np.nan),
     )
 
 
@@ -150,10 +149,6 @@ def _people(clip: Observation, references: Sequence[Observation], network: Netwo
 def rungs(height: Float[ndarray, " F"]) -> Int[ndarray, " F"]:
     """For each height, px, the place in :data:`LADDER` that is nearest in ratio."""
     return np.asarray(np.abs(np.log(LADDER)[None] - np.log(np.maximum(height, 1.0))[:, None]).argmin(axis=1))
-
-
-def _nearest(times: Float[ndarray, "T"], others: Float[ndarray, "R"]) -> Int[ndarray, "T"]:
-    return np.asarray(np.abs(others[None] - times[:, None]).argmin(axis=1))
 
 
 def _numbers(clip: Observation, chosen: Int[ndarray, " K"]) -> Float[ndarray, "T K D"]:

@@ -10,6 +10,7 @@ from typing import Literal
 from ipa_bench.errors import UserError
 from ipa_bench.metrics import frame, hand, motion, quality
 from ipa_bench.metrics.base import Evidence, Measured, Metric
+from ipa_bench.metrics.identity_table import IDENTITY
 from ipa_bench.types import Better, MetricInfo
 
 _Needs = Literal["driving", "ground_truth", "free"]
@@ -280,6 +281,7 @@ METRICS: tuple[Metric, ...] = (
         hand.presence,
         frames="all",
     ),
+    *IDENTITY,
     _composite(
         "hand_quality_free", "poses, finger counts, and whether a hand is due", quality.hand_quality_free, "free"
     ),

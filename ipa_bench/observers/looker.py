@@ -56,6 +56,10 @@ class Looker:
         """Whether the observer of this name takes a ground truth."""
         return self._infos[name].beside is not None
 
+    def looks_at_pictures(self, name: str) -> bool:
+        """Whether the observer of this name looks at reference pictures."""
+        return self._infos[name].pictures
+
     def hands(self, source: Path | Video) -> HandTracks:
         """The hands of a video. Raises Unscorable where it does not decode."""
         return HandTracks.of(self.look(source, (HANDS.name,)).observations[HANDS.name])
@@ -63,9 +67,11 @@ class Looker:
     def knows(self, source: Path, truth: Path | None = None) -> bool:
         """Whether looking at a file, and comparing it with another, would take nothing but the cache.
 
-        An observer whose weights are missing sees nothing, and so keeps nothing from being known.
+        An observer whose weights are missing sees nothing, and so keeps nothing from being known; neither do those that
+        look only where a metric asks for it.
         """
-        names = [name for name in self._infos if truth is not None or not self.compares(name)]
+        due = [name for name, info in self._infos.items() if not info.asked]
+        names = [name for name in due if truth is not None or not self.compares(name)]
         bases = self._bases(names)
         try:
             beside = {} if truth is None else self._remembered(truth, bases, {})

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ipa_bench.observers import hands, perceptual, pixels
+from ipa_bench.observers import faces, hands, perceptual, pixels
 from ipa_bench.observers.base import ObserverInfo
 from ipa_bench.observers.networks import EMBEDDED, PUBLISHED, Network
 from ipa_bench.observers.perceptual import PerceptualObserver
 from ipa_bench.weights.table import HAND_MODELS
 
 HANDS = ObserverInfo("hands", hands.OBSERVER_ID, ("mediapipe-hands",), hands.HandObserver)
-PIXELS = ObserverInfo("pixels", pixels.OBSERVER_ID, ("pixels",), lambda *_: pixels.PixelObserver(), "hands")
+PIXELS = ObserverInfo("pixels", pixels.OBSERVER_ID, ("pixels",), lambda *_: pixels.PixelObserver(), beside="hands")
 
 
 def perceptual_by(network: Network) -> ObserverInfo:
@@ -20,16 +20,37 @@ def perceptual_by(network: Network) -> ObserverInfo:
     def make(threads: int, _: str) -> PerceptualObserver:
         return PerceptualObserver(network, threads)
 
-    return ObserverInfo(network.name, perceptual.OBSERVER_ID, (network.family,), make, "hands")
+    return ObserverInfo(network.name, perceptual.OBSERVER_ID, (network.family,), make, beside="hands")
 
 
-OBSERVERS: tuple[ObserverInfo, ...] = (HANDS, PIXELS, perceptual_by(PUBLISHED), perceptual_by(EMBEDDED))
+def faces_by(embedder: faces.Embedder) -> tuple[ObserverInfo, ObserverInfo]:
+    """The lines of a network that tells faces apart: what it sees in videos, and in reference pictures."""
+
+    def clips(threads: int, _: str) -> faces.FaceObserver:
+        return faces.FaceObserver(embedder, threads)
+
+    def pictures(threads: int, _: str) -> faces.ReferenceObserver:
+        return faces.ReferenceObserver(embedder, threads)
+
+    family = ("yunet", embedder.name)
+    return (
+        ObserverInfo(f"faces.{embedder.name}", f"faces.{embedder.name}@1", family, clips, asked=True),
+        ObserverInfo(f"reference.{embedder.name}", f"reference.{embedder.name}@1", family, pictures, True, True),
+    )
+
+
+OBSERVERS: tuple[ObserverInfo, ...] = (
+    HANDS, PIXELS, perceptual_by(PUBLISHED), perceptual_by(EMBEDDED), *faces_by(faces.SFACE), *faces_by(faces.DLIB),
+)  # fmt: skip
 
 
 def versions(observers: Sequence[ObserverInfo] = OBSERVERS) -> dict[str, str]:
-    """What a run records of how it looks: each observer's id under the first name that has it, and the hand models."""
+    """What a run records of how it looks: each observer's id under the first name that has it, and the hand models.
+
+    Observers that are asked for are left out: the ids of the metrics that ask say which they are.
+    """
     ids: dict[str, str] = {}
     for observer in observers:
-        if observer.id not in ids.values():
+        if observer.id not in ids.values() and not observer.asked:
             ids[observer.name] = observer.id
     return ids | {"models": HAND_MODELS.replace("==", " ")}

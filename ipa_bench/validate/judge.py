@@ -20,7 +20,7 @@ from ipa_bench.errors import Unscorable, UserError
 from ipa_bench.metrics.base import Metric
 from ipa_bench.models.damage import DAMAGES, HARMLESS, STRENGTHS, Strength
 from ipa_bench.observers.looker import Looker
-from ipa_bench.scorer import ALL
+from ipa_bench.scorer import DEFAULT
 from ipa_bench.types import Float64, HandTracks
 from ipa_bench.validate.ladder import VARIANTS, Losses, Variant, losses
 
@@ -94,7 +94,7 @@ def validate(
     clips: Sequence[Path],
     looker: Looker,
     run: Callable[[Sequence[Work]], Iterator[dict[str, Any]]],
-    metrics: Sequence[Metric] = ALL,
+    metrics: Sequence[Metric] = DEFAULT,
 ) -> Validation:
     """Damage every clip in every way and see what each metric makes of it.
 
