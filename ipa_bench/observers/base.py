@@ -82,10 +82,10 @@ class ObserverInfo:
     family: tuple[str, ...]
     #: (threads, backend of the hand observer) -> the observer. Raises UserError for an unknown backend.
     make: Callable[[int, str], Observer]
+    #: None: it looks at one video by itself. Else it compares a video with its ground truth, beside what the observer
+    #: of this name saw in both: its times pair the frames, its boxes cut the regions.
+    beside: str | None = None
     #: whether it looks only where a metric that a suite names needs it
     asked: bool = False
     #: whether it looks at the reference pictures of a case, not at videos
     pictures: bool = False
-    #: None: it looks at one video by itself. Else it compares a video with its ground truth, beside what the observer
-    #: of this name saw in both: its times pair the frames, its boxes cut the regions.
-    beside: str | None = None

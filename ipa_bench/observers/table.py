@@ -11,7 +11,7 @@ from ipa_bench.observers.perceptual import PerceptualObserver
 from ipa_bench.weights.table import HAND_MODELS
 
 HANDS = ObserverInfo("hands", hands.OBSERVER_ID, ("mediapipe-hands",), hands.HandObserver)
-PIXELS = ObserverInfo("pixels", pixels.OBSERVER_ID, ("pixels",), lambda *_: pixels.PixelObserver(), beside="hands")
+PIXELS = ObserverInfo("pixels", pixels.OBSERVER_ID, ("pixels",), lambda *_: pixels.PixelObserver(), "hands")
 
 
 def perceptual_by(network: Network) -> ObserverInfo:
@@ -20,7 +20,7 @@ def perceptual_by(network: Network) -> ObserverInfo:
     def make(threads: int, _: str) -> PerceptualObserver:
         return PerceptualObserver(network, threads)
 
-    return ObserverInfo(network.name, perceptual.OBSERVER_ID, (network.family,), make, beside="hands")
+    return ObserverInfo(network.name, perceptual.OBSERVER_ID, (network.family,), make, "hands")
 
 
 def faces_by(embedder: faces.Embedder) -> tuple[ObserverInfo, ObserverInfo]:
@@ -35,7 +35,9 @@ def faces_by(embedder: faces.Embedder) -> tuple[ObserverInfo, ObserverInfo]:
     family = ("yunet", embedder.name)
     return (
         ObserverInfo(f"faces.{embedder.name}", f"faces.{embedder.name}@1", family, clips, asked=True),
-        ObserverInfo(f"reference.{embedder.name}", f"reference.{embedder.name}@1", family, pictures, True, True),
+        ObserverInfo(
+            f"reference.{embedder.name}", f"reference.{embedder.name}@1", family, pictures, asked=True, pictures=True
+        ),
     )
 
 
