@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -62,6 +62,8 @@ class _CaseTable(_About):
     id: Name | None = None
     identity: Name | None = None
     reference: Text | None = None
+    #: person -> reference image, of several people
+    references: dict[Name, Text] = Field(default_factory=dict)
     pose: Text | None = None
     mask: Text | None = None
 
@@ -127,6 +129,8 @@ def _described(case: Case) -> dict[str, object]:
     for name, path in (("pose", case.pose), ("mask", case.mask)):
         if path is not None:  # only where there is one: suites without keep their hash
             described[name] = _file_hash(path)
+    if case.references:
+        described["references"] = [[person, _file_hash(path)] for person, path in case.references]
     return described
 
 
@@ -148,6 +152,7 @@ def load_suite(path: Path) -> Suite:
         if case.id in cases:
             toml.fail(loc, f'there are two cases with the id "{case.id}"', "give each case an id of its own")
         cases[case.id] = (case, loc)
+    cases = {id_: (case, cases[id_][1]) for id_, case in _grouped(case for case, _ in cases.values()).items()}
     if not cases:
         toml.fail((), "there is no case", 'add [[case]] with driving = "clip.mp4", or [cases] with driving = "folder"')
     models: dict[str, ModelSpec] = {}
@@ -200,14 +205,41 @@ def _cases(toml: Toml[_File]) -> Iterator[tuple[Case, Loc]]:
         if table.ground_truth and truth is None:
             truth = _clip(toml, (*loc, "ground_truth"), table.ground_truth)
         image = table.reference and _there(toml, (*loc, "reference"), table.reference)
+        people = tuple(
+            (name, _there(toml, (*loc, "references", name), text)) for name, text in table.references.items()
+        )
+        if image and people:
+            toml.fail((*loc, "reference"), "there are a reference and references", "name everybody in references")
         case = Case(id_, clip, truth, image or None, table.identity or _identity_in(id_))
         if table.pose:
             case = replace(case, pose=_clip(toml, (*loc, "pose"), table.pose))
         if table.mask:
             case = replace(case, mask=_clip(toml, (*loc, "mask"), table.mask))
+        if people:
+            case = replace(case, references=people, identity=table.identity or "")
         yield _with_about(case, table), loc
     if (folder := toml.value.cases) is not None:
         yield from _folder_cases(toml, folder)
+
+
+def _grouped(cases: Iterable[Case]) -> dict[str, Case]:
+    """The cases by id; those of several people that were given no identity have that of their group.
+
+    Intervals are taken over identities, and clips that share a person are not independent: people who appear together
+    in a case, or are joined so by other cases, are one group, which is called by all their names.
+    """
+    found = {case.id: case for case in cases}
+    groups: list[set[str]] = []
+    for case in found.values():
+        people = {name for name, _ in case.references}
+        joined = [group for group in groups if group & people]
+        groups = [group for group in groups if not group & people]
+        groups += [people.union(*joined)] if people else []
+    for id_, case in found.items():
+        if case.references and not case.identity:
+            (group,) = (group for group in groups if case.references[0][0] in group)
+            found[id_] = replace(case, identity="+".join(sorted(group)))
+    return found
 
 
 def _folder_cases(toml: Toml[_File], table: _CasesTable) -> Iterator[tuple[Case, Loc]]:

@@ -145,6 +145,14 @@ def test_a_folder_of_cases(home: Path, truth: str | None, expected: str | None) 
         (WAVE + '[[case]]\ndriving = "alice.png"', 4, "alice.png is not a video file"),
         (WAVE + 'ground_truth = "x.mp4"', 3, "x.mp4 is not there"),
         (WAVE + 'reference = "bob.png"', 3, "bob.png is not there"),
+        (WAVE + 'references = { a = "alice.png", b = "bob.png" }', 3, "bob.png is not there"),
+        (WAVE + 'references = { a = "alice.png", a = "alice.png" }', 3, "not TOML"),
+        (WAVE + 'references = { "a/b" = "alice.png" }', 3, "a name is not empty and has no slash"),
+        (
+            WAVE + 'reference = "alice.png"\nreferences = { a = "alice.png" }',
+            3,
+            "there are a reference and references",
+        ),
         (WAVE + 'reference = "clips/../../bob.png"', 3, "clips/../../bob.png leads out of the folder of the suite"),
         (WAVE + '[[model]]\nname = "a"\nkind = "folder"\npath = "../outA"', 6, "../outA leads out of the folder"),
         (WAVE + '[[model]]\nname = "a"\nkind = "folder"\npath = "alice.png"', 6, "alice.png is not a folder"),
@@ -160,6 +168,32 @@ def test_the_line_that_is_wrong(home: Path, text: str, line: int | None, said: s
     assert str(error.value).startswith(where)
     assert said in str(error.value)
     assert error.value.fix
+
+
+def test_several_people_by_name_and_their_groups(home: Path) -> None:
+    def case(clip: str, people: str, more: str = "") -> str:
+        names = ", ".join(f'{name} = "alice.png"' for name in people.split())
+        return f'[[case]]\nid = "{clip}"\ndriving = "clips/wave.mp4"\nreferences = {{ {names} }}\n{more}'
+
+    text = (
+        case("one", "ben anna") + case("two", "cleo ben") + case("three", "dan") + case("four", "eve", 'identity = "x"')
+    )
+    one, two, three, four = load(home, text).cases
+    assert one.references == (("ben", home / "alice.png"), ("anna", home / "alice.png"))  # in the order of the file
+    assert one.people == one.references
+    assert one.reference is None
+    # Ben is in both: their clips are not independent.
+    assert one.identity == two.identity == "anna+ben+cleo"
+    assert (three.identity, four.identity) == ("dan", "x")
+
+
+def test_one_person_is_called_by_the_identity(home: Path) -> None:
+    (case,) = load(home, WAVE + 'reference = "alice.png"\nidentity = "alice"').cases
+    assert case.people == (("alice", home / "alice.png"),)
+    (case,) = load(home, WAVE).cases
+    assert case.people == ()
+    (case,) = load(home, WAVE + 'ground_truth = "driving"').cases
+    assert case.people == (("wave", case.driving),)  # its first frame shows the person
 
 
 def test_a_clip_without_its_ground_truth_is_named(home: Path) -> None:
@@ -206,6 +240,9 @@ def test_the_hash_does_not_depend_on_order_or_place(home: Path, tmp_path_factory
         "size = [8, 8]\n",
         'tags = ["x"]\n',
         'reference = "alice.png"\n',
+        'references = { alice = "alice.png" }\n',
+        'references = { alice = "alice.png", ben = "alice.png" }\n',
+        'references = { ben = "alice.png", alice = "alice.png" }\n',
         'ground_truth = "driving"\n',
         'ground_truth = "truth/wave.webm"\n',
     ],

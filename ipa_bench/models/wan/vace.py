@@ -81,6 +81,8 @@ class WanVace(Base):
         """``control`` ``[1, vace_in_channels, T, h, w]``, as the pipeline makes it of a pose video and a person."""
         if pose is None:
             raise Unscorable("the case has no pose video")
+        if case.references:
+            raise Unscorable(f"the case has {len(case.references)} references; this model animates one person")
         frames, fps = frames_for(case, pose)
         reference = next(video.read_frames(case.reference or case.driving)).image
         size = (frames.shape[2], frames.shape[1])
