@@ -73,6 +73,12 @@ def observe_variant(path: Path, variant: Variant, hands: HandTracks, cache: Cach
     return arrays
 
 
+def quality(variant: Variant) -> int:
+    """The H.264 quality that a variant is stored at."""
+    name, strength = variant
+    return crf(find_damage(name), strength)
+
+
 _observers: list[HandObserver] = []
 
 

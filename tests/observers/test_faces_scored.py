@@ -8,6 +8,7 @@ from PIL import Image
 
 from ipa_bench import video
 from ipa_bench.cache import Cache
+from ipa_bench.harness import floor
 from ipa_bench.metrics.table import METRICS, find
 from ipa_bench.observers.looker import Looker
 from ipa_bench.scorer import DEFAULT, Scorer
@@ -87,6 +88,14 @@ def test_what_was_seen_is_not_looked_at_again(folder, scorer, monkeypatch):
     again = scorer.score(folder / "alone.mp4", case)
     for name in NAMES:
         assert again[name].value == first[name].value, name
+
+
+def test_a_re_encode_is_the_noise_floor(folder, scorer):
+    people = (("anna", folder / "anna.png"), ("ben", folder / "ben.png"))
+    record = floor.measure(Case("duo", folder / "both.mp4", folder / "both.mp4", references=people), scorer)
+    assert 0 < record.changes["identity.similarity.sface@1"] < 0.1
+    assert 0 < record.changes["identity.gap.sface@1"] < 0.1
+    assert record.reasons["identity.swap.sface@1"] == "no value to compare"  # it has no floor
 
 
 def test_nothing_is_looked_for_that_nobody_asks_for(folder, tmp_path, monkeypatch):
