@@ -49,10 +49,13 @@ def describe(job: Job, policy: Policy, out: Path, cost: Cost, processes: int) ->
         "run": job.key,
         "method": job.method,
         "base": {"model": job.config.model.model, "identity": job.checkpoint.identity},
-        "reference": policy.reference_is if method.reference else f"none: {method.title} has no reference",
+        "reference": policy.reference_is
+        if method.reference or (job.options is not None and job.options.reference)
+        else f"none: {method.title} has no reference",
         "sha256": file_sha256(lora) if lora.is_file() else None,
         "trained_values": trainable_size(policy.parameters),
-        "config": job.config.model_dump(mode="json"),
+        "config": job.config.model_dump(mode="json", exclude={"methods"}),
+        **_options(job),
         **({} if policy.adapter is None else {"adapter": policy.adapter}),
         "data": {
             "clips": len(data.all),
@@ -78,9 +81,10 @@ def describe(job: Job, policy: Policy, out: Path, cost: Cost, processes: int) ->
 def text(about: Mapping[str, Any]) -> str:
     """The card in Markdown."""
     data, cost, config = about["data"], about["cost"], about["config"]
-    loss, train = config["loss"], config["train"]
+    loss, train, options = config["loss"], config["train"], about.get("options")
     rows = {
-        "method": about["method"],
+        "method": about["method"]
+        + (f" ({', '.join(f'{key} {value}' for key, value in options.items())})" if options else ""),
         "base": f"`{about['base']['model']}` ({about['base']['identity'][:23]})",
         "reference": about["reference"],
         "clips": f"{data['clips']} self-generated, of {data['identities']} identities"
@@ -121,3 +125,12 @@ def _adapter(about: Mapping[str, Any]) -> str:
         f"of {given['continues']}: rank {ranks}, {given['layers']} layers, dropout {given['dropout']:g}{times}{left}; "
         "rank, alpha, dropout, layers and blocks of the configuration do not count"
     )
+
+
+def _options(job: Job) -> dict[str, Any]:
+    """The method's own keys. Clips and pairs are trained on as published where none of these is changed."""
+    if job.options is None or not (
+        find(job.method).takes == "candidates" or job.options.model_dump(exclude_defaults=True)
+    ):
+        return {}
+    return {"options": job.options.model_dump(mode="json")}

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 
 from ipa_bench.config.fields import Count, Guidance, Items, Number, Positive, StrictTable, Whole, Words, checked
 from ipa_bench.config.toml import read_toml
 from trainers.flow import TSampling
 from trainers.halo import Form, Shape
+from trainers.methods import METHODS, MethodName
 from trainers.methods.loss import TimeWeight
 
 MaskSource = Literal["exact", "driving", "generated", "none"]
@@ -22,7 +23,7 @@ class DataConfig(StrictTable):
 
     #: the suite whose cases the clips were made for
     suite: Words
-    #: what ``ipa-bench select`` wrote: ``selection.json`` for SFT and IPA, ``pairs.json`` for DPO
+    #: what ``ipa-bench select`` wrote for the method: good clips, pairs, or all candidates
     selection: Words
     #: pairs that no metric contradicts, or all that differ by the margin
     pairs: Literal["strict", "all"] = "strict"
@@ -133,6 +134,17 @@ class WatchConfig(StrictTable):
     shift: Positive | None = None
 
 
+if TYPE_CHECKING:
+    MethodTables = StrictTable
+else:
+    #: ``[methods.NAME]`` of every method that has keys of its own
+    MethodTables = create_model(
+        "MethodTables",
+        __base__=StrictTable,
+        **{method.name: (method.options, method.options()) for method in METHODS if method.options is not None},
+    )
+
+
 class TrainConfig(StrictTable):
     """Everything that decides the result of a post-training run, but the method."""
 
@@ -142,6 +154,7 @@ class TrainConfig(StrictTable):
     loss: LossConfig = LossConfig()
     train: TrainTable = TrainTable()
     watch: WatchConfig = WatchConfig()
+    methods: MethodTables = MethodTables()
 
     @model_validator(mode="after")
     def _fits(self) -> TrainConfig:
@@ -152,6 +165,10 @@ class TrainConfig(StrictTable):
         if self.adapter.full and self.model.dtype == "bf16":
             raise ValueError('adapter.full needs model.dtype = "fp32": small steps vanish in bf16')
         return self
+
+    def options(self, method: MethodName) -> Any:
+        """Keys that only this method reads; None where it has none."""
+        return getattr(self.methods, method, None)
 
     @property
     def weighted(self) -> bool:

@@ -65,11 +65,21 @@ class Loop:
     """A run of training, from its saved state to the end or to the next interruption."""
 
     def __init__(
-        self, config: TrainTable, policy: Policy, items: Items, folder: Path, run: str, accelerator: Any
+        self,
+        config: TrainTable,
+        policy: Policy,
+        items: Items,
+        folder: Path,
+        run: str,
+        accelerator: Any,
+        keep: Callable[[int], float | None] = lambda _: None,
     ) -> None:
-        """``run`` names configuration and data: a state of another run is refused. Raises :class:`UserError` so."""
+        """``run`` names configuration and data: a state of another run is refused. Raises :class:`UserError` so.
+
+        ``keep``: how much of itself the policy's old policy keeps after so many updates; None: it stays as it is.
+        """
         self._config, self._policy, self._items, self._folder, self._run = config, policy, items, folder, run
-        self._accelerator = accelerator
+        self._accelerator, self._keep = accelerator, keep
         self._parameters = policy.parameters
         self._optimizer = torch.optim.AdamW(
             self._parameters.values(), lr=config.lr, betas=(0.9, 0.999), weight_decay=config.weight_decay
@@ -176,6 +186,9 @@ class Loop:
             with torch.no_grad():
                 mine = [p.detach() for p in self._parameters.values()]
                 torch._foreach_lerp_(list(self.average.values()), mine, 1 - decay)
+        kept = self._keep(self.step + 1)
+        if kept is not None:
+            self._policy.follow(kept)
         return {**total, "norm": norm, "lr": self._optimizer.param_groups[0]["lr"]}
 
     def _over_processes(self, metrics: dict[str, float]) -> dict[str, float]:
@@ -206,12 +219,15 @@ class Loop:
                 parameter.copy_(saved.weights[name])
             for name, value in self.average.items():
                 value.copy_(saved.average[name])
+            for name, value in self._policy.old.items():
+                value.copy_(saved.old[name])
         self._optimizer.load_state_dict(dict(saved.optimizer))
         return saved.step
 
     def _save(self) -> None:
         if self._accelerator.is_main_process:
-            found = State(self.step, self._parameters, self.average, self._optimizer.state_dict(), self._run)
+            moments = self._optimizer.state_dict()
+            found = State(self.step, self._parameters, self.average, moments, self._run, self._policy.old)
             states.save(found, self._folder / STATE)
         self._saved = self.step
         self._accelerator.wait_for_everyone()

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, final
 
 import torch
@@ -33,6 +34,8 @@ class Policy(ABC):
     reference_is: str
     #: what is trained where that is not what the configuration says: it continues from a LoRA, and is of its shape
     adapter: dict[str, Any] | None = None
+    #: the weights of the old policy by name, where a method keeps one: a third set beside the trained and the reference
+    old: Mapping[str, Tensor] = MappingProxyType({})
 
     def __init__(self, base: Base) -> None:
         self.base = base
@@ -80,6 +83,31 @@ class Policy(ABC):
     @abstractmethod
     def reference(self) -> Any:
         """A context in which the networks are the reference, without gradients."""
+
+    def keep_old(self) -> None:
+        """Keep an old policy from here on, which begins as the trained one is now."""
+        self.old = {name: p.detach().clone() for name, p in self.parameters.items()}
+
+    @contextmanager
+    def as_old(self) -> Iterator[None]:
+        """The old policy in the place of the trained one, without dropout and gradients."""
+        training, parameters = self.training, self.parameters
+        mine = {name: p.data for name, p in parameters.items()}
+        self.train(False)
+        try:
+            for name, parameter in parameters.items():
+                parameter.data = self.old[name]
+            with torch.no_grad():
+                yield
+        finally:
+            for name, parameter in parameters.items():
+                parameter.data = mine[name]
+            self.train(training)
+
+    def follow(self, keep: float) -> None:
+        """The old policy keeps this share of itself and takes the rest from the trained one."""
+        with torch.no_grad():
+            torch._foreach_lerp_([*self.old.values()], [p.detach() for p in self.parameters.values()], 1 - keep)
 
     @abstractmethod
     def save(self, folder: Path) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -66,12 +66,21 @@ class Job:
     #: the LoRA that training continues from
     start: Path | None
 
+    @property
+    def options(self) -> Any:
+        """Keys that only this method reads; None where it has none."""
+        return self.config.options(self.method)
+
     @cached_property
     def key(self) -> str:
         """One line that changes with anything that the trained weights depend on."""
         # Files count by what is in them, not by where they lie.
         places = {"data": {"suite", "selection"}, "model": {"model", "revision", "lora"}}
-        content = self.config.model_dump(mode="json", exclude={"train": _FREE, "watch": True, **places})
+        left_out: Any = {"train": _FREE, "watch": True, "methods": True, **places}
+        content = self.config.model_dump(mode="json", exclude=left_out)
+        # What is published has no options, and keys of before there were any.
+        asked = {} if self.options is None else self.options.model_dump(mode="json", exclude_defaults=True)
+        content |= {"options": asked} if asked else {}
         began = None if self.start is None else file_sha256(self.start)
         return digest(self.method, content, clips.hashes(self.data), self.checkpoint.identity, began)
 
@@ -82,7 +91,7 @@ def prepare(config: TrainConfig, method: MethodName, suite: Suite | None = None)
     ``suite`` where it is at hand; else the configuration's file is read.
     """
     suite = load_suite(Path(config.data.suite)) if suite is None else suite
-    data = clips.clips(config.data, suite, method)
+    data = clips.valued(clips.clips(config.data, suite, method), method, config.options(method))
     other = load_suite(Path(config.watch.suite)) if config.watch.suite else suite
     watched = tuple(case for case in other.cases if case.split == "val")[: config.watch.cases]
     clips.check_apart(data, watched)
@@ -139,8 +148,10 @@ def train(job: Job, out: Path, *, stop_after: int | None = None, tell: Tell = la
         if config.train.gradient_checkpointing:
             trained.checkpoint_gradients()
         trained.train()
+        if find(job.method).old:
+            trained.keep_old()
         items = Items(tuple(_keys(job)), config.train.seed, config.train.draws)
-        loop = Loop(config.train, trained, items, out, job.key, accelerator)
+        loop = Loop(config.train, trained, items, out, job.key, accelerator, _keep(job))
         watch = Watch(trained, encoder, job.watched, config.watch, job.spec, job.data.by, out)
         if loop.step == 0 and accelerator.is_main_process:
             watch.forget()  # of a run with another configuration that was killed before its first state
@@ -239,6 +250,12 @@ def _keys(job: Job) -> list[str]:
     return [digest(a, b) for a, b in zip(good, bad, strict=True)] if bad else good
 
 
+def _keep(job: Job) -> Callable[[int], float | None]:
+    """How the old policy follows, where there is one."""
+    keep = find(job.method).keep
+    return lambda update: None if keep is None else keep(update, job.options)
+
+
 def _step_loss(job: Job, trained: Policy, encoder: Encoder, accelerator: Any, spent: Spent) -> Any:
     config = job.config
     known = None
@@ -250,7 +267,8 @@ def _step_loss(job: Job, trained: Policy, encoder: Encoder, accelerator: Any, sp
         made_by = [version("torch"), version("diffusers"), objectives.VERSION]
         kind = digest(job.checkpoint.identity, began, loss, run, accelerator.device.type, made_by)
         known = ReferenceErrors(weights.cache_dir() / "reference" / kind[:32])
-    objective = Objective(job.method, config.loss, config.weighted, config.train.seed, trained, known)
+    seed = config.train.seed
+    objective = Objective(job.method, config.loss, config.weighted, seed, trained, known, job.options)
 
     def batch(chosen: Sequence[Any], index: Sequence[int]) -> Batch:
         return Batch.of([encoder.encode(chosen[i]) for i in index]).to(accelerator.device)
@@ -259,7 +277,8 @@ def _step_loss(job: Job, trained: Policy, encoder: Encoder, accelerator: Any, sp
         bad = batch(job.data.bad, index) if job.data.bad else None
         good = batch(job.data.good, index)
         before = 0 if known is None else len(known)
-        found = objective.loss(good, bad, draws)
+        values = torch.tensor([job.data.values[i] for i in index]) if job.data.values else None
+        found = objective.loss(good, bad, draws, values)
         spent.step(good, reference_known=known is not None and len(known) == before)
         return found
 

@@ -47,6 +47,8 @@ class Spent:
         """``base``: the model whose arithmetic is counted."""
         self._ledger = Ledger(out)
         self._method, self._config, self._base = find(method), config, base
+        options = config.options(method)
+        self._asked = options is not None and options.reference
         self._train: Phase | None = None
         self._dtype = "bf16" if config.train.precision == "bf16" else short_name(base.dtype)
 
@@ -86,7 +88,8 @@ class Spent:
             trained(self._config.adapter),
             clips=clips,
             checkpointing=self._config.train.gradient_checkpointing,
-            reference=self._method.reference and not reference_known,
+            reference=(self._method.reference and not reference_known) or self._asked,
+            old=self._method.old,
         )
         self._train.add(len(batch), tokens=clips * outline.tokens(shape), flops=flops)
         self._ledger.tick()

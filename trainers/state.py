@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +25,21 @@ class State:
     optimizer: Mapping[str, Any]
     #: of the configuration and the data: another run's state is refused
     run: str
+    #: the weights of the old policy, where the method keeps one
+    old: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def save(state: State, path: Path) -> None:
     """Write a state whole or not at all. Raises :class:`UserError` where there is no room."""
-    content = {
+    content: dict[str, Any] = {
         "step": state.step,
         "weights": {name: t.detach().cpu() for name, t in state.weights.items()},
         "average": {name: t.cpu() for name, t in state.average.items()},
         "optimizer": dict(state.optimizer),
         "run": state.run,
     }
+    if state.old:
+        content["old"] = {name: t.cpu() for name, t in state.old.items()}
     try:
         with replacing(path, sync=True, alone=True) as part:
             torch.save(content, part)

@@ -161,11 +161,13 @@ class Outline(ABC):
         clips: int = 1,
         checkpointing: bool = False,
         reference: Lora | bool = False,
+        old: bool = False,
     ) -> int:
         """FLOPs of one training step on ``shape.batch`` items of ``clips`` clips each: 2 where they are pairs.
 
         ``reference``: whether its error is computed, a forward pass for each clip, of the base model or with the
-        frozen adapter that is given here.
+        frozen adapter that is given here. ``old``: whether an old policy, an adapter like the trained one, has a pass
+        too.
         """
 
     @abstractmethod

@@ -75,13 +75,52 @@ def test_the_first_loss_is_log_2_and_then_something_moves(
     assert all(line["gap"] != 0 for line in log[1:])
 
 
-@pytest.mark.parametrize("method", ["sft", "ipa", "dpo"])
+@pytest.mark.parametrize("method", ["sft", "ipa", "dpo", "wsft", "nft"])
 def test_micro_batches_accumulate_to_the_batch(plain: Path, tmp_path: Path, method: MethodName) -> None:
     """1 x 4 is 4 x 1: the gradients of all matrices agree to rounding."""
     for micro in (1, 4):
         changes = {"model": {"lora": str(plain / "lora")}, "train": {"batch": 4, "micro_batch": micro, "steps": 1}}
         train(plain, tmp_path / str(micro), method, changes)
     tiny_runs.assert_same_gradients(tmp_path / "1", tmp_path / "4", method)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_an_old_policy_follows_now_and_then(plain: Path, tmp_path: Path, full: bool) -> None:
+    changes = {
+        "adapter": {"full": full},
+        "train": {"steps": 4, "save_every": 1, "lr": 1e-4 if full else 1e-2},
+        "methods": {"nft": {"old_every": 2, "old_rate": 0.25}},
+    }
+    job = tiny_runs.job(plain, "nft", changes)
+    states = []
+    for step in range(1, 5):
+        training.train(job, tmp_path / "out", stop_after=step)
+        states.append(tiny_runs.state(tmp_path / "out"))
+    name = max(states[0]["old"], key=lambda n: float((states[0]["old"][n] - states[0]["weights"][n]).abs().max()))
+    old, mine = ([state[kind][name] for state in states] for kind in ("old", "weights"))
+    assert not torch.equal(old[0], mine[0])
+    torch.testing.assert_close(old[1], 0.25 * old[0] + 0.75 * mine[1])
+    assert torch.equal(old[2], old[1])
+    torch.testing.assert_close(old[3], 0.5 * old[2] + 0.5 * mine[3])
+    log = tiny_runs.log(tmp_path / "out")
+    assert [line["moved"] for line in log][:1] == [0.0]  # it begins as the policy
+    assert all(line["moved"] > 0 for line in log[1:])
+    about = json.loads((tmp_path / "out" / "lora" / "card.json").read_text())
+    assert about["reference"] == "none: NFT has no reference"
+    assert about["options"]["old_rate"] == 0.25
+    assert about["data"]["clips"] == 4  # those of cleo are equals, and say nothing
+
+
+def test_settings_of_a_method_are_part_of_its_run_and_of_no_other(plain: Path) -> None:
+    def key(method: MethodName, changes: tiny_runs.Changes = tiny_runs.NOTHING) -> str:
+        return tiny_runs.job(plain, method, changes).key
+
+    for method, setting in (("ipa", {"logit": "relative"}), ("dpo", {"sft": 1.0}), ("wsft", {"temperature": 2.0})):
+        assert key(method) != key(method, {"methods": {method: setting}})
+        assert key("sft") == key("sft", {"methods": {method: setting}})
+    assert key("ipa", {"methods": {"ipa": {"logit": "absolute"}}}) == key("ipa")
+    with pytest.raises(UserError, match="temperature"):
+        tiny_runs.job(plain, "wsft", {"methods": {"wsft": {"temperature": 0.0}}})
 
 
 @pytest.mark.parametrize("method", ["ipa", "dpo"])

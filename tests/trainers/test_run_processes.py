@@ -24,6 +24,8 @@ RUNS: dict[str, tuple[MethodName, dict[str, dict[str, Any]]]] = {
     "sft": ("sft", {"adapter": {"dropout": 0.2}, "train": {"ema": 0.9}}),
     "ipa": ("ipa", {"train": {"warmup": 3, "schedule": "cosine", "draws": 2}}),
     "dpo": ("dpo", {"train": {"micro_batch": 2, "weight_decay": 0.1}}),
+    "wsft": ("wsft", {"methods": {"wsft": {"temperature": 0.5}}}),
+    "nft": ("nft", {"methods": {"nft": {"old_every": 2, "old_rate": 0.3, "kl": 0.1}}}),
     "ipa, full": ("ipa", {"adapter": {"full": True}, "train": {"ema": 0.5, "lr": 1e-3}}),
 }
 

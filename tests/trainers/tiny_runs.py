@@ -26,19 +26,31 @@ from safetensors.torch import load_file, save_file
 from ipa_bench import video
 from ipa_bench.errors import UserError
 from ipa_bench.files import LORA_FILE, file_sha256, write_atomic
-from ipa_bench.select import Pairs, Rule, SelectedVideo, Selection, write_pairs, write_selection
+from ipa_bench.select import (
+    Candidate,
+    Candidates,
+    Pairs,
+    Rule,
+    SelectedVideo,
+    Selection,
+    write_candidates,
+    write_pairs,
+    write_selection,
+)
 from ipa_bench.types import Preference
 from tests import tiny_wan
 from tests.clips import noise
 from trainers import config as train_config
 from trainers import run as training
 from trainers.config import TrainConfig
-from trainers.methods import MethodName
+from trainers.methods import MethodName, find
 from trainers.methods.objective import Objective
 
 FRAMES, SIDE = 5, 16
 PEOPLE = ("anna", "bert", "cleo")
 CHOSEN_BY = ("hand_quality@1",)
+#: of both clips of each of them; the last two are equals
+SCORES = ((0.9, 0.3), (0.5, 0.8), (0.4, 0.4))
 
 SUITE = """
 [[case]]
@@ -103,6 +115,7 @@ def write(folder: Path) -> Path:
     (folder / "suite.toml").write_text("\n".join(tables))
     select(folder, PEOPLE)
     pair(folder)
+    score(folder)
     return folder
 
 
@@ -132,11 +145,24 @@ def pair(folder: Path) -> None:
     write_pairs(Pairs(found, found, len(PEOPLE)), folder / "pairs.json")
 
 
+def score(folder: Path, scores: tuple[tuple[float, float], ...] = SCORES, **replaced: Any) -> Path:
+    """Score both clips of everybody; ``replaced`` are values of each row that differ."""
+    rows = []
+    for name, pair_ in zip(PEOPLE, scores, strict=True):
+        for seed, value in enumerate(pair_):
+            clip = clip_of(folder, name, seed)
+            given = {"video": str(clip), "sha256": file_sha256(clip), "latents": None, **replaced}
+            rows.append(Candidate(name, seed, "tiny", score=value, **given))
+    found = Candidates(CHOSEN_BY[0], "higher", CHOSEN_BY, tuple(rows), len(rows), 0)
+    write_candidates(found, folder / "candidates.json")
+    return folder / "candidates.json"
+
+
 def config(folder: Path, method: MethodName, changes: Changes = NOTHING) -> TrainConfig:
     """The configuration for a method, with some values changed."""
     path = folder / f"{method}.toml"
     # two processes of one run may write it at once: neither reads half a file
-    write_atomic(path, CONFIG.format(selection="pairs.json" if method == "dpo" else "selection.json").encode())
+    write_atomic(path, CONFIG.format(selection=find(method).file).encode())
     return train_config.changed(train_config.load(path), changes)
 
 
@@ -162,7 +188,7 @@ def assert_same_state(one: Path, other: Path) -> None:
     a, b = state(one), state(other)
     assert a["step"] == b["step"]
     assert a["weights"].keys() == b["weights"].keys()
-    for kind in ("weights", "average"):
+    for kind in ("weights", "average", *(["old"] if "old" in a else [])):
         assert all(torch.equal(a[kind][name], b[kind][name]) for name in a[kind])
     for key, values in a["optimizer"]["state"].items():
         for name, value in values.items():

@@ -128,9 +128,14 @@ class Ablation:
         records = [r for r in store.records().values() if row.per_case is None or r.seed < row.per_case]
         folder = self.folder(row)
         folder.mkdir(parents=True, exist_ok=True)
-        if methods.find(row.method).takes == "pairs":
-            found = select.choose_pairs(store, rule.metric, margin=rule.margin, records=records)
-            select.write_pairs(found, folder / "pairs.json")
+        method = methods.find(row.method)
+        if method.takes == "candidates":
+            every = select.choose_candidates(store, rule.metric, records=records)
+            select.write_candidates(every, folder / method.file)
+            return
+        if method.takes == "pairs":
+            found = select.choose_pairs(store, rule.metric, margin=rule.margin, every=rule.every, records=records)
+            select.write_pairs(found, folder / method.file)
             return
         if row.rule == "random":
             records = list(as_they_come(records, row.top_k))
@@ -139,7 +144,7 @@ class Ablation:
             drawn = {record.unit: place for place, record in enumerate(records)}
             rows = sorted(chosen.rows, key=lambda each: drawn[each.case, each.seed, each.model])
             chosen = replace(chosen, by=(), rows=tuple(rows))
-        select.write_selection(first(chosen, row.clips), folder / "selection.json")
+        select.write_selection(first(chosen, row.clips), folder / method.file)
 
 
 def as_they_come(records: Sequence[UnitRecord], count: int) -> Iterator[UnitRecord]:

@@ -14,6 +14,7 @@ from trainers.config import (
     DataConfig,
     LossConfig,
     MaskSource,
+    MethodTables,
     ModelConfig,
     TrainConfig,
     TrainTable,
@@ -43,6 +44,8 @@ class ChooseConfig(Table):
     #: for DPO: how far apart good and bad are, and whether a pair must be one that no metric contradicts
     margin: Annotated[float, Field(gt=0)] = 0.02
     pairs: Literal["strict", "all"] = "strict"
+    #: every pair of a case that differs by the margin, not the one that differs most
+    every: bool = False
 
 
 class MasksConfig(Table):
@@ -71,6 +74,7 @@ class AlignConfig(Table):
     loss: LossConfig = LossConfig()
     train: TrainTable = TrainTable(steps=200, batch=4, micro_batch=4, lr=1e-3)
     watch: WatchConfig = WatchConfig()
+    methods: MethodTables = MethodTables()
     evaluate: EvaluateConfig = EvaluateConfig()
 
     def training(self, model: dict[str, Any], suite: Path, selection: Path, lora: Path | None) -> TrainConfig:
@@ -84,6 +88,7 @@ class AlignConfig(Table):
             loss=self.loss,
             train=self.train,
             watch=self.watch,
+            methods=self.methods,
         )
 
 

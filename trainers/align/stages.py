@@ -155,7 +155,8 @@ def forget(work: Alignment, stage: str) -> None:
         folder = work.round(number)
         # A round begins with the LoRA of the one before it.
         later = first if number == 1 or stage == "evaluate" else STAGES
-        gone = {"generate": ["candidates"], "select": ["selection.json", "pairs.json"], "train": ["train"]}
+        gone = {"generate": ["candidates"], "train": ["train"]}
+        gone["select"] = sorted({method.file for method in methods.METHODS})
         gone["score"] = [f"candidates/{name}" for name in ("scores", "floor", "details", "run.json")]
         for path in (folder / name for each in later for name in gone.get(each, ())):
             if path.is_dir():
@@ -188,11 +189,14 @@ def spent(work: Alignment, rounds: int) -> Cost | None:
 def choose(config: AlignConfig, store: RunStore, folder: Path) -> Path:
     """Write the selection of a run's videos (for DPO, the pairs) into ``folder``. Raises :class:`UserError`."""
     rule = config.choose
-    if methods.find(config.method).takes == "pairs":
-        path = folder / "pairs.json"
-        select.write_pairs(select.choose_pairs(store, rule.metric, margin=rule.margin), path)
+    method = methods.find(config.method)
+    path = folder / method.file
+    if method.takes == "candidates":
+        select.write_candidates(select.choose_candidates(store, rule.metric), path)
         return path
-    path = folder / "selection.json"
+    if method.takes == "pairs":
+        select.write_pairs(select.choose_pairs(store, rule.metric, margin=rule.margin, every=rule.every), path)
+        return path
     chosen = select.choose(
         store, rule.metric, threshold=rule.threshold, top_k=rule.top_k or None, per_identity=rule.per_identity
     )

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ipa_bench import video
 from ipa_bench.errors import Unscorable, UserError
 from ipa_bench.files import file_sha256
 from ipa_bench.models.clips import read_note
-from ipa_bench.select import read_pairs, read_selection
+from ipa_bench.select import read_candidates, read_pairs, read_selection
 from ipa_bench.suite import Suite
 from ipa_bench.types import Case
 from trainers.config import DataConfig
@@ -41,6 +42,9 @@ class Data:
     by: tuple[str, ...]
     #: clips that the good ones were chosen from, where that is known
     candidates: int | None = None
+    #: of candidates: each good clip's score, higher is better, and what the method makes of it
+    scores: tuple[float, ...] = ()
+    values: tuple[float, ...] = ()
 
     @property
     def all(self) -> tuple[Clip, ...]:
@@ -69,6 +73,17 @@ def clips(config: DataConfig, suite: Suite, method: MethodName) -> Data:
         if len(bad) != len(good):
             raise UserError(f"{path} has pairs without a bad clip", "write it anew: ipa-bench select --pairs")
         return Data(tuple(good), tuple(bad), tuple(dict.fromkeys(m for p in chosen for m in p.by)))
+    if find(method).takes == "candidates":
+        every = read_candidates(path)
+        rows = [_clip(cases, path, row.case, Path(row.video), row.sha256) for row in every.rows]
+        lost = next(
+            (row.latents for row, clip in zip(every.rows, rows, strict=True) if row.latents and not clip.latents), 0
+        )
+        if lost:
+            raise UserError(f"{path}: {lost} is not there", "make it again, or select again")
+        sign = 1.0 if every.better == "higher" else -1.0
+        scores = tuple(sign * row.score for row in every.rows)
+        return Data(tuple(rows), (), every.by, every.candidates, scores)
     selection = read_selection(path)
     if not selection.rows:
         raise UserError(f"{path} holds no clip", "select with a lower threshold")
@@ -125,6 +140,25 @@ def _latents_of(file: Path) -> Path | None:
     return latents
 
 
+def valued(data: Data, method: MethodName, options: Any) -> Data:
+    """Candidates with what the method makes of their scores, without those that it leaves out; other data as they are.
+
+    Raises :class:`UserError` where none is left.
+    """
+    make = find(method).values
+    if make is None:
+        return data
+    found = make([clip.case.id for clip in data.good], data.scores, options)
+    kept = [(c, s, v) for c, s, v in zip(data.good, data.scores, found, strict=True) if v is not None]
+    if not kept:
+        raise UserError(
+            "no case prefers any of its candidates: their scores are equal",
+            "make more candidates of each case, or score them by another metric",
+        )
+    good, scores, values = zip(*kept, strict=True)
+    return replace(data, good=good, scores=scores, values=values)
+
+
 def check_apart(data: Data, watched: Sequence[Case]) -> None:
     """Raise :class:`UserError` where somebody is both trained on and watched as held out."""
     trained = [clip.case for clip in data.all]
@@ -158,4 +192,5 @@ def hashes(data: Data) -> str:
         files = (clip.latents, case.driving, case.pose, case.reference, case.mask)
         return [clip.sha256, case.prompt, case.frames, case.fps, case.size, *map(of, files)]
 
-    return json.dumps([[shown(clip) for clip in clips_] for clips_ in (data.good, data.bad)])
+    parts: list[list[object]] = [[shown(clip) for clip in clips_] for clips_ in (data.good, data.bad)]
+    return json.dumps([*parts, [*data.values]] if data.values else parts)

@@ -7,7 +7,7 @@ loads no torch; a method's file does, and is imported by the first step that it 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,13 +18,18 @@ __all__ = ["METHODS", "Method", "MethodName", "Recipe", "Variant", "find", "reci
 #: of its own, as published
 Variant = Literal["computed", "known", "published"]
 #: what a method goes through, one at a time; each is a file that ``ipa-bench select`` writes
-Takes = Literal["clips", "pairs"]
-_FILES: dict[Takes, str] = {"clips": "selection.json", "pairs": "pairs.json"}
+Takes = Literal["clips", "pairs", "candidates"]
+_FILES: dict[Takes, str] = {"clips": "selection.json", "pairs": "pairs.json", "candidates": "candidates.json"}
 
 
 @dataclass(frozen=True)
 class Method:
-    """What the rest of the project knows of a method. Its file ``trainers/methods/NAME.py`` has ``loss(step)``."""
+    """What the rest of the project knows of a method.
+
+    Its file ``trainers/methods/NAME.py`` has ``loss(step)``, and where it needs them: ``Options``, the keys of
+    ``[methods.NAME]``; ``values(cases, scores, options)``, a number for each scored candidate that it is trained on, or
+    None for one to leave out; ``keep(update, options)``, how its old policy follows.
+    """
 
     name: str
     #: as tables write it
@@ -34,6 +39,8 @@ class Method:
     takes: Takes
     #: whether the loss needs the frozen reference's error of each clip, which does not change and may be remembered
     reference: bool
+    #: whether an old policy stands beside the trained one, with a pass of its own for each clip
+    old: bool = False
     #: how the sweep of costs measures it; none: it costs what another method does
     variants: tuple[Variant, ...] = ("computed",)
 
@@ -45,7 +52,7 @@ class Method:
     @property
     def unit(self) -> str:
         """What one item is called."""
-        return self.takes.removesuffix("s")
+        return "pair" if self.takes == "pairs" else "clip"
 
     @property
     def file(self) -> str:
@@ -55,8 +62,27 @@ class Method:
     @property
     def loss(self) -> Callable[[Any], Any]:
         """``Step -> (loss, metrics)``; see :class:`trainers.methods.objective.Step`. Loads torch."""
-        found: Callable[[Any], Any] = import_module(f"{__name__}.{self.name}").loss
+        found: Callable[[Any], Any] = self._file.loss
         return found
+
+    @property
+    def options(self) -> Any:
+        """Its pydantic model of ``[methods.NAME]``, or None. Loads torch."""
+        return getattr(self._file, "Options", None)
+
+    @property
+    def values(self) -> Callable[[Sequence[str], Sequence[float], Any], list[float | None]] | None:
+        """What a candidate's score becomes, or None. Loads torch."""
+        return getattr(self._file, "values", None)
+
+    @property
+    def keep(self) -> Callable[[int, Any], float | None] | None:
+        """How the old policy follows, or None. Loads torch."""
+        return getattr(self._file, "keep", None)
+
+    @property
+    def _file(self) -> Any:
+        return import_module(f"{__name__}.{self.name}")
 
 
 METHODS: tuple[Method, ...] = (
@@ -70,6 +96,25 @@ METHODS: tuple[Method, ...] = (
         variants=("computed", "known", "published"),
     ),
     Method("dpo", "DPO", "Good against bad clips of a case.", takes="pairs", reference=True),
+    # costs what SFT does
+    Method(
+        "wsft",
+        "weighted SFT",
+        "All candidates, the better of a case weighing more.",
+        takes="candidates",
+        reference=False,
+        variants=(),
+    ),
+    # costs what IPA does whose reference is computed
+    Method(
+        "nft",
+        "NFT",
+        "All candidates: toward the better, away from the worse of a case.",
+        takes="candidates",
+        reference=False,
+        old=True,
+        variants=(),
+    ),
 )
 
 if TYPE_CHECKING:

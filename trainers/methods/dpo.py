@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from ipa_bench.config.fields import Number
+from trainers.methods import options
 from trainers.methods.loss import Loss, dpo_loss
-from trainers.methods.objective import Step
+
+if TYPE_CHECKING:
+    from trainers.methods.objective import Step
+
+
+class Options(options.Options):
+    """What keeps the good clips likely."""
+
+    #: weight of the good clips' own error, as SFT has it; none as published
+    sft: Number = 0.0
 
 
 def loss(step: Step) -> Loss:
@@ -11,4 +24,5 @@ def loss(step: Step) -> Loss:
     good, bad = step.pair
     references = step.reference(good), step.reference(bad)
     errors = step.error(good), step.error(bad)
-    return dpo_loss(*errors, *references, step.t, beta=step.config.beta, weight=step.config.time_weight)
+    config = step.config
+    return dpo_loss(*errors, *references, step.t, beta=config.beta, weight=config.time_weight, sft=step.options.sft)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,15 +40,26 @@ class Objective:
     policy: Policy
     #: errors of the reference that are known; None: always computed
     known: ReferenceErrors | None = None
+    #: keys of the method's own; its defaults where not given
+    options: Any = None
 
-    def loss(self, good: Batch, bad: Batch | None, draws: Sequence[Draw]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss to differentiate, and metrics. Raises ValueError for pairs without their bad half."""
+    def loss(
+        self, good: Batch, bad: Batch | None, draws: Sequence[Draw], values: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss to differentiate, and metrics. ``values`` ``[B]``: what the scores of candidates became.
+
+        Raises ValueError for pairs without their bad half and for candidates without values.
+        """
         method = find(self.method)
-        if method.takes == "pairs" and bad is None:
-            raise ValueError(f"{method.title} needs pairs")
+        if (method.takes == "pairs" and bad is None) or (method.takes == "candidates" and values is None):
+            raise ValueError(
+                f"{method.title} needs {'pairs' if method.takes == 'pairs' else 'values of its candidates'}"
+            )
         noise, t = drawn(draws, good.latents.shape[1:], self.seed, self.config)
         noise, t = noise.to(good.latents.device), t.to(good.latents.device)
-        found, metrics = method.loss(Step(self, good, bad, tuple(draws), noise, t))
+        options = method.options() if self.options is None and method.options else self.options
+        values = values if values is None else values.to(t.device)
+        found, metrics = method.loss(Step(self, good, bad, tuple(draws), noise, t, options, values))
         return found, {**metrics, "t": t.mean()}
 
 
@@ -63,6 +75,20 @@ class Step:
     noise: Tensor
     #: ``[B]``
     t: Tensor
+    options: Any = None
+    values: Tensor | None = None
+
+    @property
+    def policy(self) -> Policy:
+        """What is trained."""
+        return self.objective.policy
+
+    @property
+    def given(self) -> Tensor:
+        """The values of the candidates ``[B]``. Raises ValueError where they have none."""
+        if self.values is None:
+            raise ValueError("this batch is none of scored candidates")
+        return self.values
 
     @property
     def config(self) -> LossConfig:
@@ -76,11 +102,21 @@ class Step:
             raise ValueError("this batch is none of pairs")
         return self.good, self.bad
 
+    def velocity(self, batch: Batch) -> Tensor:
+        """What the transformer predicts for each clip, as it is switched now: ``[B, z, T, h, w]``."""
+        return self.policy.predict(batch, flow.noised(batch.latents, self.noise, self.t), self.t)
+
+    def target(self, batch: Batch) -> Tensor:
+        """What it should predict."""
+        return flow.velocity(batch.latents, self.noise)
+
+    def weights(self, batch: Batch) -> Tensor | None:
+        """HALO's weights, or None."""
+        return weights(batch, self.config, self.objective.weighted)
+
     def error(self, batch: Batch) -> Tensor:
         """The flow error of each clip ``[B]``, hands weighted, of the transformer as it is switched now."""
-        predicted = self.objective.policy.predict(batch, flow.noised(batch.latents, self.noise, self.t), self.t)
-        target = flow.velocity(batch.latents, self.noise)
-        return flow.flow_error(predicted, target, weights(batch, self.config, self.objective.weighted))
+        return flow.flow_error(self.velocity(batch), self.target(batch), self.weights(batch))
 
     def reference(self, batch: Batch) -> Tensor:
         """The reference's errors ``[B]``, without gradients; those that are known are not computed."""
@@ -88,7 +124,7 @@ class Step:
         names = [f"{key}:{draw.key}:{draw.number}" for key, draw in zip(batch.keys, self.draws, strict=True)]
         values = [None if known is None else known.get(name) for name in names]
         if None in values:
-            with self.objective.policy.reference():
+            with self.policy.reference():
                 error = self.error(batch)
             if known is not None:
                 known.add(names, error.tolist())

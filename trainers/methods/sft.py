@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from trainers.methods.loss import Loss, sft_loss
-from trainers.methods.objective import Step
+
+if TYPE_CHECKING:
+    from trainers.methods.objective import Step
 
 
 def loss(step: Step) -> Loss:

@@ -190,16 +190,19 @@ def update_flops(
     clips: int = 1,
     checkpointing: bool = False,
     reference: Lora | bool = False,
+    old: bool = False,
 ) -> int:
     """FLOPs of one training step on ``shape.batch`` items of ``clips`` clips each: 2 where they are pairs.
 
     ``reference``: whether its error is computed, a forward pass for each clip, of the base model or with the frozen
-    adapter that is given here.
+    adapter that is given here. ``old``: whether an old policy has a pass too, with an adapter as the trained one.
     """
     policy = pass_flops(config, shape, trained)
     step = policy.forward + policy.backward + (policy.repeated if checkpointing else 0)
     if reference:
         step += forward_flops(config, shape, reference if isinstance(reference, Lora) else None)
+    if old:
+        step += policy.forward
     return step * clips
 
 

@@ -84,9 +84,10 @@ class WanVaceOutline(Outline):
         clips: int = 1,
         checkpointing: bool = False,
         reference: Lora | bool = False,
+        old: bool = False,
     ) -> int:
         """See :func:`ipa_bench.models.wan.flops.update_flops`."""
-        options: dict[str, Any] = {"clips": clips, "checkpointing": checkpointing, "reference": reference}
+        options: dict[str, Any] = {"clips": clips, "checkpointing": checkpointing, "reference": reference, "old": old}
         return flops.update_flops(self.transformer, shape, trained, **options)
 
     def training_bytes(self, dtype: str, trained: Trained, *, average: bool = False) -> Bytes:

@@ -171,7 +171,7 @@ def test_a_frozen_layer_costs_half_of_a_trained_one():
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("method", ["sft", "ipa", "dpo"])
+@pytest.mark.parametrize("method", ["sft", "ipa", "dpo", "nft"])
 def test_updates_are_those_of_the_trainers(method, checkpointing):
     pipe = tiny_wan.pipeline()
     policy = LoraPolicy(WanVace(pipe), AdapterConfig(rank=2), None, 0)
@@ -185,12 +185,17 @@ def test_updates_are_those_of_the_trainers(method, checkpointing):
     batch = Batch(latents, condition, torch.zeros(2, 3, 8, 8), ("a", "b"))
     objective = Objective(method, LossConfig(), True, 0, policy)
 
+    policy.keep_old()
+
     def step():
-        loss, _ = objective.loss(batch, batch if method == "dpo" else None, [Draw("a", 0), Draw("b", 0)])
+        bad, values = batch if method == "dpo" else None, torch.ones(2) if method == "nft" else None
+        loss, _ = objective.loss(batch, bad, [Draw("a", 0), Draw("b", 0)], values)
         loss.backward()
 
-    clips, reference = {"sft": (1, False), "ipa": (1, True), "dpo": (2, True)}[method]
-    expected = update_flops(config, shape, Lora(2), clips=clips, checkpointing=checkpointing, reference=reference)
+    clips, reference = {"sft": (1, False), "ipa": (1, True), "dpo": (2, True), "nft": (1, False)}[method]
+    expected = update_flops(
+        config, shape, Lora(2), clips=clips, checkpointing=checkpointing, reference=reference, old=method == "nft"
+    )
     assert count_flops(step).flops.value == expected
 
 

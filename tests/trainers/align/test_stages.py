@@ -17,7 +17,7 @@ pytest.importorskip("diffusers")
 from ipa_bench.cost import ledger as cost_ledger
 from ipa_bench.errors import UserError
 from ipa_bench.files import LORA_FILE, file_sha256
-from ipa_bench.select import read_pairs, read_selection
+from ipa_bench.select import read_candidates, read_pairs, read_selection
 from ipa_bench.store import RunStore, Unit
 from ipa_bench.suite import load_suite
 from tests.trainers.align import tiny_align
@@ -227,6 +227,20 @@ def test_pairs_are_chosen_for_dpo(material: Path, tmp_path: Path) -> None:
     assert [pair.case for pair in pairs.preferences] == ["train500__take0", "train501__take0"]
     card = json.loads((work.round(1) / "train" / "lora" / "card.json").read_bytes())
     assert (card["method"], card["data"]["pairs"], card["data"]["clips"]) == ("dpo", 2, 4)
+
+
+def test_all_candidates_are_trained_on_by_methods_that_use_them(material: Path, tmp_path: Path) -> None:
+    work = alignment(material, tmp_path / "out", method="nft")
+    align.align(work, only=("generate", "score", "select", "train"), jobs=1)
+    found = read_candidates(work.round(1) / "candidates.json")
+    assert [(row.case, row.seed) for row in found.rows] == [
+        (f"train50{i}__take0", seed) for i in range(2) for seed in range(2)
+    ]  # fmt: skip
+    assert all(row.latents and Path(row.latents).is_file() for row in found.rows)
+    card = json.loads((work.round(1) / "train" / "lora" / "card.json").read_bytes())
+    assert (card["method"], card["data"]["clips"], card["data"]["latents_kept"]) == ("nft", 4, 4)
+    align.forget(work, "select")
+    assert not (work.round(1) / "candidates.json").exists()
 
 
 def test_stages_are_named_in_their_order() -> None:

@@ -34,6 +34,7 @@ def folder(plain: Path, tmp_path: Path) -> Path:
     shutil.copytree(plain, tmp_path / "own")
     tiny_runs.select(tmp_path / "own", tiny_runs.PEOPLE)
     tiny_runs.pair(tmp_path / "own")
+    tiny_runs.score(tmp_path / "own")
     return tmp_path / "own"
 
 
@@ -57,6 +58,37 @@ def test_pairs_become_two_clips_of_each_case(plain: Path) -> None:
     assert [clip.case.id for clip in found.good] == [clip.case.id for clip in found.bad]
     assert len(found.all) == 6
     assert found.by == tiny_runs.CHOSEN_BY
+
+
+def test_candidates_come_with_their_scores_and_equals_are_left_out(folder: Path) -> None:
+    found = data_of(folder, "nft")
+    assert [clip.video.name for clip in found.good[:2]] == ["anna_seed0.mp4", "anna_seed1.mp4"]
+    assert (len(found.all), found.candidates, found.by, found.values) == (6, 6, tiny_runs.CHOSEN_BY, ())
+    assert found.scores == (0.9, 0.3, 0.5, 0.8, 0.4, 0.4)
+    options = tiny_runs.config(folder, "nft").options("nft")
+    kept = clips.valued(found, "nft", options)
+    assert [clip.case.id for clip in kept.good] == ["anna", "anna", "bert", "bert"]
+    assert kept.values == pytest.approx((0.6, 0.4, 0.4, 0.6))  # one standard deviation of five
+    assert clips.hashes(kept) != clips.hashes(clips.valued(found, "nft", options.model_copy(update={"clip": 2.0})))
+    weighed = clips.valued(found, "wsft", tiny_runs.config(folder, "wsft").options("wsft"))
+    assert len(weighed.good) == 6
+    assert sum(weighed.values) == pytest.approx(6)
+    assert data_of(folder) == clips.valued(data_of(folder), "ipa", None)
+    tiny_runs.score(folder, ((0.5, 0.5),) * 3)
+    with pytest.raises(UserError, match="no case prefers"):
+        clips.valued(data_of(folder, "nft"), "nft", options)
+
+
+def test_where_lower_is_better_the_scores_are_turned(folder: Path) -> None:
+    file = folder / "candidates.json"
+    file.write_text(file.read_text().replace('"higher"', '"lower"'))
+    assert data_of(folder, "wsft").scores == (-0.9, -0.3, -0.5, -0.8, -0.4, -0.4)
+
+
+def test_latents_that_were_there_have_to_be(folder: Path) -> None:
+    tiny_runs.score(folder, latents="gone.safetensors")
+    with pytest.raises(UserError, match=r"gone\.safetensors is not there"):
+        data_of(folder, "nft")
 
 
 def empty(folder: Path) -> None:
