@@ -21,6 +21,8 @@ from ipa_bench.types import Observation
 LEAST_HEIGHT = 24.0
 #: heights of a face to which a reference is shrunk, px; the largest is also the most that the networks are shown
 LADDER = (24, 30, 38, 48, 60, 76, 96, 128)
+#: a face further than this many face heights from where the ground truth shows the person is not in that person's place
+REACH = 1.5
 #: by how much the similarity of a face has to rise, on average over those that change, before people count as exchanged
 GAIN = 0.1
 
@@ -100,27 +102,59 @@ def beside(
     ``clip``, ``driving`` and ``truth`` are what a face observer saw (:class:`ipa_bench.observers.faces.FaceSession`),
     ``references`` what it saw in each reference, both through ``network``. A person should be seen where the
     ground truth shows the person, without one where the driving video shows as many faces as there are people, and
-    without either everywhere.
+    without either everywhere. Of several people the ground truth also says who is where: see :func:`bound`.
     """
     other = driving if truth is None else truth
     if other is None:
         return _people(clip, references, network)
     ours, theirs = pair_times(clip["times"], other["times"])
     clip, other = clip.at(ours), other.at(theirs)
-    people = _people(clip, references, network)
     if truth is None:
         shown = other["found"].sum(axis=1) >= len(references)
+        people = _people(clip, references, network)
         return replace(people, expected=np.repeat(shown[:, None], len(references), 1))
     right = _people(other, references, network)
-    stand = standing(right)
-    numbers = [_numbers(each, assign(one)) for each, one in ((clip, people), (other, right))]
+    stand, theirs = standing(right), assign(right)
+    slot = None
+    if len(references) > 1:
+        clip, slot = bound(clip, other, theirs), np.arange(len(references))
+    people = replace(_people(clip, references, network), expected=stand.found, slot=slot)
+    size = references[0]["ladder"].shape[2]
+    numbers = _numbers(clip, assign(people), size), _numbers(other, theirs, size)
     both = standing(people).judged & stand.judged
     return replace(
         people,
-        expected=stand.found,
         truth=np.where(stand.judged, stand.own, np.nan),
         truth_beside=np.where(both, likenesses(numbers[0], numbers[1], network), np.nan),
     )
+
+
+def bound(clip: Observation, truth: Observation, chosen: Int[ndarray, " K"]) -> Observation:
+    """The faces of a clip in the places of K people: what stands where the ground truth shows person k is k's face.
+
+    ``chosen`` are the people's tracks in the ground truth (-1: none), whose frames are the clip's. In each frame the
+    faces take the places that are nearest, at most ``REACH`` face heights away, each one place. The result has K
+    columns for the places, and behind them what is left over, on its tracks.
+    """
+    scale = truth["size"].astype(np.float64) / clip["size"]
+    ours = (clip["box"][..., :2] + clip["box"][..., 2:] / 2) * scale
+    boxes, there = (np.concatenate([truth[n], np.zeros_like(truth[n][:, :1])], 1)[:, chosen] for n in ("box", "found"))
+    theirs, height = boxes[..., :2] + boxes[..., 2:] / 2, np.maximum(boxes[..., 3], 1.0)
+    distance = np.linalg.norm(ours[:, :, None] - theirs[:, None], axis=-1) / height[:, None]
+    distance = np.where(clip["found"][:, :, None] & there[:, None], np.minimum(distance, 2 * REACH), 2 * REACH)
+    frames, tracks = clip["found"].shape
+    column = np.tile(len(chosen) + np.arange(tracks), (frames, 1))
+    for frame in range(frames):
+        faces, places = linear_sum_assignment(distance[frame])
+        near = distance[frame, faces, places] <= REACH
+        column[frame, faces[near]] = places[near]
+    rows, faces = np.nonzero(clip["found"])
+    made = dict(clip.values)
+    for name in ("found", "box", "numbers"):
+        whole = np.zeros((frames, len(chosen) + tracks, *clip[name].shape[2:]), clip[name].dtype)
+        whole[rows, column[rows, faces]] = clip[name][rows, faces]
+        made[name] = whole
+    return Observation(clip.observer, clip.sha256, made)
 
 
 def likenesses(ours: Float[ndarray, "*S D"], theirs: Float[ndarray, "*S D"], network: Network) -> Float[ndarray, "*S"]:
@@ -137,10 +171,11 @@ def _people(clip: Observation, references: Sequence[Observation], network: Netwo
     judged = found & (height >= LEAST_HEIGHT)
     ladder = np.stack([each["ladder"][0] for each in references]).astype(np.float64)
     likeness = np.zeros((*found.shape, len(references)))
-    # [faces, people, numbers]: each face's references, shrunk to its size
-    shrunk = ladder[:, rungs(height[judged])].transpose(1, 0, 2)
-    numbers = clip["numbers"][judged].astype(np.float64)
-    likeness[judged] = likenesses(np.repeat(numbers[:, None], len(references), 1), shrunk, network)
+    if judged.any():  # a clip without a face has no numbers, not even their count
+        # [faces, people, numbers]: each face's references, shrunk to its size
+        shrunk = ladder[:, rungs(height[judged])].transpose(1, 0, 2)
+        numbers = clip["numbers"][judged].astype(np.float64)
+        likeness[judged] = likenesses(np.repeat(numbers[:, None], len(references), 1), shrunk, network)
     expected = np.ones((len(found), len(references)), bool)
     times = clip["times"].astype(np.float64)
     return People(likeness, found, judged, expected, times, network.same, network.angular, np.where(found, height, 0.0))
@@ -151,18 +186,20 @@ def rungs(height: Float[ndarray, " F"]) -> Int[ndarray, " F"]:
     return np.asarray(np.abs(np.log(LADDER)[None] - np.log(np.maximum(height, 1.0))[:, None]).argmin(axis=1))
 
 
-def _numbers(clip: Observation, chosen: Int[ndarray, " K"]) -> Float[ndarray, "T K D"]:
-    """The numbers of the faces that stand for people; 0 for those who have none."""
-    numbers = clip["numbers"].astype(np.float64)
-    blank = np.zeros((len(numbers), 1, numbers.shape[2]))
-    return np.concatenate([numbers, blank], axis=1)[:, chosen]
+def _numbers(clip: Observation, chosen: Int[ndarray, " K"], size: int) -> Float[ndarray, "T K D"]:
+    """The ``size`` numbers of each of the faces that stand for people; 0 for those who have none."""
+    frames, tracks = clip["found"].shape
+    numbers = np.zeros((frames, tracks + 1, size))
+    if clip["found"].any():
+        numbers[:, :tracks] = clip["numbers"]
+    return numbers[:, chosen]
 
 
 def assign(people: People) -> Int[ndarray, " K"]:
     """The track that stands for each person in the whole clip, -1 for none: the pose's, else the best of all.
 
-    The best is one assignment of tracks to people, each at most once, with the largest sum of likenesss over the frames
-    in which the person should be seen. A missing face adds 0.
+    The best is one assignment of tracks to people, each at most once, with the largest sum of likenesses over the
+    frames in which the person should be seen. A missing face adds 0.
     """
     if people.slot is not None:
         return people.slot

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipa_bench.metrics import identity
-from ipa_bench.metrics.people import LEAST_HEIGHT, People, assign, exchanges, standing
+from ipa_bench.metrics.people import LEAST_HEIGHT, People, assign, bound, exchanges, standing
+from ipa_bench.types import Observation
 
 HIGH, LOW = 0.7, 0.1
 
@@ -166,6 +167,40 @@ def test_a_face_that_shows_the_hidden_other_is_exchanged():
     states = exchanges(standing(made))
     assert states.tolist() == [[0, 1]] * 4 + [[1, 0]] * 2 + [[0, 1]] * 2
     assert value(identity.swap, made) == pytest.approx((2 / 8 + 0) / 2)
+
+
+def seen(faces, size=(100, 100)):
+    """What an observer gives of [T][N] faces (x, y, height) or None, of numbers that do not matter."""
+    found = np.array([[each is not None for each in row] for row in faces])
+    places = [each or (0, 0, 0) for row in faces for each in row]
+    box = np.array([(x - h / 2, y - h / 2, h, h) for x, y, h in places])
+    count = np.arange(found.size, dtype=np.float32).reshape(*found.shape, 1)
+    values = {"found": found, "box": box.reshape(*found.shape, 4).astype(np.float32), "numbers": count}
+    return Observation("faces@1", "", {**values, "times": np.arange(len(found)) / 8.0, "size": np.array(size)})
+
+
+def test_faces_take_the_places_of_the_truth_s_people():
+    truth = seen([[(20, 50, 10), (80, 50, 10)]] * 4)
+    clip = seen([
+        [(80, 50, 10), (22, 50, 10), None],  # in another order
+        [(20, 50, 10), None, (50, 50, 10)],  # one is missing, one in nobody's place
+        [(30, 50, 10), (20, 50, 10), None],  # the nearer one takes the place
+        [None, None, None],
+    ])  # fmt: skip
+    made = bound(clip, truth, np.array([0, 1]))
+    assert made["found"].tolist() == [
+        [True, True, False, False, False],
+        [True, False, False, False, True],
+        [True, False, True, False, False],
+        [False] * 5,
+    ]
+    assert made["numbers"][0, :2, 0].tolist() == [1, 0]
+    assert made["numbers"][1, [0, 4], 0].tolist() == [3, 5]
+    assert made["numbers"][2, [0, 2], 0].tolist() == [7, 6]
+    # Frames of another size show the same picture; a person whom the truth never shows has no place.
+    large = seen([[(160, 100, 20), (40, 100, 20)]], size=(200, 200))
+    assert bound(large, truth.at(np.array([0])), np.array([0, 1]))["numbers"][0, :2, 0].tolist() == [1, 0]
+    assert bound(large, truth.at(np.array([0])), np.array([-1, 1]))["found"].tolist() == [[False, True, False, True]]
 
 
 # ---- duplicate, extra

@@ -164,6 +164,23 @@ def test_two_people_who_stay_and_who_exchange_their_faces(observers, references)
     assert anew == pytest.approx(np.sort(steady.likeness.max(axis=2), axis=1).mean(), abs=0.02)
 
 
+def test_where_the_truth_says_who_is_where_a_swap_throughout_is_one(observers, references):
+    truth = seen(observers[0], [pair(ANNA, BEN)] * 4)
+    swapped = seen(observers[0], [pair(BEN, ANNA)] * 4)
+    free = beside(swapped, references, SFACE_NET)
+    tied = beside(swapped, references, SFACE_NET, truth=truth)
+    assert identity.swap(free).value == 0
+    assert identity.swap(tied).value == 1
+    assert identity.top1(tied).value == 0
+    assert identity.gap(tied).value > 0.5
+    # Both people stand in the half of the first: the second's place is empty, and one face is left over.
+    crowded = seen(observers[0], [scene((ANNA, 10, 20), (BEN, 10, 140))] * 4)
+    apart = beside(crowded, references, SFACE_NET, truth=truth)
+    assert identity.coverage(apart).value == 0.5
+    assert identity.extra(apart).value == 0
+    assert identity.swap(apart).value == 0
+
+
 def test_one_person_covered_and_one_twice(observers, references):
     covered = beside(seen(observers[0], [pair(ANNA, BEN)] * 3 + [pair(ANNA, None)] * 3), references, SFACE_NET)
     assert identity.coverage(covered).value == pytest.approx(0.75)
@@ -180,6 +197,9 @@ def test_a_clip_beside_its_own_truth(observers, references):
     people = beside(clip, [reference], SFACE_NET, driving=clip, truth=clip)
     assert identity.gap(people).value == pytest.approx(0, abs=1e-6)
     assert identity.copied(people).value == pytest.approx(-1, abs=1e-3)
+    nothing = beside(seen(observers[0], [scene()] * 4), [reference], SFACE_NET, driving=clip, truth=clip)
+    assert identity.similarity(nothing).value == identity.coverage(nothing).value == 0
+    assert identity.copied(nothing).reason == "no face is seen"
     blank = seen(observers[0], [frames[0], scene(), scene(), frames[3]])
     hidden = beside(blank, [reference], SFACE_NET, driving=clip, truth=clip)
     assert identity.coverage(hidden).value == 0.5
