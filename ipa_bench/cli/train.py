@@ -140,6 +140,8 @@ def describe(job: Job, folder: Path) -> None:
     kept = sum(clip.latents is not None for clip in data.all)
     adapter = config.adapter
     lora = f"a LoRA of rank {adapter.rank} on {adapter.layers}, {adapter.blocks} blocks"
+    if job.start is not None:
+        lora = "that LoRA: rank, alpha, dropout, layers and blocks are its own"
     lines = {
         "method": job.method,
         "model": f"{config.model.model} ({job.checkpoint.identity[:23]})",
