@@ -82,3 +82,13 @@ def test_the_example_for_trainers_runs(footage, cache_folder, tmp_path, monkeypa
     quality, error = (float(word) for word in capsys.readouterr().out.split())
     assert 0.5 < quality < 1
     assert 0 < error < 0.2
+
+
+def test_the_verb_writes_the_tables(tool, tmp_path):
+    document = tmp_path / "metrics.md"
+    document.write_text(re.sub(r"\| `hand\..*\n", "", METRICS_DOC))
+    assert tool("metrics", "--write", document).returncode == 0
+    assert document.read_text() == METRICS_DOC
+    done = tool("metrics", "--write", ROOT / "CHANGELOG.md")
+    assert done.returncode == 2
+    assert "<!-- generated: videos -->" in done.stderr

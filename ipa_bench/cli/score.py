@@ -157,7 +157,9 @@ def select(
     OUT.print(str(path), markup=False, soft_wrap=True)
 
 
-def metrics() -> None:
+def metrics(
+    write: Annotated[Path | None, typer.Option(metavar="FILE", help="Put the tables into a Markdown document.")] = None,
+) -> None:
     """The metrics: unit, direction, source, blind spot."""
     from rich.markup import escape
     from rich.padding import Padding
@@ -166,6 +168,9 @@ def metrics() -> None:
     from ipa_bench.cli.console import OUT
     from ipa_bench.metrics.table import METRICS, SET_METRICS
 
+    if write is not None:
+        _write_metrics(write)
+        return
     infos = [*(metric.info for metric in METRICS), *SET_METRICS]
     if OUT.width < WIDE:
         for info in infos:
@@ -182,3 +187,21 @@ def metrics() -> None:
     for info in infos:
         table.add_row(info.id, escape(info.unit), info.better, info.needs, escape(info.source), escape(info.blind_spot))
     OUT.print(table)
+
+
+def _write_metrics(path: Path) -> None:
+    """Bring the tables of a document, between its marks, up to date. Raises UserError where it has no marks."""
+    from ipa_bench.errors import UserError
+    from ipa_bench.files import write_atomic
+    from ipa_bench.metrics.document import table, updated
+    from ipa_bench.metrics.table import METRICS, SET_METRICS
+
+    tables = {"videos": table(metric.info for metric in METRICS), "sets": table(SET_METRICS)}
+    try:
+        text = updated(path.read_text(encoding="utf-8"), tables)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}", "name a document that is there") from None
+    except ValueError as error:
+        fix = "mark their places: <!-- generated: videos --> ... <!-- end -->, and the same for sets"
+        raise UserError(f"{path}: {error}", fix) from None
+    write_atomic(path, text.encode())
