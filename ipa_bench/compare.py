@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import chdtri, ndtr, stdtr, stdtrit
 
 from ipa_bench.errors import UserError
+from ipa_bench.metrics.table import is_evidence
 from ipa_bench.types import Comparison, Interval, Leaderboard, LeaderboardRow, MetricInfo, Score, Verdict
 
 #: (case, seed)
@@ -229,8 +230,9 @@ def leaderboard(
 
     ``units``: every (case, seed) each model should have made; scores elsewhere are ignored. ``metrics``: in report
     order; set-level ones have no per-video scores and are left out. ``primary``: a metric id, version optional.
-    ``trained_on``: model -> metric ids, version optional. Comparisons read ``model − baseline`` with the better-ranked
-    model as ``model``; pairs with the named ``baseline`` always have it as their baseline.
+    ``trained_on``: model -> metric ids, version optional; they and all that look through the same networks are marked
+    as no evidence for it (:func:`ipa_bench.metrics.table.is_evidence`). Comparisons read ``model − baseline`` with the
+    better-ranked model as ``model``; pairs with the named ``baseline`` always have it as their baseline.
 
     Ranks: models in order of their mean on ``primary`` (best first; equal means by name). The first leads a group; each
     next model shares the leader's rank unless the leader is found ``better`` than it on ``primary`` (see
@@ -267,12 +269,16 @@ def leaderboard(
     comparisons: list[Comparison] = []
     for (a, b), found in pairs.items():
         comparisons.extend(versus(b, a) if a == baseline else found)
-    rows = []
-    for model in order:
-        taught = tuple(next((i for i in ids if name in (i, _base(i))), name) for name in trained_on.get(model, ()))
-        rows.append(LeaderboardRow(model=model, rank=ranks[model], cells=cells[model], trained_on=taught))
-    marked = tuple(_mark(c, {row.model: row.trained_on for row in rows}) for c in comparisons)
-    return Leaderboard(primary=chosen.id, metrics=tuple(ids), rows=tuple(rows), comparisons=marked)
+    rows = {model: _row(model, ranks[model], cells[model], trained_on.get(model, ())) for model in order}
+    marked = tuple(_mark(comparison, rows) for comparison in comparisons)
+    return Leaderboard(primary=chosen.id, metrics=tuple(ids), rows=tuple(rows.values()), comparisons=marked)
+
+
+def _row(model: str, rank: int, cells: Mapping[str, Interval], trained_on: Sequence[str]) -> LeaderboardRow:
+    """A line of the leaderboard, with the metrics that are no evidence for its model."""
+    taught = tuple(next((metric for metric in cells if name in (metric, _base(metric))), name) for name in trained_on)
+    no_evidence = tuple(metric for metric in cells if not is_evidence(metric, taught))
+    return LeaderboardRow(model, rank, cells, taught, no_evidence)
 
 
 def _table(scores: Iterable[Score], wanted: set[Pair]) -> Table:
@@ -316,13 +322,21 @@ def _ranks(order: Sequence[str], apart: set[tuple[str, str]], with_value: set[st
     return ranks
 
 
-def _mark(comparison: Comparison, trained_on: Mapping[str, tuple[str, ...]]) -> Comparison:
-    """The comparison, with a note where one of its models was trained on its metric: that is no evidence."""
-    taught = [name for name in (comparison.model, comparison.baseline) if comparison.metric in trained_on[name]]
-    if not taught:
-        return comparison
-    note = f"{' and '.join(taught)} trained on this metric"
-    return replace(comparison, why="; ".join([*filter(None, [comparison.why]), note]))
+def _mark(comparison: Comparison, rows: Mapping[str, LeaderboardRow]) -> Comparison:
+    """The comparison, with a note where it is no evidence for one of its models: it was trained on what it shows."""
+    sides = [rows[name] for name in (comparison.model, comparison.baseline)]
+    notes = [
+        f"{' and '.join(found)} trained on {what}"
+        for what, found in (
+            ("this metric", [row.model for row in sides if comparison.metric in row.trained_on]),
+            (
+                "a metric of the same networks",
+                [row.model for row in sides if comparison.metric in {*row.no_evidence} - {*row.trained_on}],
+            ),
+        )
+        if found
+    ]
+    return replace(comparison, why="; ".join([*filter(None, [comparison.why]), *notes]))
 
 
 def _base(metric: str) -> str:

@@ -31,14 +31,13 @@ __all__ = [
     "suite_from_folders",
 ]
 
-DEFAULT_PRIMARY = "hand_quality"
 #: In a file name, what stands before it is the identity: ``alice__wave.mp4``.
 IDENTITY_MARK = "__"
 
 
 class _SuiteTable(Table):
     name: Name | None = None
-    primary: Text = DEFAULT_PRIMARY
+    primary: Text | None = None
     seeds: Annotated[Array[Whole], Field(min_length=1)] = (0,)
     metrics: Array[Text] = ()
     #: the command that makes the clips, for suites that are too large to hand on
@@ -87,8 +86,8 @@ class Suite:
     cases: tuple[Case, ...]
     models: tuple[ModelSpec, ...]
     seeds: tuple[int, ...] = (0,)
-    #: metric id, version optional
-    primary: str = DEFAULT_PRIMARY
+    #: metric id, version optional; None: :func:`ipa_bench.harness.header.primary_of` finds one
+    primary: str | None = None
     #: metric ids to score, version optional; empty means all that apply
     metrics: tuple[str, ...] = ()
     #: all cases, where ``cases`` are only the first few of them
@@ -303,7 +302,7 @@ def suite_from_folders(
     models: Sequence[tuple[str, Path]],
     *,
     cross_identity: bool = False,
-    primary: str = DEFAULT_PRIMARY,
+    primary: str | None = None,
 ) -> Suite:
     """The suite that ``ipa-bench run clips/ outA/ outB/`` means: one case for each driving clip, seed 0, split test.
 

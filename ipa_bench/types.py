@@ -242,8 +242,10 @@ class LeaderboardRow:
     rank: int
     #: metric id -> interval
     cells: Mapping[str, Interval]
-    #: metric ids this model's checkpoint was trained on: not evidence for it
+    #: metric ids this model's checkpoint was trained on (whose values chose its clips, or were its reward)
     trained_on: tuple[str, ...] = ()
+    #: metric ids of the board that are no evidence for it: those, and all that look through the same networks
+    no_evidence: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -274,6 +276,10 @@ class MetricInfo:
     scope: Literal["video", "set"] = "video"
     #: landmark-based metrics are not ranked inside the noise floor
     has_floor: bool = False
+    #: the networks that it looks at a generated video through, or ``pixels``: see
+    #: :class:`ipa_bench.observers.base.ObserverInfo`. What a model was trained on by one metric is no evidence by
+    #: another of the same family.
+    family: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy import stats
 
 from ipa_bench.compare import Values, compare, detectable, difference, holm, interval, leaderboard
 from ipa_bench.errors import UserError
+from ipa_bench.metrics import find
 from ipa_bench.types import Better, Comparison, Leaderboard, MetricInfo, Score
 
 
@@ -343,6 +345,20 @@ def test_a_metric_that_a_model_was_trained_on_is_marked() -> None:
     assert found.rows[0].trained_on == ("m@1", "elsewhere@2")
     assert found.comparisons[0].why == "a trained on this metric"
     assert board(scored("a", A) + scored("b", B), ["a", "b"]).comparisons[0].why == ""
+
+
+def test_metrics_of_the_same_networks_are_marked_and_others_are_not() -> None:
+    every = [
+        replace(score, metric=metric)
+        for metric in ("hand_quality@1", "hand.recall@1", "rest.psnr@1")
+        for score in scored("a", A) + scored("b", B)
+    ]
+    metrics = [find(name).info for name in ("hand_quality", "hand.recall", "rest.psnr")]
+    taught = {"a": ("hand_quality@1",)}
+    found = board(every, ["a", "b"], metrics=metrics, primary="rest.psnr", trained_on=taught)
+    assert [row.no_evidence for row in found.rows] == [("hand_quality@1", "hand.recall@1"), ()]
+    notes = [comparison.why.partition("a trained on ")[2] for comparison in found.comparisons]
+    assert notes == ["this metric", "a metric of the same networks", ""]
 
 
 def test_set_metrics_are_left_out() -> None:

@@ -15,6 +15,7 @@ from ipa_bench import __version__
 from ipa_bench.cost import Cost
 from ipa_bench.cost import ledger as cost_ledger
 from ipa_bench.files import LORA_FILE, file_sha256, write_atomic
+from ipa_bench.metrics.table import no_evidence
 from trainers.methods import find
 from trainers.policy import Policy, trainable_size
 
@@ -64,6 +65,7 @@ def describe(job: Job, policy: Policy, out: Path, cost: Cost, processes: int) ->
             "identities": len({clip.case.identity or clip.case.id for clip in data.all}),
             "latents_kept": sum(clip.latents is not None for clip in data.all),
             "chosen_by": list(data.by),
+            "no_evidence": list(no_evidence(data.by)),
         },
         "cost": {
             "train_seconds": None if train is None else round(train.seconds, 1),
@@ -90,7 +92,8 @@ def text(about: Mapping[str, Any]) -> str:
         "clips": f"{data['clips']} self-generated, of {data['identities']} identities"
         + (f", chosen from {data['candidates']}" if data["candidates"] else "")
         + (f", {data['pairs']} pairs" if data["pairs"] else ""),
-        "chosen by": ", ".join(data["chosen_by"]) + " (no evidence for this model: use the other metrics)"
+        "chosen by": ", ".join(data["chosen_by"])
+        + f" (no evidence for this model{_beside(data)}: use the other metrics)"
         if data["chosen_by"]
         else "no metric: as they came",
         "loss": f"beta {loss['beta']:g}, time weight {loss['time_weight']}, hands x{loss['hand_weight']:g} "
@@ -109,6 +112,12 @@ def text(about: Mapping[str, Any]) -> str:
         f"```python\npipe.load_lora_weights(folder, weight_name={LORA_FILE!r})\n```\n\n"
         "Everything else: `card.json`.\n"
     )
+
+
+def _beside(data: Mapping[str, Any]) -> str:
+    """The metrics that look through the same networks as those that chose."""
+    others = [metric for metric in data["no_evidence"] if metric not in data["chosen_by"]]
+    return f", nor are {', '.join(others)}, which look through the same networks" if others else ""
 
 
 def _adapter(about: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ import torch
 from ipa_bench.compare import difference
 from ipa_bench.errors import Unscorable
 from ipa_bench.files import file_sha256
+from ipa_bench.metrics.table import is_evidence
 from ipa_bench.models.generator import Generator
 from ipa_bench.models.specs import BaseSpec
 from ipa_bench.observers.looker import Looker
@@ -148,9 +149,10 @@ def alarm(
     """What speaks for a reward that is gamed: metrics that chose rise, while others, or the rest of the frame, fall.
 
     Scores as rows of (case, seed, value); a metric rises or falls where the 95 % interval of its paired difference,
-    over identities, excludes 0, and the sign of its direction is taken into account. Empty: no alarm.
+    over identities, excludes 0, and the sign of its direction is taken into account. Metrics that look through the
+    same networks as one that chose are marked: if they rise too, that is no second witness. Empty: no alarm.
     """
-    rising, falling = [], []
+    rising, beside, falling = [], [], []
     for metric, rows in now.items():
         name = metric.partition("@")[0]
         a, b = ({(case, seed): value for case, seed, value in found} for found in (rows, before.get(metric, ())))
@@ -160,8 +162,14 @@ def alarm(
         sign = 1 if find(metric).info.better == "higher" else -1
         better = min(sign * found.low, sign * found.high) > 0
         worse = max(sign * found.low, sign * found.high) < 0
-        if name in by and better:
+        independent = is_evidence(name, by)
+        if better and name in by:
             rising.append(metric)
-        elif name not in by and worse:
-            falling.append(f"{metric} {found.delta:+.3g}")
-    return [f"{', '.join(rising)} rose while others fell: {', '.join(falling)}"] if rising and falling else []
+        elif better and not independent:
+            beside.append(metric)
+        elif worse and name not in by:
+            falling.append(f"{metric} {found.delta:+.3g}" + ("" if independent else " (of the same networks)"))
+    if not rising or not falling:
+        return []
+    no_witness = f" (and {', '.join(beside)}, through the same networks)" if beside else ""
+    return [f"{', '.join(rising)}{no_witness} rose while others fell: {', '.join(falling)}"]

@@ -160,7 +160,7 @@ def select(
 def metrics(
     write: Annotated[Path | None, typer.Option(metavar="FILE", help="Put the tables into a Markdown document.")] = None,
 ) -> None:
-    """The metrics: unit, direction, source, blind spot."""
+    """The metrics: unit, direction, networks they look through, source, blind spot."""
     from rich.markup import escape
     from rich.padding import Padding
     from rich.table import Table
@@ -177,15 +177,18 @@ def metrics(
             about = f"{info.unit}, {info.better} is better, needs {info.needs}"
             OUT.print(f"[bold]{escape(info.id)}[/]  {escape(about)}")
             told = Table.grid(padding=(0, 2, 0, 0))
+            told.add_row("looks through", escape(", ".join(info.family)))
             told.add_row("source", escape(info.source))
             told.add_row("cannot see", escape(info.blind_spot))
             OUT.print(Padding(told, (0, 0, 0, 4)))
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("metric", "unit", "better", "needs", "source", "cannot see"):
-        table.add_column(column, overflow="fold")
+    for column in ("metric", "unit", "better", "needs", "looks through", "source", "cannot see"):
+        table.add_column(column, overflow="fold", no_wrap=column == "metric")
     for info in infos:
-        table.add_row(info.id, escape(info.unit), info.better, info.needs, escape(info.source), escape(info.blind_spot))
+        through = ", ".join(info.family)
+        text = map(escape, (info.id, info.unit, info.better, info.needs, through, info.source, info.blind_spot))
+        table.add_row(*text)
     OUT.print(table)
 
 

@@ -16,7 +16,7 @@ from ipa_bench.harness import generate
 from ipa_bench.harness import workers as work
 from ipa_bench.harness.before import post_training
 from ipa_bench.metrics.base import Metric
-from ipa_bench.metrics.table import SET_METRICS
+from ipa_bench.metrics.table import RANKED_ON, SET_METRICS, is_evidence
 from ipa_bench.models import Model, kinds
 from ipa_bench.models.folder import FolderMatch
 from ipa_bench.models.specs import ModelSpec
@@ -63,15 +63,30 @@ def metrics_of(suite: Suite) -> tuple[Metric, ...]:
 
     Where it names none: all that need not be asked for, and who is who by SFace where cases have people by name.
     """
+    primary = primary_of(suite)
     if not suite.metrics:
         named = any(case.references for case in suite.cases)
-        chosen = {m.info.id for m in DEFAULT} | {find(suite.primary).info.id}
+        chosen = {m.info.id for m in DEFAULT} | {primary}
         chosen |= {m.info.id for m in ALL if named and "faces.sface" in m.reads}
         return tuple(m for m in ALL if m.info.id in chosen)
     of_sets = {name for info in SET_METRICS for name in _names(info)}
     of_videos = [name for name in suite.metrics if name not in of_sets]
-    wanted = {find(name).info.id for name in (suite.primary, *of_videos)}
+    wanted = {find(name).info.id for name in (primary, *of_videos)}
     return tuple(m for m in ALL if m.info.id in wanted)
+
+
+def primary_of(suite: Suite) -> str:
+    """Id of the metric that models are ranked on. Raises UserError for an unknown name.
+
+    What the suite names; else the first of :data:`ipa_bench.metrics.table.RANKED_ON` that is evidence for each of its
+    models and that each of its cases can be scored by; the first of all where there is none.
+    """
+    if suite.primary is not None:
+        return find(suite.primary).info.id
+    has_truth = all(case.ground_truth is not None for case in suite.cases)
+    scored = [name for name in RANKED_ON if has_truth or find(name).info.needs != "ground_truth"]
+    fair = [name for name in scored if all(is_evidence(name, model.trained_on) for model in suite.models)]
+    return (fair or scored)[0]
 
 
 def set_metrics_of(suite: Suite) -> tuple[MetricInfo, ...]:
@@ -114,7 +129,7 @@ def header(suite: Suite, metrics: Iterable[Metric], plans: Mapping[str, generate
     return RunHeader(
         name=suite.name,
         suite_hash=suite.hash(),
-        primary=find(suite.primary).info.id,
+        primary=primary_of(suite),
         seeds=suite.seeds,
         metrics=tuple(m.info.id for m in metrics),
         cases=tuple(

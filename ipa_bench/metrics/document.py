@@ -7,12 +7,12 @@ from collections.abc import Iterable
 
 from ipa_bench.types import MetricInfo
 
-_HEAD = "| metric | unit | better | needs | source | cannot see |\n|---|---|---|---|---|---|\n"
+_HEAD = "| metric | unit | better | needs | looks through | source | cannot see |\n|---|---|---|---|---|---|---|\n"
 
 
 def table(infos: Iterable[MetricInfo]) -> str:
     """A Markdown table, one line for each metric."""
-    rows = ((f"`{i.id}`", i.unit, i.better, i.needs, i.source, i.blind_spot) for i in infos)
+    rows = ((f"`{i.id}`", i.unit, i.better, i.needs, ", ".join(i.family), i.source, i.blind_spot) for i in infos)
     return _HEAD + "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in rows)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Literal
 
@@ -16,10 +16,15 @@ from ipa_bench.types import Better, MetricInfo
 _Needs = Literal["driving", "ground_truth", "free"]
 
 
+#: families of observers, as :data:`ipa_bench.observers.table.OBSERVERS` has them
+_HANDS, _PIXELS = ("mediapipe-hands",), ("pixels",)
+
+
 def _info(
-    id: str, unit: str, better: Better, source: str, blind_spot: str, needs: _Needs = "driving", floor: bool = False
-) -> MetricInfo:
-    return MetricInfo(id, unit, better, source, blind_spot, needs, "video", floor)
+    id: str, unit: str, better: Better, source: str, blind_spot: str, needs: _Needs = "driving", floor: bool = False,
+    family: tuple[str, ...] = _HANDS,
+) -> MetricInfo:  # fmt: skip
+    return MetricInfo(id, unit, better, source, blind_spot, needs, "video", floor, family)
 
 
 def _composite(
@@ -36,15 +41,17 @@ _REGIONS = {
     "rest": "everything but the hand boxes",
 }
 
-#: observer -> unit, source and blind spot of its distances
+#: observer -> unit, family, source and blind spot of its distances
 _DISTANCES = {
     "lpips": (
         "LPIPS",
+        "alexnet",
         "LPIPS v0.1 (Zhang et al., CVPR 2018), AlexNet",
         "a finger too many of the right texture; looks up to 81 pixels past a region's edge",
     ),
     "lpips.embedded": (
         "distance",
+        "embedded-image",
         "ipa-bench: LPIPS with the small network of the built-in world, box-reduced by round(short side / 128)",
         "compares with no published number; made for drawn people, not for filmed ones",
     ),
@@ -62,6 +69,7 @@ def _pixels(region: str) -> tuple[Metric, ...]:
                 f"{_WANG}; luma, 11x11 Gaussian 1.5, box-reduced by round(short side / 256); {where}",
                 "a pixel's shift costs as much as a missing finger; blind to colour",
                 "ground_truth",
+                family=_PIXELS,
             ),
             partial(frame.ssim, region=region),
             ("pixels",),
@@ -75,6 +83,7 @@ def _pixels(region: str) -> tuple[Metric, ...]:
                 f"10 log10(255^2/MSE) per frame, mean over frames, RGB, capped at 100; {where}",
                 "prefers blur to a sharp but shifted hand",
                 "ground_truth",
+                family=_PIXELS,
             ),
             partial(frame.psnr, region=region),
             ("pixels",),
@@ -88,6 +97,7 @@ def _pixels(region: str) -> tuple[Metric, ...]:
                 f"mean absolute difference per value, RGB; {where}",
                 "prefers blur to a sharp but shifted hand",
                 "ground_truth",
+                family=_PIXELS,
             ),
             partial(frame.l1, region=region),
             ("pixels",),
@@ -99,7 +109,7 @@ def _pixels(region: str) -> tuple[Metric, ...]:
 
 def _lpips(region: str, network: str) -> Metric:
     where = _REGIONS[region] + ("" if region == "frame" else "; cells of a layer count by their area inside")
-    unit, net, blind_spot = _DISTANCES[network]
+    unit, family, net, blind_spot = _DISTANCES[network]
     return Metric(
         _info(
             f"{region}.{network}@1",
@@ -108,6 +118,7 @@ def _lpips(region: str, network: str) -> Metric:
             f"{net}, bytes as [-1, 1], mean over space, sum over layers; {where}",
             blind_spot,
             "ground_truth",
+            family=(family,),
         ),
         partial(frame.lpips, region=region, network=network),
         (network,),
@@ -294,27 +305,31 @@ _UNIT = "squared features"
 _CONTENT = "weak on motion: sees what frames show far better than their order; grows with few clips"
 
 
-def _frechet(name: str, source: str, blind_spot: str) -> MetricInfo:
-    return MetricInfo(f"{name}@1", _UNIT, "lower", source, blind_spot, "ground_truth", "set")
+def _frechet(name: str, family: str, source: str, blind_spot: str) -> MetricInfo:
+    return MetricInfo(f"{name}@1", _UNIT, "lower", source, blind_spot, "ground_truth", "set", family=(family,))
 
 
 FVD_EMBEDDED = _frechet(
     "fvd.embedded",
+    "embedded-video",
     "a small 3-D network trained on this project's rendered people; not comparable with any published FVD",
     f"knows rendered people only; {_CONTENT}",
 )
 FVD = _frechet(
     "fvd",
+    "i3d",
     "Unterthiner et al., arXiv 1812.01717: I3D, Kinetics-400 logits; short side to 224, centre crop; 16 frames",
     _CONTENT,
 )
 FVD_DISCO = _frechet(
     "fvd.disco",
+    "i3d",
     "the TikTok protocol of DisCo (arXiv 2307.00040): bicubic to 224x224, every window of 16 frames",
     f"ignores the aspect ratio; windows overlap, so they are not independent; {_CONTENT}",
 )
 FID_VID = _frechet(
     "fid_vid",
+    "resnet3d",
     "the TikTok protocol of DisCo: 3D-ResNet-50 on Kinetics, 112x112, mean over segments of 16 frames",
     f"low resolution; {_CONTENT}",
 )
@@ -326,9 +341,30 @@ HAND_FVMD = MetricInfo(
     blind_spot="grows with few clips and with the observer's noise; blind to the shape and the place of hands",
     needs="driving",
     scope="set",
+    family=_HANDS,
 )
 #: every metric of sets of videos
 SET_METRICS: tuple[MetricInfo, ...] = (FVD_EMBEDDED, HAND_FVMD, FVD, FVD_DISCO, FID_VID)
+#: what models are ranked on where a suite names no metric: the first of these that is evidence for all of them
+RANKED_ON = (QUALITY.info.id, "hand.ssim@1", "hand.lpips.embedded@1")
+
+_FAMILIES = {info.id.partition("@")[0]: info.family for info in (*(m.info for m in METRICS), *SET_METRICS)}
+
+
+def is_evidence(metric: str, trained_on: Iterable[str]) -> bool:
+    """Whether a metric says anything for a model that was trained on these: it is none of them, nor of their families.
+
+    Names with or without version, of videos or of sets; one that no table has stands for itself alone.
+    """
+    mine, taught = metric.partition("@")[0], {name.partition("@")[0] for name in trained_on}
+    looked_through = {family for name in taught for family in _FAMILIES.get(name, ())}
+    return mine not in taught and not looked_through.intersection(_FAMILIES.get(mine, ()))
+
+
+def no_evidence(trained_on: Iterable[str]) -> tuple[str, ...]:
+    """Ids of all metrics, of videos and of sets, that are no evidence for a model that was trained on these."""
+    infos = (*(metric.info for metric in METRICS), *SET_METRICS)
+    return tuple(info.id for info in infos if not is_evidence(info.id, trained_on))
 
 
 def find(name: str) -> Metric:

@@ -50,8 +50,8 @@ def head(view: ReportView) -> tuple[str, ...]:
 
 
 def quality_metric(view: ReportView) -> str:
-    """The metric that cost is compared with: gain on a metric that a model was trained on proves nothing."""
-    trained = {metric for row in view.leaderboard.rows for metric in row.trained_on}
+    """The metric that cost is compared with: gain on one that is no evidence for a model proves nothing."""
+    trained = {metric for row in view.leaderboard.rows for metric in row.no_evidence}
     known = [metric for metric in headline(view, len(view.leaderboard.metrics) + 1) if metric not in trained]
     return known[0] if known else view.leaderboard.primary
 

@@ -38,7 +38,7 @@ def leaderboard(view: ReportView) -> str:
             numbers: tuple[Cell, ...] = (
                 (cell.mean, cell.low, cell.high, cell.n, cell.scored, cell.missing) if cell else (None,) * 6
             )
-            rows.append((row.rank, row.model, metric, *about, *numbers, int(metric in row.trained_on)))
+            rows.append((row.rank, row.model, metric, *about, *numbers, int(metric in row.no_evidence)))
     return _write((*head, "identities", "scored", "missing", "trained_on"), rows)
 
 

@@ -24,7 +24,7 @@ from ipa_bench.report.cost_plot import quality_against_cost
 from ipa_bench.report.drilldown import Moment, clip_script, data_name, index, sources, to_script, worst_moments
 from ipa_bench.report.media import Copy, StillJob, make_copies, make_stills
 from ipa_bench.report.text import number
-from ipa_bench.report.view import ReportView, headline, set_results, warnings
+from ipa_bench.report.view import TRAINED, ReportView, headline, ranked_because, set_results, trained_on, warnings
 
 Progress = Callable[[int, int], None]
 
@@ -76,11 +76,13 @@ def _render(view: ReportView, run: Mapping[str, Any], gallery: list[dict[str, An
         header=view.header,
         identities=len({case.identity or case.id for case in view.header.cases}),
         primary=board.primary,
+        ranked_because=ranked_because(view),
+        trained=TRAINED,
         columns=page.columns(view),
         rows=page.rows(view),
         pairs=page.pair_names(view),
         pair_rows=page.pair_rows(view),
-        sets=sets.lines(set_results(view)),
+        sets=sets.lines(set_results(view), trained_on(view)),
         sets_absent=sets.absent(view.sets),
         sets_explained=sets.EXPLAINED,
         cost_head=costs.head(view),

@@ -8,13 +8,16 @@ from collections.abc import Iterable, Sequence
 from ipa_bench.report import costs, sets
 from ipa_bench.report.text import NOTHING, arrow, interval_text, number, plain
 from ipa_bench.report.view import (
+    TRAINED,
     ReportView,
     comparisons,
     headline,
     metric_order,
     rank_text,
+    ranked_because,
     set_results,
     size_of_run,
+    trained_on,
     warnings,
 )
 from ipa_bench.types import Interval, LeaderboardRow
@@ -63,13 +66,13 @@ def _intro(view: ReportView) -> str:
     return (
         f"{size_of_run(view)}. Each number is a mean over identities with its 95 % interval, and the videos "
         f"scored of those expected. Models are ranked on {escape(view.leaderboard.primary)}; `=` marks models that it "
-        "does not tell apart, † a metric that the model was trained on (not evidence for it)."
-    )
+        f"does not tell apart, † where {TRAINED} (not evidence for it). {escape(ranked_because(view))}"
+    ).strip()
 
 
 def _cell(row: LeaderboardRow, metric: str) -> str:
     cell = row.cells.get(metric, Interval(None, None, None, 0, 0, 0))
-    mark = " †" if metric in row.trained_on else ""
+    mark = " †" if metric in row.no_evidence else ""
     return f"{interval_text(cell.mean, cell.low, cell.high)}{mark}<br>{cell.scored}/{cell.scored + cell.missing}"
 
 
@@ -129,11 +132,11 @@ def _sets(view: ReportView) -> list[str]:
     rows = [
         [escape(line.metric), escape(line.subject), *map(str, (line.frechet, line.corrected, line.kernel)),
          escape(line.sizes), escape(line.note) or NOTHING]
-        for line in sets.lines(set_results(view))
+        for line in sets.lines(set_results(view), trained_on(view))
     ]  # fmt: skip
     found = [table(head, rows, left=2)] if rows else []
     missing = [f"Not scored: {escape(text)}." for text in sets.absent(view.sets)]
-    defined = dict.fromkeys((line.metric, line.definition) for line in sets.lines(set_results(view)))
+    defined = dict.fromkeys((line.metric, line.definition) for line in sets.lines(set_results(view), trained_on(view)))
     definitions = [f"`{metric}` is {escape(definition)}." for metric, definition in defined]
     return ["## Distances between sets", sets.EXPLAINED, *found, *definitions, *missing]
 

@@ -128,7 +128,7 @@ def rows(view: ReportView) -> tuple[RowView, ...]:
             _cell(
                 row.cells.get(head.id, ABSENT),
                 spans[head.id],
-                trained=head.id in row.trained_on,
+                trained=head.id in row.no_evidence,
                 extra=head.extra,
                 reason=reasons.get((row.model, head.id), ""),
             )

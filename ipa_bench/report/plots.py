@@ -50,7 +50,7 @@ def forest(view: ReportView, metrics: Sequence[str] | None = None) -> str:
                 colour = SERIES[y % len(SERIES)]
                 if cell.low is not None and cell.high is not None:
                     axes.plot([cell.low, cell.high], [y, y], color=colour, linewidth=2.2, solid_capstyle="butt")
-                hollow = metrics[index] in row.trained_on
+                hollow = metrics[index] in row.no_evidence
                 axes.plot([cell.mean], [y], "o", color=colour, markersize=6, fillstyle="none" if hollow else "full")
             _names(axes, [row.model for row in rows] if index % columns == 0 else [""] * len(rows))
             _title(axes, metrics[index], view.info(metrics[index]))

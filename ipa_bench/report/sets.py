@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ipa_bench.metrics.sets.intervals import SetDistance
+from ipa_bench.metrics.table import is_evidence
 from ipa_bench.report.text import IntervalText, interval_text, plain
 from ipa_bench.store.sets import SetResult
 
@@ -35,9 +36,9 @@ class SetLine:
     definition: str
 
 
-def lines(results: Sequence[SetResult]) -> tuple[SetLine, ...]:
-    """What has values, metric by metric: distances, then differences."""
-    return tuple(_line(result) for result in results if result.value is not None)
+def lines(results: Sequence[SetResult], trained_on: Mapping[str, Sequence[str]] = {}) -> tuple[SetLine, ...]:
+    """What has values, metric by metric: distances, then differences. ``trained_on``: model -> metric ids."""
+    return tuple(_line(result, trained_on) for result in results if result.value is not None)
 
 
 def absent(results: Sequence[SetResult]) -> tuple[str, ...]:
@@ -57,7 +58,7 @@ def absent(results: Sequence[SetResult]) -> tuple[str, ...]:
     return tuple(told)
 
 
-def _line(result: SetResult) -> SetLine:
+def _line(result: SetResult, trained_on: Mapping[str, Sequence[str]]) -> SetLine:
     found = result.value
     assert found is not None
     difference = bool(result.baseline)
@@ -76,9 +77,17 @@ def _line(result: SetResult) -> SetLine:
         text(found.corrected),
         text(found.kernel),
         f"{plain_one.n} and {plain_one.m} windows of {plain_one.identities} identities (≥ {plain_one.minimum_n})",
-        plain("; ".join(_notes(result))),
+        plain("; ".join([*_notes(result), *_taught(result, trained_on)])),
         result.definition,
     )
+
+
+def _taught(result: SetResult, trained_on: Mapping[str, Sequence[str]]) -> list[str]:
+    """A note where a distance is no evidence for one of its models."""
+    models = [
+        name for name in (result.model, result.baseline) if not is_evidence(result.metric, trained_on.get(name, ()))
+    ]
+    return [f"{' and '.join(models)} trained on a metric of the same networks"] if models else []
 
 
 def _notes(result: SetResult) -> list[str]:

@@ -14,13 +14,16 @@ from rich.text import Text
 from ipa_bench.report import costs, sets
 from ipa_bench.report.text import NOTHING, arrow, interval_text, number, plain
 from ipa_bench.report.view import (
+    TRAINED,
     ReportView,
     base_name,
     headline,
     primary_comparisons,
     rank_text,
+    ranked_because,
     set_results,
     size_of_run,
+    trained_on,
     upper_bounds,
     warnings,
 )
@@ -171,7 +174,7 @@ def _leaderboard(view: ReportView, metrics: tuple[str, ...], width: int, ascii_o
 def _cell(row: LeaderboardRow, metric: str) -> Text:
     cell = row.cells.get(metric, Interval(None, None, None, 0, 0, 0))
     shown = interval_text(cell.mean, cell.low, cell.high)
-    trained = metric in row.trained_on
+    trained = metric in row.no_evidence
     text = Text(shown.mean + ("*" if trained else ""), style="dim" if trained else "bold")
     text.append(f"\n{shown.bracket}" if shown.bracket else "", style="not bold")
     coverage = f"\n{cell.scored}/{cell.scored + cell.missing} videos"
@@ -182,8 +185,10 @@ def _captions(view: ReportView, metrics: tuple[str, ...]) -> list[Text]:
     captions = []
     if any(rank_text(view, row).endswith("=") for row in view.leaderboard.rows):
         captions.append("= shares its rank: the primary metric does not tell these models apart.")
-    if any(metric in row.trained_on for row in view.leaderboard.rows for metric in metrics):
-        captions.append("* the model was trained on this metric: not evidence for it.")
+    if any(metric in row.no_evidence for row in view.leaderboard.rows for metric in metrics):
+        captions.append(f"* {TRAINED}: not evidence for it.")
+    if why := ranked_because(view):
+        captions.append(why)
     if any(metric in view.floors for metric in metrics):
         captions.append("noise floor: the difference that a re-encode of the same video makes.")
     rest = len(set(view.leaderboard.metrics) - set(metrics))
@@ -207,7 +212,7 @@ def _costs(view: ReportView) -> list[Text]:
 def _sets(view: ReportView, told: frozenset[frozenset[str]], width: int) -> Iterator[Table | Text]:
     results = set_results(view)
     shown = [r for r in results if not r.baseline or frozenset((r.model, r.baseline)) in told]
-    lines = sets.lines(shown)
+    lines = sets.lines(shown, trained_on(view))
     if lines:
         cells = [[f"{v.mean}\n{v.bracket}" for v in (line.frechet, line.corrected, line.kernel)] for line in lines]
         widths = [max(len("[95 % interval]"), _width(*column)) for column in zip(*cells, strict=True)]

@@ -64,6 +64,23 @@ class ReportView:
         return sorted(every, key=lambda score: (score.case, score.seed, score.model, score.metric))
 
 
+#: what a mark on a number means
+TRAINED = "the model was trained on this metric, or on one that looks through the same networks"
+
+
+def ranked_because(view: ReportView) -> str:
+    """Why the primary metric can rank models that were trained on others; empty where none was, or where it cannot."""
+    board = view.leaderboard
+    taught = {row.model: row.trained_on for row in board.rows if row.trained_on}
+    if not taught or any(board.primary in row.no_evidence for row in board.rows):
+        return ""
+    on = ", ".join(dict.fromkeys(metric for metrics in taught.values() for metric in metrics))
+    return (
+        f"Ranked on {board.primary}, which looks through other networks than what {', '.join(taught)} "
+        f"{'was' if len(taught) == 1 else 'were'} trained on: {on}."
+    )
+
+
 def base_name(metric: str) -> str:
     """``hand.pck10@1`` -> ``hand.pck10``."""
     return metric.partition("@")[0]
@@ -99,6 +116,11 @@ def set_results(view: ReportView) -> tuple[SetResult, ...]:
     """Distances between sets, without differences from an upper bound: its own distance says as much."""
     bounds = upper_bounds(view)
     return tuple(r for r in view.sets if not (r.baseline and {r.model, r.baseline} & bounds))
+
+
+def trained_on(view: ReportView) -> dict[str, tuple[str, ...]]:
+    """model -> metric ids that it was trained on."""
+    return {model.name: model.trained_on for model in view.header.models}
 
 
 def upper_bounds(view: ReportView) -> frozenset[str]:
@@ -141,9 +163,10 @@ def warnings(view: ReportView) -> tuple[str, ...]:
     found += [f"Costs are not complete: {problem}." for problem in view.costs.problems]
     board = view.leaderboard
     for row in board.rows:
-        if board.primary in row.trained_on:
+        if board.primary in row.no_evidence:
+            how = "" if board.primary in row.trained_on else "a metric that looks through the same networks as "
             found.append(
-                f"{row.model} was trained on {board.primary}, the primary metric: "
+                f"{row.model} was trained on {how}{board.primary}, the primary metric: "
                 "the evidence for it is the other metrics."
             )
     return (*found, *_floor_warnings(view))

@@ -65,7 +65,8 @@ def test_a_missing_value_is_an_empty_cell_with_a_reason(numbers: ReportView) -> 
 
 def test_the_leaderboard_csv_marks_what_a_model_was_trained_on(numbers: ReportView) -> None:
     marked = {(r["model"], r["metric"]) for r in read(csv_.leaderboard(numbers)) if r["trained_on"] == "1"}
-    assert marked == {("tuned", "hand.recall@1")}
+    hands = ("keypoint_error", "pck10", "recall", "jitter", "sharpness")
+    assert marked == {("tuned", f"hand.{name}@1") for name in hands}
 
 
 def test_a_spreadsheet_does_not_run_a_name_but_keeps_negative_numbers(hostile: ReportView) -> None:
@@ -97,7 +98,8 @@ def test_markdown_shows_coverage_training_and_warnings(numbers: ReportView) -> N
     text = markdown.render(numbers)
     assert "<br>5/6" in text
     assert " †<br>6/6" in text
-    assert text.count("> **Warning:**") == 2
+    assert text.count("> **Warning:**") == 3
+    assert "tuned was trained on a metric that looks through the same networks as hand.keypoint\\_error" in text
 
 
 def test_the_same_run_gives_the_same_text(numbers: ReportView) -> None:

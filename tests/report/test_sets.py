@@ -48,6 +48,13 @@ def test_lines_are_those_with_values_and_reasons_are_gathered(results: tuple[Set
     assert sets.absent(results) == ("fvd@1: no file; fetch it", "fid_vid@1 of near: too short")
 
 
+def test_a_distance_through_the_networks_of_training_is_marked(results: tuple[SetResult, ...]) -> None:
+    moving = tuple(replace(result, metric="hand.fvmd@1") for result in results[:3])
+    lines = sets.lines((*results[:3], *moving), {"near": ("hand_quality@1",)})
+    assert ["trained on" in line.note for line in lines] == [False, False, False, True, False, True]
+    assert "near trained on a metric of the same networks" in lines[3].note
+
+
 def test_a_run_folder_keeps_them_under_their_key(results: tuple[SetResult, ...], tmp_path: Path) -> None:
     save(tmp_path, "key", results)
     assert load(tmp_path) == load(tmp_path, "key") == results

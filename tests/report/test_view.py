@@ -3,7 +3,16 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ipa_bench.report.view import ReportView, headline, inside_floor, metric_order, primary_comparisons, warnings
+from ipa_bench.report import markdown
+from ipa_bench.report.view import (
+    ReportView,
+    headline,
+    inside_floor,
+    metric_order,
+    primary_comparisons,
+    ranked_because,
+    warnings,
+)
 from tests.report import build
 
 
@@ -34,6 +43,26 @@ def test_few_identities_are_warned_about_and_many_are_not(tmp_path: Path, number
 def test_a_model_trained_on_the_primary_metric_is_named(tmp_path: Path) -> None:
     view = build.make_run(tmp_path, videos=False, trained_on={"tuned": ("hand.keypoint_error",)})
     assert any(text.startswith("tuned was trained on hand.keypoint_error@1") for text in warnings(view))
+
+
+def test_a_model_trained_through_the_networks_of_the_primary_metric_is_named(tmp_path: Path) -> None:
+    view = build.make_run(tmp_path, videos=False, trained_on={"tuned": ("hand.recall",)})
+    assert any(
+        text.startswith("tuned was trained on a metric that looks through the same networks as hand.keypoint_error@1")
+        for text in warnings(view)
+    )
+    assert ranked_because(view) == ""
+
+
+def test_why_the_primary_metric_can_rank_trained_models_is_said(tmp_path: Path) -> None:
+    view = build.make_run(tmp_path, videos=False, trained_on={"tuned": ("rest.psnr", "frame.ssim@1")})
+    assert not any("was trained on" in text for text in warnings(view))
+    assert ranked_because(view) == (
+        "Ranked on hand.keypoint_error@1, which looks through other networks than what tuned was trained on: "
+        "rest.psnr@1, frame.ssim@1."
+    )
+    assert ranked_because(build.make_run(tmp_path / "plain", videos=False)) == ""
+    assert "looks through other networks" in markdown.render(view)
 
 
 def test_a_difference_inside_the_floor_is_warned_about(tmp_path: Path) -> None:

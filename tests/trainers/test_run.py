@@ -165,6 +165,9 @@ def test_the_result_is_a_lora_with_a_card(plain: Path, tmp_path: Path) -> None:
     assert average
     assert all(torch.equal(loaded[name.replace(".policy.", ".default_0.")], value) for name, value in average.items())
     about = json.loads((file.parent / "card.json").read_text())
+    unfit = about["data"].pop("no_evidence")
+    assert "hand.recall@1" in unfit
+    assert "rest.psnr@1" not in unfit
     assert about["data"] == {
         "clips": 3, "pairs": None, "candidates": 6, "identities": 3, "latents_kept": 0, "chosen_by": ["hand_quality@1"],
     }  # fmt: skip
@@ -425,6 +428,18 @@ def test_an_alarm_is_a_metric_that_chose_and_rose_while_others_fell(
     found = alarm(BEFORE, now, {"hand_quality"}, PEOPLE)
     assert len(found) == bool(named)
     assert all(name in found[0] for name in named)
+
+
+def test_an_alarm_says_who_looks_through_the_same_networks() -> None:
+    changes = {"hand_quality@1": 0.3, "hand.keypoint_error@1": -0.3, "rest.psnr@1": -0.3}
+    now = {**BEFORE, **{name: rows(change) for name, change in changes.items()}}
+    (text,) = alarm(BEFORE, now, {"hand_quality"}, PEOPLE)
+    assert text.startswith("hand_quality@1 (and hand.keypoint_error@1, through the same networks) rose while")
+    assert "others fell: rest.psnr@1 -0.3" in text
+    now = {**BEFORE, "hand_quality@1": rows(0.3), "hand.keypoint_error@1": rows(0.3)}
+    (text,) = alarm(BEFORE, now, {"hand_quality"}, PEOPLE)
+    assert text.startswith("hand_quality@1 rose while others fell: hand.keypoint_error@1 +0.")
+    assert text.endswith(" (of the same networks)")
 
 
 def test_a_change_within_the_noise_is_no_alarm() -> None:
