@@ -12,17 +12,11 @@ import numpy as np
 from ipa_bench.errors import Unscorable
 from ipa_bench.metrics.base import NO_TRUTH, Evidence, Measured
 from ipa_bench.metrics.pairing import pair_hands, period
-from ipa_bench.metrics.table import METRICS, PART_IDS, QUALITY, find
+from ipa_bench.metrics.table import DEFAULT, find
 from ipa_bench.observers.looker import Looker
 from ipa_bench.types import Case, HandTracks, Observation, Video
 from ipa_bench.video.timing import rate_of
 
-__all__ = ["ALL", "DEFAULT", "METRICS", "PART_IDS", "QUALITY", "Scorer", "Scores", "find"]
-
-#: every metric of a video, in report order
-ALL = METRICS
-#: those that are computed where nothing is asked for by name
-DEFAULT = tuple(metric for metric in METRICS if not metric.asked)
 #: a video that covers less than this share of the frames asked for is not scored
 MIN_COVERAGE = 0.9
 
@@ -55,10 +49,10 @@ class Scores:
 class Scorer:
     """Scores videos. ``score`` is the one call that a trainer needs; instances are reusable and keep models loaded.
 
-    ``metrics`` says what is computed (ids with or without version; by default :data:`DEFAULT`): observers that none of
-    them needs do not look, and their networks are not loaded. ``threads`` is the number of frames observed at a time,
-    ``pixels=False`` leaves out everything that is compared with the ground truth's pixels, LPIPS among it, the slowest
-    part.
+    ``metrics`` says what is computed (ids with or without version; by default ``DEFAULT`` of the table): observers that
+    none of them needs do not look, and their networks are not loaded. ``threads`` is the number of frames observed at a
+    time, ``pixels=False`` leaves out everything that is compared with the ground truth's pixels, LPIPS among it, the
+    slowest part.
     """
 
     def __init__(

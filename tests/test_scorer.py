@@ -5,7 +5,8 @@ import pytest
 
 from ipa_bench import video
 from ipa_bench.errors import Unscorable
-from ipa_bench.scorer import PART_IDS, Scorer
+from ipa_bench.metrics import PART_IDS
+from ipa_bench.scorer import Scorer
 from ipa_bench.types import Case
 
 

@@ -13,12 +13,13 @@ import torch
 from ipa_bench.compare import difference
 from ipa_bench.errors import Unscorable
 from ipa_bench.files import file_sha256
+from ipa_bench.metrics import PART_IDS, find
 from ipa_bench.metrics.table import is_evidence
 from ipa_bench.models.generator import Generator
 from ipa_bench.models.specs import BaseSpec
 from ipa_bench.observers.looker import Looker
 from ipa_bench.observers.pose import OBSERVER_ID as DRAWN_BY
-from ipa_bench.scorer import PART_IDS, Scorer, find
+from ipa_bench.scorer import Scorer
 from ipa_bench.types import Case
 from trainers import flow
 from trainers import state as states

@@ -60,7 +60,7 @@ def print_scores(result: Mapping[str, Any]) -> None:
     from rich.markup import escape
 
     from ipa_bench.cli.console import OUT
-    from ipa_bench.scorer import find
+    from ipa_bench.metrics import find
 
     OUT.print(f"[bold]{escape(result['video'])}[/]")
     if "reason" in result:

@@ -18,7 +18,7 @@ from ipa_bench.embedded.gesture import TEST_MOTION, TEST_POSTURES
 from ipa_bench.engine import processes as pool
 from ipa_bench.errors import UserError
 from ipa_bench.files import write_atomic
-from ipa_bench.scorer import PART_IDS, QUALITY
+from ipa_bench.metrics import PART_IDS, QUALITY
 from ipa_bench.types import Split
 
 #: H.264 quality of driving clips and pose maps

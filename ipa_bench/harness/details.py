@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ipa_bench.scorer import Scores, find
+from ipa_bench.metrics import find
+from ipa_bench.scorer import Scores
 from ipa_bench.store import Details
 from ipa_bench.types import Float32, HandTracks
 

@@ -16,12 +16,11 @@ from ipa_bench.harness import generate
 from ipa_bench.harness import workers as work
 from ipa_bench.harness.before import post_training
 from ipa_bench.metrics.base import Metric
-from ipa_bench.metrics.table import RANKED_ON, SET_METRICS, is_evidence
+from ipa_bench.metrics.table import DEFAULT, METRICS, RANKED_ON, SET_METRICS, find, is_evidence
 from ipa_bench.models import Model, kinds
 from ipa_bench.models.folder import FolderMatch
 from ipa_bench.models.specs import ModelSpec
 from ipa_bench.observers.table import versions
-from ipa_bench.scorer import ALL, DEFAULT, find
 from ipa_bench.store import CaseEntry, ModelEntry, RunHeader
 from ipa_bench.suite import Suite
 from ipa_bench.types import MetricInfo
@@ -67,12 +66,12 @@ def metrics_of(suite: Suite) -> tuple[Metric, ...]:
     if not suite.metrics:
         named = any(case.references for case in suite.cases)
         chosen = {m.info.id for m in DEFAULT} | {primary}
-        chosen |= {m.info.id for m in ALL if named and "faces.sface" in m.reads}
-        return tuple(m for m in ALL if m.info.id in chosen)
+        chosen |= {m.info.id for m in METRICS if named and "faces.sface" in m.reads}
+        return tuple(m for m in METRICS if m.info.id in chosen)
     of_sets = {name for info in SET_METRICS for name in _names(info)}
     of_videos = [name for name in suite.metrics if name not in of_sets]
     wanted = {find(name).info.id for name in (primary, *of_videos)}
-    return tuple(m for m in ALL if m.info.id in wanted)
+    return tuple(m for m in METRICS if m.info.id in wanted)
 
 
 def primary_of(suite: Suite) -> str:

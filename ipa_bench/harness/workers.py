@@ -11,8 +11,9 @@ from ipa_bench.cache import Cache
 from ipa_bench.engine import processes as pool
 from ipa_bench.engine.processes import Progress
 from ipa_bench.errors import Unscorable, UserError
+from ipa_bench.metrics.table import DEFAULT
 from ipa_bench.observers.looker import Looker
-from ipa_bench.scorer import DEFAULT, Scorer
+from ipa_bench.scorer import Scorer
 from ipa_bench.types import Case, HandTracks
 from ipa_bench.validate import ladder
 

@@ -297,6 +297,8 @@ METRICS: tuple[Metric, ...] = (
         "hand_quality_free", "poses, finger counts, and whether a hand is due", quality.hand_quality_free, "free"
     ),
 )
+#: those that are computed where none is named
+DEFAULT = tuple(metric for metric in METRICS if not metric.asked)
 #: ids of what hand_quality is made of
 PART_IDS = tuple(m.info.id for m in METRICS if m.info.id.startswith("hand_quality."))
 

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
 
 from ipa_bench.errors import Unscorable, UserError
 from ipa_bench.metrics.base import Metric
+from ipa_bench.metrics.table import DEFAULT
 from ipa_bench.models.damage import DAMAGES, HARMLESS, STRENGTHS, Strength
 from ipa_bench.observers.looker import Looker
-from ipa_bench.scorer import DEFAULT
 from ipa_bench.types import Float64, HandTracks
 from ipa_bench.validate.ladder import VARIANTS, Losses, Variant, losses
 
@@ -164,6 +163,8 @@ def _cell(metric: str, variant: Variant, clips: Mapping[str, tuple[Float64, floa
 
 def _floor(entry: Losses, metric: str, variants: Sequence[Variant]) -> float:
     """One-sided 99 % prediction bound for one more difference between harmless versions, Student-t; at least 0."""
+    from scipy.special import stdtrit  # slow to import, and workers import this room for the ladder alone
+
     values = np.concatenate([entry.loss[metric, variant] for variant in variants])
     values = values[np.isfinite(values)]
     if len(values) < 2:

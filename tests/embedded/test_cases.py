@@ -12,9 +12,9 @@ from ipa_bench import pose, video
 from ipa_bench.cli.run import BUILT_IN
 from ipa_bench.embedded import cases, estimator, gesture, world
 from ipa_bench.errors import UserError
+from ipa_bench.metrics import PART_IDS, QUALITY
 from ipa_bench.models.lora import check_lora
 from ipa_bench.models.specs import WanVaceSpec
-from ipa_bench.scorer import PART_IDS, QUALITY
 from ipa_bench.suite import load_suite
 from tests.verbs import verb
 

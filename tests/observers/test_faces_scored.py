@@ -9,9 +9,9 @@ from PIL import Image
 from ipa_bench import video
 from ipa_bench.cache import Cache
 from ipa_bench.harness import floor
-from ipa_bench.metrics.table import METRICS, find
+from ipa_bench.metrics.table import DEFAULT, METRICS, find
 from ipa_bench.observers.looker import Looker
-from ipa_bench.scorer import DEFAULT, Scorer
+from ipa_bench.scorer import Scorer
 from ipa_bench.types import Case
 from tests.nets.faces import picture
 from tests.nets.golden import published_file

@@ -23,8 +23,8 @@ from ipa_bench.config.toml import read_toml
 from ipa_bench.engine.processes import Progress
 from ipa_bench.errors import UserError
 from ipa_bench.files import write_atomic
+from ipa_bench.metrics import find
 from ipa_bench.models.specs import BaseSpec
-from ipa_bench.scorer import find
 from ipa_bench.select import Selection
 from ipa_bench.store import RunStore, UnitRecord
 from ipa_bench.suite import Suite, load_suite

@@ -22,9 +22,9 @@ from ipa_bench.cost import ledger as cost_ledger
 from ipa_bench.engine.processes import Progress
 from ipa_bench.errors import UserError
 from ipa_bench.harness import generate
+from ipa_bench.metrics import find
 from ipa_bench.models import kinds
 from ipa_bench.models.specs import BaseSpec, PostTrainingTable, base_spec
-from ipa_bench.scorer import find
 from ipa_bench.store import HEADER_NAME, RunStore
 from ipa_bench.suite import Suite
 from ipa_bench.types import Case, Split

@@ -18,7 +18,7 @@ pytest.importorskip("diffusers")
 
 
 from ipa_bench.errors import UserError
-from ipa_bench.scorer import find
+from ipa_bench.metrics import find
 from ipa_bench.select import read_selection, select
 from ipa_bench.store import CaseEntry, RunStore, UnitRecord
 from ipa_bench.types import Score
