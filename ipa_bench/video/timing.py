@@ -88,7 +88,7 @@ def resampled(times: Float64, rate: float, fps: float, frames: int | None = None
 def _count(last: float, rate: float, fps: float) -> int:
     """Frames of a copy of a clip whose last frame comes at ``last`` seconds: each that shows one before it is there."""
     until = math.floor(round((last - 0.5 / rate) * fps, 6)) + 1
-    return max(1, until, round(round((last + 1 / rate) * fps, 6)))
+    return max(1, until, math.floor(round((last + 1 / rate) * fps, 6) + 0.5))
 
 
 def resample(frames: Iterable[Frame], rate: float, fps: float) -> Iterator[UInt8]:

@@ -58,10 +58,8 @@ def test_one_frame_has_no_rate():
 def test_of_a_constant_rate_the_nearest_frame_is_shown(rate, fps, count):
     times = np.arange(count) / rate
     shown = resampled(times, rate, fps)
-    assert len(shown) in (
-        max(1, round(round(count / rate * fps, 6))),
-        math.floor(round((count - 1.5) / rate * fps, 6)) + 1,
-    )
+    whole = math.floor(round(count / rate * fps, 6) + 0.5)  # half a frame at the end is a frame
+    assert len(shown) in (max(1, whole), math.floor(round((count - 1.5) / rate * fps, 6)) + 1)
     for k, index in enumerate(shown):  # a slow twin: the nearest, of two that are as near the earlier one
         assert index == int(np.abs(times - k / fps).round(6).argmin())
 
