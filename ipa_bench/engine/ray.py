@@ -1,9 +1,9 @@
 """The cores of a Ray cluster as workers, each replaced when it dies.
 
-Ray actors hold one core and work on one item at a time. Ray restarts a worker that is lost, with its process or with
-its node, where there is a core, and gives it its item again; the result of an item is taken once. A clip must be
-visible under the same path on every node: on a shared file system. Every node needs this package with the versions of
-the one that starts the run, which is checked. ``IPA_BENCH_*`` variables of this process hold in every worker.
+Ray actors hold one core and work on one item at a time. A worker that is lost, with its process or with its node, is
+restarted by Ray where there is a core, and its item is worked on again; the result of an item is taken once. A clip
+must be visible under the same path on every node: on a shared file system. Every node needs this package with the
+versions of the one that starts the run, which is checked. ``IPA_BENCH_*`` variables of this process hold in all workers.
 
 Ray's model of actors and their failures: Moritz et al., Ray: A Distributed Framework for Emerging AI Applications,
 OSDI 2018, and https://docs.ray.io/en/latest/ray-core/fault-tolerance.html.
@@ -17,6 +17,7 @@ import os
 import shutil
 import tempfile
 import warnings
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,9 +29,9 @@ from ipa_bench import __version__
 from ipa_bench.engine import processes as pool
 from ipa_bench.errors import UserError
 
-#: an item is given up when so many workers have died of it, a cluster when so many for each one wanted never began
+#: an item is given up when so many workers died of it, a cluster when so many in a row, for each wanted, did not begin
 MAX_DEATHS = 3
-#: seconds without an answer after which it is seen to that no worker waits for a core that idle ones hold
+#: seconds after which it is seen whether a worker has begun that others need not wait for
 GLANCE = 1.0
 #: items taken and not yet yielded, for each worker: one that is slow to come does not stop the others at once
 AHEAD = 4
@@ -189,7 +190,7 @@ class _Worker:
 
 
 class _Crew(Generic[T, R]):
-    """The workers of one ``imap``: Ray restarts them and tries their items again, a pool hands items out."""
+    """The workers of one ``imap``, which Ray restarts where they are lost, and which item is where."""
 
     def __init__(
         self,
@@ -205,20 +206,21 @@ class _Crew(Generic[T, R]):
         self._size = max(size, 1)
         variables = {name: value for name, value in os.environ.items() if name.startswith("IPA_BENCH_")}
         self._orders = _Orders(_versions(), variables, function, start, arguments)
-        # Restarted as often as need be; an item is tried again until MAX_DEATHS workers have died of it.
         self._hired = ray.remote(_Worker).options(
             num_cpus=1, max_restarts=-1, max_task_retries=MAX_DEATHS - 1, scheduling_strategy="SPREAD"
         )
+        #: of workers that have begun and are not lost
         self._pool = importlib.import_module("ray.util").ActorPool([])
+        self._workers: list[Any] = []
         #: call of ``begin`` -> worker
         self._starting: dict[Any, Any] = {}
-        #: those that have begun
-        self._workers: list[Any] = []
-        #: items without a result, and their calls once a worker has them
+        #: items without a result, by index; those of them that no worker has; and (call, worker) of the others
         self._open: dict[int, T] = {}
-        self._calls: dict[int, Any] = {}
+        self._waiting: deque[int] = deque()
+        self._calls: dict[int, tuple[Any, Any]] = {}
         #: results that an earlier one keeps waiting
         self._done: dict[int, R | _Failed] = {}
+        self._deaths: Counter[int] = Counter()
         self._false_starts = 0
 
     def results(self) -> Iterator[R]:
@@ -229,22 +231,27 @@ class _Crew(Generic[T, R]):
             if not self._open and not self._done:
                 return
             self._hire()
+            self._assign()
             if following in self._done:
                 # What has come in meanwhile makes workers free, who should not wait for the reader of this result.
                 while self._collect(0):
-                    pass
+                    self._assign()
                 result = self._done.pop(following)
                 if isinstance(result, _Failed):
                     raise result.error
                 yield result
                 following += 1
-            elif not self._collect(PATIENCE if not self._workers else GLANCE):
-                self._make_room()
+            elif not self._collect(PATIENCE) and not self._calls:
+                warnings.warn(
+                    f"no core of the Ray cluster was free for {PATIENCE:g} s: still waiting for one",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
 
     def dismiss(self) -> None:
         """End all workers."""
         if self._ray.is_initialized():  # or Ray would start a cluster to end them on
-            for worker in [*self._workers, *self._starting.values()]:
+            for worker in [*self._workers]:
                 self._end(worker)
 
     def _take(self) -> None:
@@ -253,78 +260,88 @@ class _Crew(Generic[T, R]):
             if taken is None:
                 return
             index, self._open[index] = taken
-            self._pool.submit(self._hand, index)
-
-    def _hand(self, worker: Any, index: int) -> Any:
-        self._calls[index] = worker.work.remote(index, self._open[index])
-        return self._calls[index]
+            self._waiting.append(index)
 
     def _hire(self) -> None:
-        wanted = min(self._size, len(self._open)) - len(self._starting) - len(self._workers)
-        if wanted > 0 and self._workers:  # some have gone with their nodes, and others may have joined
-            wanted = min(wanted, self._cores() - len(self._starting) - len(self._workers))
-        for _ in range(wanted):
-            worker = self._hired.remote(self._orders)
-            self._starting[worker.begin.remote()] = worker
+        for _ in range(min(self._size, len(self._open)) - len(self._workers)):
+            self._workers.append(self._hired.remote(self._orders))
+            self._starting[self._workers[-1].begin.remote()] = self._workers[-1]
 
-    def _cores(self) -> int:
-        return int(self._ray.cluster_resources().get("CPU", 0))
+    def _assign(self) -> None:
+        while self._waiting and self._pool.has_free():
+            self._pool.submit(self._hand, self._waiting.popleft())
+
+    def _hand(self, worker: Any, index: int) -> Any:
+        # Ray would try an item again on this worker alone, also where its node is gone, and takes a connection that is
+        # refused for another death. So items are tried again here, on whoever is free.
+        call = worker.work.options(max_task_retries=0).remote(index, self._open[index])
+        self._calls[index] = call, worker
+        return call
 
     def _collect(self, seconds: float) -> bool:
-        """Take in what one worker answers within ``seconds``. Whether one did."""
-        begun = bool(self._workers)
-        ready, _ = self._ray.wait([*self._starting], timeout=0 if begun else seconds) if self._starting else ([], [])
-        for call in ready:
-            self._begun(call)
-        if not self._pool.has_next():
-            return bool(ready)
+        """Take in what one worker answers within ``seconds``, or sooner. Whether one did."""
+        if self._starting:
+            ready, _ = self._ray.wait([*self._starting], timeout=0 if self._calls else seconds)
+            for call in ready:
+                self._begun(call)
+            if ready:
+                return True
+        if not self._calls:
+            return False
         try:
-            index, result = self._pool.get_next_unordered(timeout=seconds if begun else 0)
+            index, result = self._pool.get_next_unordered(timeout=min(seconds, GLANCE))
         except self._ray.exceptions.RayError:  # the pool does not say whose it is
-            index, result = self._failed()
+            return self._failed()
         except TimeoutError:
-            return bool(ready)
-        del self._open[index], self._calls[index]
-        self._done[index] = result
+            return False
+        self._settle(index, result)
         return True
 
-    def _failed(self) -> tuple[int, _Failed]:
-        """An item whose call has failed, and why."""
+    def _settle(self, index: int, result: R | _Failed) -> None:
+        del self._open[index], self._calls[index]
+        self._done[index] = result
+
+    def _failed(self) -> bool:
+        """See to an item whose call has failed, and to its worker."""
         errors = self._ray.exceptions
-        for index, call in self._calls.items():
-            if self._ray.wait([call], timeout=0)[0]:
-                try:
-                    self._ray.get(call)
-                except errors.RayTaskError as error:
-                    return index, _Failed(error.cause)
-                except errors.RayError as lost:  # every other kind: process, node or answer is gone, time after time
-                    problem = f"{MAX_DEATHS} workers died while they had {self._open[index]}: {_last_line(lost)}"
-                    fix = "look at its files, and at the memory of the nodes; then run again"
-                    return index, _Failed(UserError(problem, fix))
+        for index, (call, worker) in self._calls.items():
+            if not self._ray.wait([call], timeout=0)[0]:
+                continue
+            try:
+                self._ray.get(call)
+            except errors.RayTaskError as error:
+                self._settle(index, _Failed(error.cause))
+                return True
+            except errors.RayError as lost:  # every other kind: the process, the node or the answer is gone
+                self._restart(worker)
+                self._deaths[index] += 1
+                if self._deaths[index] < MAX_DEATHS:
+                    del self._calls[index]
+                    self._waiting.appendleft(index)
+                    return True
+                problem = f"{MAX_DEATHS} workers died while they had {self._open[index]}: {_last_line(lost)}"
+                fix = "look at its files, and at the memory of the nodes; then run again"
+                self._settle(index, _Failed(UserError(problem, fix)))
+                return True
         raise RuntimeError("no call has failed")
 
-    def _make_room(self) -> None:
-        """Nothing came for a while: where a node took its cores along, idle workers leave theirs to those restarted."""
-        if not self._workers:
-            warnings.warn(
-                f"no core of the Ray cluster was free for {PATIENCE:g} s: still waiting for one",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-        elif self._pool.has_free() and len(self._workers) + len(self._starting) > max(self._cores(), 1):
-            worker = self._pool.pop_idle()
-            self._workers.remove(worker)
-            self._end(worker)
+    def _restart(self, worker: Any) -> None:
+        """Let a lost worker begin again, wherever Ray restarts it, and give it nothing until it has."""
+        for idle in [*iter(self._pool.pop_idle, None)]:
+            if idle != worker:
+                self._pool.push(idle)
+        with suppress(Exception):  # if it lives, it must not go on with an item that another will have
+            self._ray.kill(worker, no_restart=False)
+        self._starting[worker.begin.remote()] = worker
 
     def _begun(self, call: Any) -> None:
         worker = self._starting.pop(call)
         try:
             self._ray.get(call)
         except self._ray.exceptions.RayTaskError as error:
-            self._end(worker)
             raise error.cause from error
         except self._ray.exceptions.RayError as lost:
-            self._end(worker)
+            self._end(worker)  # another is hired
             self._false_starts += 1
             if self._false_starts >= MAX_DEATHS * self._size:
                 raise UserError(
@@ -332,10 +349,11 @@ class _Crew(Generic[T, R]):
                     "install the same version of ipa-bench, and what it needs, on every node",
                 ) from None
         else:
-            self._workers.append(worker)
+            self._false_starts = 0
             self._pool.push(worker)
 
     def _end(self, worker: Any) -> None:
+        self._workers.remove(worker)
         with suppress(Exception):  # it may be gone already
             self._ray.kill(worker, no_restart=True)
 

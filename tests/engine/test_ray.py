@@ -270,7 +270,7 @@ def run_and_kill(thousand, folder, kill):
     finally:
         engine.close()
     assert killed
-    assert len(expected) == MODELS * SEEDS * 3 + 3  # and three noise floors
+    assert len(expected) == MODELS * SEEDS * 3
     assert known(store) == expected
     assert lines(folder) == dict.fromkeys(expected, 1)
     assert any(score.value for record in expected.values() for score in record.scores)
