@@ -3,7 +3,7 @@
 Ray actors hold one core and work on one item at a time. A worker that is lost, with its process or with its node, is
 restarted by Ray where there is a core, and its item is worked on again; the result of an item is taken once. A clip
 must be visible under the same path on every node: on a shared file system. Every node needs this package with the
-versions of the one that starts the run, which is checked. ``IPA_BENCH_*`` variables of this process hold in all workers.
+versions of the one that starts the run, which is checked. ``IPA_BENCH_*`` variables of this process hold in every one.
 
 Ray's model of actors and their failures: Moritz et al., Ray: A Distributed Framework for Emerging AI Applications,
 OSDI 2018, and https://docs.ray.io/en/latest/ray-core/fault-tolerance.html.
