@@ -86,7 +86,7 @@ def test_the_defaults(home: Path) -> None:
     wave, nod = suite.cases
     assert (wave.id, wave.identity, wave.split, wave.ground_truth) == ("wave", "wave", "test", None)
     assert (nod.id, nod.identity, nod.ground_truth) == ("alice__nod", "alice", nod.driving)
-    assert (suite.name, suite.primary, suite.seeds, suite.models) == ("demo", "hand_quality", (0,), ())
+    assert (suite.name, suite.primary, suite.seeds, suite.models) == ("demo", None, (0,), ())
 
 
 @pytest.mark.parametrize(("truth", "expected"), [('"driving"', "clips"), ('"truth"', "truth"), (None, None)])
