@@ -1,17 +1,20 @@
-"""Golden boxes, points and embeddings of real faces by OpenCV's own runtime, and by dlib's where that is installed.
+"""Golden boxes, points and embeddings of real faces by OpenCV's own runtime, and by dlib's.
 
 The pictures are cut from the folder of real footage (Apache-2.0) and from scikit-image's astronaut (public domain),
 shrunk, turned, darkened or mirrored, and stored as JPEG with the numbers. OpenCV 5 and ONNX Runtime refuse the file of
 SFace because it lists inputs that are none (some of no shape); a copy with its one input is made here, its weights
 untouched.
 
-    pip install --target FOLDER opencv-python-headless==5.0.0.93 [dlib==20.0.1]
-    IPA_BENCH_MEDIA=MEDIA PYTHONPATH=.:FOLDER python tests/references/make_faces_golden.py
+    pip install --target FOLDER opencv-python-headless==5.0.0.93
+    DLIB_FACE=PROGRAM IPA_BENCH_MEDIA=MEDIA PYTHONPATH=.:FOLDER python tests/references/make_faces_golden.py
+
+where PROGRAM is ``dlib_face.cpp`` beside this file, built with dlib's own sources.
 """
 
 import io
 import json
 import os
+import subprocess
 import tempfile
 from hashlib import sha256
 from pathlib import Path
@@ -28,6 +31,7 @@ from ipa_bench.nets.onnx import fields
 
 FOLDER = Path(__file__).parent
 MEDIA = Path(os.environ["IPA_BENCH_MEDIA"])
+DLIB = "20.0.1"
 #: above it OpenCV's default; turned faces score less
 SCORE = 0.6
 SOURCES = (
@@ -139,19 +143,20 @@ def opencv(images):
 
 
 def by_dlib(images, faces):
-    """Name -> dlib's own numbers of the faces, aligned by this project; None where dlib is not installed."""
-    try:
-        import dlib
-    except ImportError:
+    """Name -> dlib's own numbers of the faces, aligned by this project; None where the program is not named."""
+    program = os.environ.get("DLIB_FACE")
+    if not program:
         return None
-    net = dlib.face_recognition_model_v1(str(weights.path("dlib_face")))
     found = {}
     for name, pixels in images.items():
         points = faces[name][0][:, 4:14].reshape(-1, 5, 2)
         chips = aligned(pixels, points, dlib_face.POINTS, dlib_face.SIDE).permute(0, 2, 3, 1).byte().numpy()
-        numbers = [np.array(net.compute_face_descriptor(np.ascontiguousarray(chip), 0)) for chip in chips]
-        found[name] = np.array(numbers).reshape(-1, 128)
-    return found, dlib.__version__
+        with tempfile.NamedTemporaryFile() as file:
+            Path(file.name).write_bytes(np.ascontiguousarray(chips).tobytes())
+            command = [program, str(weights.path("dlib_face")), file.name]
+            out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        found[name] = np.array([[float(v) for v in line.split()] for line in out.splitlines()]).reshape(-1, 128)
+    return found
 
 
 def main():
@@ -167,8 +172,8 @@ def main():
         arrays |= {f"{name}.faces": rows, f"{name}.sface": embedded}
         print(name, images[name].shape, len(rows), "faces", rows[:, 14].round(3))
     if (own := by_dlib(images, faces)) is not None:
-        numbers, about["dlib"] = own
-        arrays |= {f"{name}.dlib": each.astype(np.float32) for name, each in numbers.items()}
+        about["dlib"] = DLIB
+        arrays |= {f"{name}.dlib": each.astype(np.float32) for name, each in own.items()}
     np.savez_compressed(FOLDER / "faces_golden.npz", **arrays)
     (FOLDER / "faces_golden.json").write_text(json.dumps(about, indent=1) + "\n")
     print(sum(len(rows) for rows, _ in faces.values()), "faces")
