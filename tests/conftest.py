@@ -20,7 +20,7 @@ from hypothesis import settings
 from ipa_bench import video
 
 # How long an example takes is not what is tested: machines are busy.
-settings.register_profile("untimed")
+settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
