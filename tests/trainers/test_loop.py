@@ -38,7 +38,8 @@ class Toy(Policy):
 
     def __init__(self) -> None:
         torch.manual_seed(0)
-        super().__init__(SimpleNamespace(transformer=nn.Linear(3, 2)))
+        layer = nn.Linear(3, 2)
+        super().__init__(SimpleNamespace(transformer=layer, networks={"transformer": layer}))
 
     def reference(self) -> Any:
         return nullcontext()
