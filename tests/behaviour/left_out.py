@@ -23,7 +23,7 @@ NAMES = (
 #: values of JSON and CSV files: a pattern of the file, a pattern of the value's path
 VALUES = (
     # wall time: of videos, phases, steps and measurements
-    (r".*", r".*/(process_)?seconds(/value|/\d+)?"),
+    (r".*", r".*/(process_|clip_)?seconds(/value|/\d+)?"),
     (r".*/costs/.*", r"/(begin|end)"),
     (r"cost/cost\.json", r".*/decode/\d+"),
     (r".*/card\.json", r"/cost/train_seconds"),
