@@ -31,6 +31,17 @@ from trainers.policy import Policy
 KEYS = ("a", "b", "c", "d", "e")
 
 
+class ToyBase:
+    """A base with a linear layer in the place of a transformer."""
+
+    def __init__(self) -> None:
+        self.transformer = nn.Linear(3, 2)
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        return {"transformer": self.transformer}
+
+
 class Toy(Policy):
     """A linear layer in the place of a transformer."""
 
@@ -38,8 +49,7 @@ class Toy(Policy):
 
     def __init__(self) -> None:
         torch.manual_seed(0)
-        layer = nn.Linear(3, 2)
-        super().__init__(SimpleNamespace(transformer=layer, networks={"transformer": layer}))
+        super().__init__(ToyBase())  # type: ignore[arg-type]
 
     def reference(self) -> Any:
         return nullcontext()
