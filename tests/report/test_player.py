@@ -148,9 +148,9 @@ def test_every_panel_shows_the_frame_of_that_moment(browser: Any, tmp_path: Path
         assert found.trouble == []
 
 
-def test_real_footage_plays_in_step(browser: Any, tmp_path: Path, media: Path) -> None:
+def test_real_footage_plays_in_step(browser: Any, tmp_path: Path, whole_media: Path) -> None:
     """Clips of different length, size and rate, as they come from cameras."""
-    hand, person = media / "hand_640x360.mp4", media / "gesture_1280x720.mp4"
+    hand, person = whole_media / "hand_640x360.mp4", whole_media / "gesture_1280x720.mp4"
     slow = tmp_path / "slow.mp4"
     halved = (frame.image for index, frame in enumerate(video.read_frames(hand)) if index % 2 == 0)
     video.encode(halved, slow, 12.5, preset="veryfast")
