@@ -316,6 +316,9 @@ import os, signal, time
 from pathlib import Path
 from ipa_bench.engine.ray import RayEngine
 
+# a shell in the background starts programs that ignore it
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 died = Path({died!r})
 
 def work(seconds):
