@@ -280,6 +280,8 @@ class MetricInfo:
     #: :class:`ipa_bench.observers.base.ObserverInfo`. What a model was trained on by one metric is no evidence by
     #: another of the same family.
     family: tuple[str, ...] = ()
+    #: why it judges only, so that no sample is chosen and no model rewarded by it; empty where both may be
+    sealed: str = ""
 
 
 @dataclass(frozen=True)

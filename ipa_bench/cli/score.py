@@ -166,6 +166,7 @@ def metrics(
     from rich.table import Table
 
     from ipa_bench.cli.console import OUT
+    from ipa_bench.metrics.document import limits
     from ipa_bench.metrics.table import METRICS, SET_METRICS
 
     if write is not None:
@@ -179,7 +180,7 @@ def metrics(
             told = Table.grid(padding=(0, 2, 0, 0))
             told.add_row("looks through", escape(", ".join(info.family)))
             told.add_row("source", escape(info.source))
-            told.add_row("cannot see", escape(info.blind_spot))
+            told.add_row("cannot see", escape(limits(info)))
             OUT.print(Padding(told, (0, 0, 0, 4)))
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -187,7 +188,7 @@ def metrics(
         table.add_column(column, overflow="fold", no_wrap=column == "metric")
     for info in infos:
         through = ", ".join(info.family)
-        text = map(escape, (info.id, info.unit, info.better, info.needs, through, info.source, info.blind_spot))
+        text = map(escape, (info.id, info.unit, info.better, info.needs, through, info.source, limits(info)))
         table.add_row(*text)
     OUT.print(table)
 

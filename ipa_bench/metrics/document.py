@@ -12,8 +12,13 @@ _HEAD = "| metric | unit | better | needs | looks through | source | cannot see 
 
 def table(infos: Iterable[MetricInfo]) -> str:
     """A Markdown table, one line for each metric."""
-    rows = ((f"`{i.id}`", i.unit, i.better, i.needs, ", ".join(i.family), i.source, i.blind_spot) for i in infos)
+    rows = ((f"`{i.id}`", i.unit, i.better, i.needs, ", ".join(i.family), i.source, limits(i)) for i in infos)
     return _HEAD + "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in rows)
+
+
+def limits(info: MetricInfo) -> str:
+    """What a metric cannot see, and what it may not be used for."""
+    return f"{info.blind_spot}; only judges: {info.sealed}" if info.sealed else info.blind_spot
 
 
 def updated(text: str, tables: dict[str, str]) -> str:

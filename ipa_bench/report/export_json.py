@@ -8,6 +8,7 @@ from typing import Any
 
 from ipa_bench.report.costs import costs
 from ipa_bench.report.view import ReportView, warnings
+from ipa_bench.types import MetricInfo
 
 #: Grows when a reader of an older report would misread a newer one.
 SCHEMA_VERSION = 1
@@ -29,7 +30,7 @@ def as_dict(view: ReportView) -> dict[str, Any]:
             "rows": [asdict(row) for row in view.leaderboard.rows],
             "comparisons": [asdict(pair) for pair in view.leaderboard.comparisons],
         },
-        "metrics": [asdict(info) for info in view.infos],
+        "metrics": [_of_metric(info) for info in view.infos],
         "floors": dict(view.floors),
         "sets": [result.to_json() for result in view.sets],
         "costs": {
@@ -41,3 +42,8 @@ def as_dict(view: ReportView) -> dict[str, Any]:
         "warnings": list(warnings(view)),
         "videos": [asdict(record) for _, record in sorted(view.records.items())],
     }
+
+
+def _of_metric(info: MetricInfo) -> dict[str, Any]:
+    """What is known of a metric; ``sealed`` where it is."""
+    return {name: value for name, value in asdict(info).items() if name != "sealed" or value}

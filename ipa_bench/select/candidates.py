@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from ipa_bench.errors import UserError
 from ipa_bench.files import read_checked, write_atomic
+from ipa_bench.metrics.seal import check_open
 from ipa_bench.select.looked import TRAIN, CaseLike, allowed, full_id, value_of
 from ipa_bench.store import UnitRecord
 from ipa_bench.types import Better, Split
@@ -72,6 +73,7 @@ def candidates(
 
     Raises :class:`UserError` as :func:`select` does, and where no video has a value.
     """
+    check_open(components)
     looked_at = allowed(records, cases, splits)
     metric = full_id(metric, looked_at)
     rows = []

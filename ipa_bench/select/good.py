@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from ipa_bench.errors import UserError
 from ipa_bench.files import read_checked, write_atomic
+from ipa_bench.metrics.seal import check_open
 from ipa_bench.select.looked import TRAIN, CaseLike, allowed, full_id, value_of, values_of
 from ipa_bench.store import UnitRecord
 from ipa_bench.types import Better, Split
@@ -88,6 +89,7 @@ def select(
     Raises :class:`UserError` when a record is of a case of the test split (there is no way round: who trains on
     test cases has nothing left to test on), when the rule makes no sense, and when nothing is left.
     """
+    check_open(components)
     looked_at = allowed(records, cases, splits)
     _check_rule(threshold, top_k, per_identity)
     metric = full_id(metric, looked_at)

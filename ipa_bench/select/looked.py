@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from ipa_bench.errors import UserError
+from ipa_bench.metrics.seal import check_open, sealed
 from ipa_bench.store import UnitRecord
 from ipa_bench.types import Split
 
@@ -65,7 +66,8 @@ def allowed(
 
 
 def full_id(metric: str, records: Sequence[UnitRecord]) -> str:
-    """The id, with version, that the records know ``metric`` by."""
+    """The id, with version, that the records know ``metric`` by. Raises :class:`UserError` for a sealed one."""
+    check_open([metric])
     known = sorted({score.metric for record in records for score in record.scores})
     found = [name for name in known if metric in (name, name.partition("@")[0])]
     if len(found) == 1:
@@ -83,5 +85,7 @@ def value_of(record: UnitRecord, metric: str) -> float | None:
 
 
 def values_of(record: UnitRecord) -> dict[str, float]:
-    """Metric id -> value, of every metric that has one."""
-    return {score.metric: score.value for score in record.scores if score.value is not None}
+    """Metric id -> value, of every metric that has one and is not sealed: what is written is trained on."""
+    return {
+        score.metric: score.value for score in record.scores if score.value is not None and not sealed(score.metric)
+    }

@@ -69,7 +69,8 @@ def pairs(
         raise UserError(f"a margin of {margin} makes pairs of equals", "give a margin above 0")
     looked_at = allowed(records, cases, splits)
     chosen = full_id(metric.id, looked_at)
-    order = _Order.of(looked_at, {chosen: metric.better} | {info.id: info.better for info in metrics}, tolerance)
+    better = {chosen: metric.better} | {info.id: info.better for info in metrics if not info.sealed}
+    order = _Order.of(looked_at, better, tolerance)
     by_case: dict[str, list[UnitRecord]] = {}
     for record in sorted(looked_at, key=lambda r: r.unit):
         by_case.setdefault(record.case, [])

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from ipa_bench.config.fields import Count, Number, Table, Text, Whole
 from ipa_bench.config.toml import read_toml
+from ipa_bench.metrics.seal import sealed
 from trainers.config import (
     AdapterConfig,
     DataConfig,
@@ -32,10 +33,17 @@ class CandidatesConfig(Table):
     decode_dtype: Literal["bf16", "fp32"] = "bf16"
 
 
+def _open(name: str) -> str:
+    if why := sealed(name):
+        raise ValueError(f"{name} only judges: {why}")
+    return name
+
+
 class ChooseConfig(Table):
     """Which candidates are good, as ``ipa-bench select`` takes it."""
 
-    metric: Text = "hand_quality"
+    #: any but a sealed one, which only judges
+    metric: Annotated[Text, AfterValidator(_open)] = "hand_quality"
     #: the best of each case: relative to the case, or the easy cases are what is selected
     #: 0: all that pass the threshold
     top_k: Whole = 1

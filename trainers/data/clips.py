@@ -11,6 +11,7 @@ from typing import Any
 from ipa_bench import video
 from ipa_bench.errors import Unscorable, UserError
 from ipa_bench.files import file_sha256
+from ipa_bench.metrics.seal import check_open
 from ipa_bench.models.clips import read_note
 from ipa_bench.select import read_candidates, read_pairs, read_selection
 from ipa_bench.suite import Suite
@@ -56,8 +57,15 @@ def clips(config: DataConfig, suite: Suite, method: MethodName) -> Data:
     """The clips of a selection, checked before anything expensive: there, unchanged, whole, of the right size, and of
     no case that is kept for testing.
 
-    Raises :class:`UserError` naming the first that is not and what to do, and for an empty selection.
+    Raises :class:`UserError` naming the first that is not and what to do, for an empty selection, and for one that a
+    sealed metric chose.
     """
+    found = _chosen(config, suite, method)
+    check_open(found.by)
+    return found
+
+
+def _chosen(config: DataConfig, suite: Suite, method: MethodName) -> Data:
     path = Path(config.selection)
     cases = {case.id: case for case in suite.cases}
     if find(method).takes == "pairs":
