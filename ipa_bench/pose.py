@@ -9,6 +9,7 @@ frame of 720 rows and shrink more slowly than the frame, so that fingers can be 
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -135,20 +136,40 @@ def draw_frame(body: Float32, body_found: Bool, hands: Float32, hands_found: Boo
     ``body_found`` bool ``[18]``, ``hands_found`` bool ``[2, 21]``. A line needs both its ends; one that leaves the
     frame is drawn up to its border. Joints that are not finite, or more than four frames away, count as not found.
     """
+    return _drawn(((body, body_found, hands, hands_found),), size)
+
+
+def draw_group(poses: Sequence[Pose]) -> UInt8:
+    """One pose map of several people, each drawn over those before: uint8 ``[T, H, W, 3]`` RGB.
+
+    Raises ``ValueError`` for poses of different lengths or sizes, or none.
+    """
+    if len({(len(pose), pose.size) for pose in poses}) != 1:
+        raise ValueError("poses of one clip have one length and one size")
+    size, count = poses[0].size, len(poses[0])
+    frames = np.zeros((count, size[1], size[0], 3), np.uint8)
+    for t in range(count):
+        frames[t] = _drawn([(p.body[t], p.body_found[t], p.hands[t], p.hands_found[t]) for p in poses], size)
+    return frames
+
+
+def _drawn(people: Iterable[tuple[Float32, Bool, Float32, Bool]], size: tuple[int, int]) -> UInt8:
+    """One frame of the people's body, what of it is found, hands, and what of them is found."""
     _check_size(size)
     short = min(size)
     factor = _oversampling(short)
     image = Image.new("RGB", (size[0] * factor, size[1] * factor))
     canvas = ImageDraw.Draw(image)
     limb, edge, dot = (factor * _width(rule, short) for rule in (_LIMB_WIDTH, _EDGE_WIDTH, _HAND_JOINT_WIDTH))
-    points, found = _placed(body, body_found, size, factor)
-    _draw_limbs(canvas, points, found, limb)
-    _draw_joints(canvas, points, found, COLOURS, limb)
-    for hand, hand_found in zip(hands, hands_found, strict=True):
-        points, found = _placed(hand, hand_found, size, factor)
-        if found.any():
-            _draw_edges(canvas, points, found, edge)
-            _draw_joints(canvas, points, found, (HAND_JOINT_COLOUR,) * 21, dot)
+    for body, body_found, hands, hands_found in people:
+        points, found = _placed(body, body_found, size, factor)
+        _draw_limbs(canvas, points, found, limb)
+        _draw_joints(canvas, points, found, COLOURS, limb)
+        for hand, hand_found in zip(hands, hands_found, strict=True):
+            points, found = _placed(hand, hand_found, size, factor)
+            if found.any():
+                _draw_edges(canvas, points, found, edge)
+                _draw_joints(canvas, points, found, (HAND_JOINT_COLOUR,) * 21, dot)
     return np.asarray(image.reduce(factor) if factor > 1 else image)
 
 

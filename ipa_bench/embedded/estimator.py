@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ipa_bench.embedded.gesture import drift
+from ipa_bench.embedded.people import Person
+from ipa_bench.embedded.rig import Rig
 from ipa_bench.embedded.world import SIZE, Clip
 from ipa_bench.pose import BODY_JOINTS, Pose
 from ipa_bench.types import Bool, Float32, Float64, Split
@@ -38,8 +40,12 @@ USUAL = Failings(lost=0.08, fingerless=0.35, gap=0.7)
 
 def exact_pose(clip: Clip) -> Pose:
     """The clip's own joints as a :class:`~ipa_bench.pose.Pose`; hips and legs lie below the frame."""
-    rig, person = clip.rig, clip.person
-    count = len(clip.frames)
+    return joints_of(clip.rig, clip.person, (SIZE, SIZE))
+
+
+def joints_of(rig: Rig, person: Person, size: tuple[int, int]) -> Pose:
+    """One person's joints in a frame of ``size`` (width, height), as :func:`exact_pose`."""
+    count = len(rig.chest)
     body = np.zeros((count, len(BODY_JOINTS), 2), np.float32)
     found = np.zeros((count, len(BODY_JOINTS)), bool)
     width, height = person.head
@@ -62,15 +68,18 @@ def exact_pose(clip: Clip) -> Pose:
         body[:, BODY_JOINTS.index(name)] = points
         found[:, BODY_JOINTS.index(name)] = True
     hands = np.asarray(rig.hands[..., :2], np.float32)
-    return Pose(body, found, hands, np.ones((count, 2, 21), bool), (SIZE, SIZE))
+    return Pose(body, found, hands, np.ones((count, 2, 21), bool), size)
 
 
 def estimated_pose(clip: Clip, split: Split, identity: int, take: int, failings: Failings = SEVERE) -> Pose:
     """The clip's joints as an estimator with failings gives them; the same for the same arguments."""
     rng = np.random.default_rng([3, ("train", "val", "test").index(split), identity, take])
-    exact = exact_pose(clip)
-    times = np.arange(len(clip.frames)) / clip.fps
-    palm = clip.person.palm
+    return failing(rng, exact_pose(clip), clip.fps, clip.person.palm, failings)
+
+
+def failing(rng: np.random.Generator, exact: Pose, fps: float, palm: float, failings: Failings) -> Pose:
+    """One person's exact joints as an estimator with failings gives them; ``palm``: pixels of a palm unit."""
+    times = np.arange(len(exact)) / fps
     body = exact.body + rng.normal(0, 0.35, exact.body.shape).astype(np.float32)
     hands = np.stack([_jittered(rng, exact.hands[:, slot], times, palm) for slot in range(2)], 1)
     found = np.stack([_seen(rng, len(times), failings) for _ in range(2)], 1)

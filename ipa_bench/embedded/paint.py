@@ -12,19 +12,25 @@ from ipa_bench.embedded.rig import SIDES, SIZE, Rig
 from ipa_bench.types import Float32, Float64, UInt8
 
 Pattern = Callable[[Float32, Float32], Float32]
+#: of a person, as they are drawn; a neck belongs to the torso
+PARTS = ("head", "torso", "sleeves", "left hand", "right hand")
 
 
 class Canvas:
-    """A picture under work: float32 ``[SIZE, SIZE, 3]`` in [0, 1]."""
+    """A picture under work: float32 ``[H, W, 3]`` in [0, 1], as large as the wall."""
 
     def __init__(self, wall: Float32, scene: Scene) -> None:
         self.image = wall.copy()
-        self.hands = np.zeros((2, SIZE, SIZE), np.float32)
+        height, width = wall.shape[:2]
+        self.size = (width, height)
+        self.hands = np.zeros((2, height, width), np.float32)
+        #: what of a person is being drawn, one of :data:`PARTS`
+        self.part = ""
         self._scene = scene
 
     def _window(self, low: Float64, high: Float64) -> tuple[slice, slice, Float32, Float32]:
         x0, y0 = (max(int(np.floor(v)) - 1, 0) for v in low)
-        x1, y1 = (min(int(np.ceil(v)) + 2, SIZE) for v in high)
+        x1, y1 = (min(int(np.ceil(v)) + 2, side) for v, side in zip(high, self.size, strict=True))
         x = np.arange(x0, x1, dtype=np.float32)[None, :] + np.float32(0.5)
         y = np.arange(y0, y1, dtype=np.float32)[:, None] + np.float32(0.5)
         return slice(y0, max(y1, y0)), slice(x0, max(x1, x0)), x, y
@@ -77,7 +83,7 @@ class Canvas:
         """Shoulders and chest down to the frame's edge, with the shirt's pattern."""
         top, half, waist = chest[1] - 6, person.shoulders + 5.0, person.waist
         rows, columns, x, y = self._window(
-            np.array([chest[0] - half - 2, top - 3]), np.array([chest[0] + half + 2, SIZE])
+            np.array([chest[0] - half - 2, top - 3]), np.array([chest[0] + half + 2, self.size[1]])
         )
         px, py = x - np.float32(chest[0]), y - np.float32(top)
         wide = np.float32(half) - np.float32(half - waist) * np.clip(py / np.float32(60), 0, 1)
@@ -119,14 +125,14 @@ def _cloth(person: Person, px: Float32, py: Float32) -> Float32:
     return np.asarray(np.array(person.cloth, np.float32) * (1 - share) + np.array(person.trim, np.float32) * share)
 
 
-def wall(scene: Scene) -> Float32:
-    """The background: float32 ``[SIZE, SIZE, 3]``."""
+def wall(scene: Scene, width: int = SIZE) -> Float32:
+    """The background: float32 ``[SIZE, width, 3]``. A wider one goes on to the right."""
     rng = np.random.default_rng(scene.seed)
-    x = (np.arange(SIZE, dtype=np.float32) / SIZE)[None, :]
+    x = (np.arange(width, dtype=np.float32) / SIZE)[None, :]
     y = (np.arange(SIZE, dtype=np.float32) / SIZE)[:, None]
     share: Float32
     if scene.texture == "blobs":
-        share = np.zeros((SIZE, SIZE), np.float32)
+        share = np.zeros((SIZE, width), np.float32)
         for _ in range(6):
             fx, fy, phase = rng.uniform(-14, 14), rng.uniform(-14, 14), rng.uniform(0, 6.3)
             share += np.sin(fx * x + fy * y + np.float32(phase)).astype(np.float32) / 6
@@ -151,19 +157,38 @@ def wall(scene: Scene) -> Float32:
 def frame(rig: Rig, t: int, person: Person, scene: Scene, background: Float32) -> tuple[UInt8, Float32]:
     """Picture ``t``: uint8 ``[SIZE, SIZE, 3]`` RGB, and each hand's share of a pixel, float32 ``[2, SIZE, SIZE]``."""
     canvas = Canvas(background, scene)
-    head, tilt = rig.head[t], float(rig.tilt[t])
-    _hair_behind(canvas, head, tilt, person)
-    throat, collar = np.array([0, person.head[1] * 0.6]), np.array([0, -3])
-    canvas.capsule(head + throat, rig.chest[t] + collar, 6.0, 6.5, _darker(person.skin, 0.85))
-    canvas.torso(rig.chest[t], person)
-    _face(canvas, head, tilt, person)
+    figure(canvas, rig, t, person, scene)
+    return finished(canvas), canvas.hands
+
+
+def finished(canvas: Canvas) -> UInt8:
+    """The picture, uint8 ``[H, W, 3]`` RGB."""
+    return (np.clip(canvas.image, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def figure(canvas: Canvas, rig: Rig, t: int, person: Person, scene: Scene) -> None:
+    """Draw a person over what is there."""
+    bust(canvas, rig, t, person)
     order = sorted(range(2), key=lambda slot: float(rig.hands[t, slot, :, 1].mean()))  # the lower hand is nearer
     for slot in order:
         _arm(canvas, rig, t, slot, person, scene)
-    return (np.clip(canvas.image, 0, 1) * 255 + 0.5).astype(np.uint8), canvas.hands
+
+
+def bust(canvas: Canvas, rig: Rig, t: int, person: Person) -> None:
+    """Draw a person's head and torso over what is there, without arms."""
+    head, tilt = rig.head[t], float(rig.tilt[t])
+    canvas.part = "head"
+    _hair_behind(canvas, head, tilt, person)
+    canvas.part = "torso"
+    throat, collar = np.array([0, person.head[1] * 0.6]), np.array([0, -3])
+    canvas.capsule(head + throat, rig.chest[t] + collar, 6.0, 6.5, _darker(person.skin, 0.85))
+    canvas.torso(rig.chest[t], person)
+    canvas.part = "head"
+    _face(canvas, head, tilt, person)
 
 
 def _arm(canvas: Canvas, rig: Rig, t: int, slot: int, person: Person, scene: Scene) -> None:
+    canvas.part = "sleeves"
     shoulder, elbow, wrist = rig.shoulder[t, slot], rig.elbow[t, slot], rig.wrist[t, slot]
     cloth = _darker(person.cloth, 0.94)
     unit = person.palm
@@ -174,7 +199,14 @@ def _arm(canvas: Canvas, rig: Rig, t: int, slot: int, person: Person, scene: Sce
     canvas.capsule(elbow, cuff, 7.0, 0.31 * unit, cloth)
     end = wrist + (elbow - wrist) * (person.cuff + 0.06)
     patch = relief.draw(
-        rig.hands[t, slot], rig.palms[t, slot], (end, 0.25 * unit), unit, person.skin, scene.light, scene.ambient, SIZE
+        rig.hands[t, slot],
+        rig.palms[t, slot],
+        (end, 0.25 * unit),
+        unit,
+        person.skin,
+        scene.light,
+        scene.ambient,
+        canvas.size,
     )
     if patch is not None:
         canvas.paste(patch, slot)

@@ -120,9 +120,9 @@ def draw(
     skin: tuple[float, float, float],
     light: tuple[float, float, float],
     ambient: float,
-    size: int,
+    size: tuple[int, int],
 ) -> Patch | None:
-    """The picture of one hand, or None where it lies outside the frame of ``size`` pixels.
+    """The picture of one hand, or None where it lies outside the frame of ``size`` (width, height).
 
     ``joints`` ``[21, 3]``, ``outline`` ``[8, 3]``; ``forearm``: its far end ``[3]`` and radius there; ``unit`` pixels
     for one palm unit.
