@@ -26,6 +26,7 @@ from trainers import state as states
 from trainers.config import TrainTable
 from trainers.methods.draw import Draw
 from trainers.policy import Policy
+from trainers.schedule import cosine, decay, follow, warm_up
 from trainers.state import State
 
 STATE, LOG = "state.pt", "log.jsonl"
@@ -54,11 +55,10 @@ class Items:
 
 def schedule(config: TrainTable, step: int) -> float:
     """Share of the learning rate at a step: linear warm-up, then constant or a cosine down to 0."""
-    warm = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
+    warm = warm_up(step, config.warmup)
     if config.schedule == "constant":
         return warm
-    done = max(0.0, (step - config.warmup) / max(1, config.steps - config.warmup))
-    return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    return warm * cosine((step - config.warmup) / max(1, config.steps - config.warmup))
 
 
 class Loop:
@@ -182,10 +182,7 @@ class Loop:
                 )
         self._optimizer.step()
         if self.average:
-            decay = min(config.ema, (1 + self.step) / (10 + self.step))
-            with torch.no_grad():
-                mine = [p.detach() for p in self._parameters.values()]
-                torch._foreach_lerp_(list(self.average.values()), mine, 1 - decay)
+            follow(self.average, self._parameters, decay(config.ema, self.step))
         kept = self._keep(self.step + 1)
         if kept is not None:
             self._policy.follow(kept)

@@ -22,6 +22,7 @@ from ipa_bench.models.base import Base
 from trainers import lora
 from trainers.config import AdapterConfig
 from trainers.data.encode import Batch
+from trainers.schedule import follow
 
 #: the adapter that is trained, and the frozen one that training continued from
 ADAPTER, FROZEN = "policy", "reference"
@@ -106,8 +107,7 @@ class Policy(ABC):
 
     def follow(self, keep: float) -> None:
         """The old policy keeps this share of itself and takes the rest from the trained one."""
-        with torch.no_grad():
-            torch._foreach_lerp_([*self.old.values()], [p.detach() for p in self.parameters.values()], 1 - keep)
+        follow(self.old, self.parameters, keep)
 
     @abstractmethod
     def save(self, folder: Path) -> Path:

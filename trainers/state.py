@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from ipa_bench.errors import UserError
 from ipa_bench.files import replacing
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,9 +42,14 @@ def save(state: State, path: Path) -> None:
     }
     if state.old:
         content["old"] = {name: t.cpu() for name, t in state.old.items()}
+    write(content, path)
+
+
+def write(content: Mapping[str, Any], path: Path) -> None:
+    """Write tensors and numbers whole or not at all. Raises :class:`UserError` where there is no room."""
     try:
         with replacing(path, sync=True, alone=True) as part:
-            torch.save(content, part)
+            torch.save(dict(content), part)
     except (OSError, RuntimeError) as error:  # torch.save makes a RuntimeError of a full disk
         raise UserError(
             f"cannot write {path}: {str(error).partition(chr(10))[0]}",
@@ -55,20 +62,39 @@ def load(path: Path, run: str, shapes: Mapping[str, Tensor]) -> State | None:
 
     Raises :class:`UserError` where it is damaged, or belongs to another configuration, other data or another model.
     """
-    if not path.exists():
-        return None
-    try:
-        content = torch.load(path, weights_only=True, map_location="cpu")
+
+    def state_of(content: Mapping[str, Any]) -> tuple[State, bool]:
         state = State(**content)
-        fits = {n: t.shape for n, t in state.weights.items()} == {n: t.shape for n, t in shapes.items()}
-    except Exception as error:  # a damaged zip, a pickle of something else, missing keys: a dozen kinds
-        raise UserError(f"{path} is damaged ({type(error).__name__})", f"delete {path}: training begins anew") from None
-    if state.run != run or not fits:
+        return state, fits(state.weights, shapes)
+
+    found = read(path, state_of)
+    if found is None:
+        return None
+    state, same = found
+    if state.run != run or not same:
         raise UserError(
             f"{path} belongs to another configuration, other data or another model",
             "give another --out, or go back to that configuration",
         )
     return state
+
+
+def read(path: Path, of: Callable[[Mapping[str, Any]], T]) -> T | None:
+    """What ``of`` makes of a saved content, its tensors in host memory; None where there is none.
+
+    Raises :class:`UserError` where it is damaged, or ``of`` finds something else in it.
+    """
+    if not path.exists():
+        return None
+    try:
+        return of(torch.load(path, weights_only=True, map_location="cpu"))
+    except Exception as error:  # a damaged zip, a pickle of something else, missing keys: a dozen kinds
+        raise UserError(f"{path} is damaged ({type(error).__name__})", f"delete {path}: training begins anew") from None
+
+
+def fits(weights: Mapping[str, Tensor], shapes: Mapping[str, Tensor]) -> bool:
+    """Whether saved weights are of a model with these names and shapes."""
+    return {n: t.shape for n, t in weights.items()} == {n: t.shape for n, t in shapes.items()}
 
 
 def append(log: Path, line: Mapping[str, Any]) -> None:

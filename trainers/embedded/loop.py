@@ -6,9 +6,6 @@ that was not interrupted.
 
 from __future__ import annotations
 
-import json
-import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from ipa_bench.errors import UserError
+from trainers import state as states
 from trainers.embedded.muon import Muon, is_matrix
-from trainers.state import trim
+from trainers.schedule import cosine, decay, follow, warm_up
 
 #: optimiser updates between two saved states
 SAVE_EVERY = 200
@@ -52,9 +50,7 @@ class Plan:
 
 def schedule(done: float, step: int) -> float:
     """Share of the learning rate at ``done`` in [0, 1]: linear warm-up, a plateau, then a cosine down to 2 %."""
-    warm = min(1.0, (step + 1) / WARMUP)
-    fall = max(0.0, (done - PLATEAU) / (1 - PLATEAU))
-    return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * fall)))
+    return warm_up(step, WARMUP) * (0.02 + 0.98 * cosine((done - PLATEAU) / (1 - PLATEAU)))
 
 
 def _optimisers(plan: Plan, parameters: Mapping[str, nn.Parameter]) -> Optimisers:
@@ -89,42 +85,35 @@ def train(
     average = {name: p.detach().clone() for name, p in parameters.items()}
     file, log = folder / f"{plan.stage}.pt", folder / f"{plan.stage}.jsonl"
     first = _resume(file, parameters, average, optimisers)
-    trim(log, first)
+    states.trim(log, first)
     last = min(plan.steps, stop_after) if stop_after is not None else plan.steps
     begin = time.monotonic()
-    with log.open("a") as lines:
-        for step in range(first, last):
-            for optimiser, lr in zip(optimisers, (plan.lr, plan.lr_rest), strict=True):
-                for group in optimiser.param_groups:
-                    group["lr"] = lr * schedule(step / plan.steps, step)
-            value, metrics = loss(step, generator(plan.seed, plan.stage, step))
-            if not torch.isfinite(value):
-                raise UserError(
-                    f"{plan.stage}: the loss of step {step} is {value.item()}",
-                    f"lower lr; the state of step {step // SAVE_EVERY * SAVE_EVERY} is kept in {file}",
-                )
-            model.zero_grad(set_to_none=True)
-            torch.autograd.backward(value)
-            norm = nn.utils.clip_grad_norm_(parameters.values(), CLIP)
-            for optimiser in optimisers:
-                optimiser.step()
-            _follow(average, parameters, min(plan.ema, (1 + step) / (10 + step)))
-            metrics = {"loss": value.item(), "norm": norm.item(), **metrics}
-            seconds = round(time.monotonic() - begin, 2)
-            lines.write(json.dumps({"step": step, "seconds": seconds, **metrics}) + "\n")
-            if (step + 1) % SAVE_EVERY == 0 or step + 1 == last:
-                lines.flush()
-                _save(file, step + 1, parameters, average, optimisers)
-            tell(plan.stage, step + 1, plan.steps, metrics)
+    for step in range(first, last):
+        for optimiser, lr in zip(optimisers, (plan.lr, plan.lr_rest), strict=True):
+            for group in optimiser.param_groups:
+                group["lr"] = lr * schedule(step / plan.steps, step)
+        value, metrics = loss(step, generator(plan.seed, plan.stage, step))
+        if not torch.isfinite(value):
+            raise UserError(
+                f"{plan.stage}: the loss of step {step} is {value.item()}",
+                f"lower lr; the state of step {step // SAVE_EVERY * SAVE_EVERY} is kept in {file}",
+            )
+        model.zero_grad(set_to_none=True)
+        torch.autograd.backward(value)
+        norm = nn.utils.clip_grad_norm_(parameters.values(), CLIP)
+        for optimiser in optimisers:
+            optimiser.step()
+        follow(average, parameters, decay(plan.ema, step))
+        metrics = {"loss": value.item(), "norm": norm.item(), **metrics}
+        seconds = round(time.monotonic() - begin, 2)
+        states.append(log, {"step": step, "seconds": seconds, **metrics})
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == last:
+            _save(file, step + 1, parameters, average, optimisers)
+        tell(plan.stage, step + 1, plan.steps, metrics)
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(average[name])
     return last == plan.steps
-
-
-def _follow(average: dict[str, Tensor], parameters: Mapping[str, Tensor], decay: float) -> None:
-    with torch.no_grad():
-        torch._foreach_lerp_(list(average.values()), [p.detach() for p in parameters.values()], 1 - decay)
 
 
 def _save(
@@ -136,19 +125,16 @@ def _save(
         "average": dict(average),
         "optimisers": [optimiser.state_dict() for optimiser in optimisers],
     }
-    part = file.with_suffix(".part")
-    torch.save(state, part)
-    with part.open("rb") as handle:
-        os.fsync(handle.fileno())
-    part.replace(file)
+    states.write(state, file)
 
 
 def _resume(file: Path, parameters: Mapping[str, Tensor], average: Mapping[str, Tensor], optimisers: Optimisers) -> int:
     """Load the saved state into the given tensors and give the step it was saved at; 0 where there is none."""
-    if not file.exists():
+    found = states.read(file, lambda content: (content, states.fits(content["model"], parameters)))
+    if found is None:
         return 0
-    state = torch.load(file, weights_only=True)
-    if {n: p.shape for n, p in state["model"].items()} != {n: p.shape for n, p in parameters.items()}:
+    state, same = found
+    if not same:
         raise UserError(f"{file} belongs to a model of another shape", "give another --out, or remove that file")
     with torch.no_grad():
         for name in parameters:

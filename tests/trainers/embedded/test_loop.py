@@ -78,6 +78,10 @@ def test_a_state_of_another_model_is_refused(tmp_path: Path) -> None:
     other = nn.Sequential(nn.Linear(4, 9), nn.Tanh(), nn.Linear(9, 2))
     with pytest.raises(UserError, match="another shape"):
         run(other, tmp_path)
+    (tmp_path / "toy.pt").write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"toy\.pt is damaged"):
+        run(toy(), tmp_path)
+    assert not (tmp_path / "toy.part").exists()
 
 
 def test_the_learning_rate_warms_up_stays_and_falls() -> None:
