@@ -193,7 +193,7 @@ class HandTracks:
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over identities with its 95 % Student-t interval; no interval with fewer than two identities."""
+    """A mean over identities with its 95 % interval, within the metric's bounds; none of fewer than two."""
 
     mean: float | None
     low: float | None
@@ -220,8 +220,8 @@ class Comparison:
     delta: float | None
     low: float | None
     high: float | None
-    #: two-sided p of the paired t-test over identity means; and after Holm over the metrics of this pair of models (the
-    #: primary metric, named beforehand, is not corrected)
+    #: two-sided p of the paired test over identity means; and after Holm: of the primary metric, named beforehand, over
+    #: the pairs of models of the board, of any other over the metrics of this pair
     p: float | None
     p_holm: float | None
     #: smallest |difference| that this many identities would show with 80 % power at alpha 0.05

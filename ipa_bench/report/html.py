@@ -24,7 +24,16 @@ from ipa_bench.report.cost_plot import quality_against_cost
 from ipa_bench.report.drilldown import Moment, clip_script, data_name, index, sources, to_script, worst_moments
 from ipa_bench.report.media import Copy, StillJob, make_copies, make_stills
 from ipa_bench.report.text import number
-from ipa_bench.report.view import TRAINED, ReportView, headline, ranked_because, set_results, trained_on, warnings
+from ipa_bench.report.view import (
+    TRAINED,
+    ReportView,
+    correction,
+    headline,
+    ranked_because,
+    set_results,
+    trained_on,
+    warnings,
+)
 
 Progress = Callable[[int, int], None]
 
@@ -82,6 +91,7 @@ def _render(view: ReportView, run: Mapping[str, Any], gallery: list[dict[str, An
         rows=page.rows(view),
         pairs=page.pair_names(view),
         pair_rows=page.pair_rows(view),
+        correction=correction(view),
         sets=sets.lines(set_results(view), trained_on(view)),
         sets_absent=sets.absent(view.sets),
         sets_explained=sets.EXPLAINED,

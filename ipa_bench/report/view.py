@@ -112,6 +112,14 @@ def primary_comparisons(view: ReportView) -> tuple[Comparison, ...]:
     return tuple(c for c in comparisons(view) if c.metric == view.leaderboard.primary)
 
 
+def correction(view: ReportView) -> str:
+    """What the paired differences' p-values are corrected for, as a sentence."""
+    tests = sum(pair.p is not None for pair in primary_comparisons(view))
+    if tests < 2:
+        return "Holm corrects every metric but the primary one over the metrics of the pair."
+    return f"Holm corrects the primary metric over its {tests} pairs of models, any other over the metrics of its pair."
+
+
 def set_results(view: ReportView) -> tuple[SetResult, ...]:
     """Distances between sets, without differences from an upper bound: its own distance says as much."""
     bounds = upper_bounds(view)

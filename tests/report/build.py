@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ipa_bench import compare, video
+from ipa_bench import video
+from ipa_bench.compare import leaderboard
 from ipa_bench.report.view import ReportView
 from ipa_bench.store import CaseEntry, Details, ModelEntry, RunHeader, Unit, UnitRecord
-from ipa_bench.types import Float32, MetricInfo, Score, UInt8
+from ipa_bench.types import Float32, Leaderboard, MetricInfo, Score, UInt8
 
 WIDTH, HEIGHT = 320, 240
 SECONDS = 1.6
@@ -195,14 +196,14 @@ def make_run(
         tool_version="0.1.0",
         created="2026-09-01T12:00:00+00:00",
     )
-    return with_records(ReportView(header, compare.Leaderboard("", (), (), ()), records, METRICS, FLOORS, kept.get))
+    return with_records(ReportView(header, Leaderboard("", (), (), ()), records, METRICS, FLOORS, kept.get))
 
 
 def with_records(view: ReportView, records: Mapping[Unit, UnitRecord] | None = None) -> ReportView:
     """``view`` with other records and the leaderboard that goes with them."""
     records = view.records if records is None else records
     header = view.header
-    board = compare.leaderboard(
+    board = leaderboard(
         [score for record in records.values() for score in record.scores],
         identity_of={case.id: case.identity for case in header.cases},
         units=[(case.id, seed) for case in header.cases for seed in header.seeds],
