@@ -9,12 +9,17 @@ frame of 720 rows and shrink more slowly than the frame, so that fingers can be 
 from __future__ import annotations
 
 import colorsys
+import io
+import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ipa_bench.errors import UserError
+from ipa_bench.files import write_atomic
 from ipa_bench.types import Bool, Float32, Float64, UInt8
 
 BODY_JOINTS = (
@@ -52,6 +57,8 @@ _HAND_JOINT_WIDTH = (8.0, 0.8)
 _ANGLES = np.linspace(0, 2 * np.pi, 24, endpoint=False)
 #: a joint farther outside than this many frames is an estimator's slip, and more than Pillow's integers should carry
 _FAR = 4
+#: of a pose, as a track's file holds them
+_ARRAYS = ("body", "body_found", "hands", "hands_found")
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +92,32 @@ class Pose:
     def __len__(self) -> int:
         """Number of frames."""
         return len(self.body)
+
+
+def write_track(pose: Pose, fps: float, path: Path) -> None:
+    """Store one person's pose over a clip as an ``.npz`` of the arrays of :class:`Pose` and ``fps``."""
+    whole = {name: getattr(pose, name) for name in _ARRAYS}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **whole, size=np.array(pose.size), fps=np.array(fps))
+    write_atomic(path, buffer.getvalue())
+
+
+def read_track(path: Path) -> tuple[Pose, float]:
+    """A pose and its frames per second from an ``.npz`` with the arrays of :class:`Pose`, ``size`` and ``fps``.
+
+    Raises :class:`UserError` for a file that is no such track; nothing in it is run.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            arrays = {name: held[name].astype(bool if name.endswith("found") else np.float32) for name in _ARRAYS}
+            (width, height), fps = (int(side) for side in held["size"]), float(held["fps"])
+        if not (len(arrays["body"]) and np.isfinite(fps) and fps > 0):
+            raise ValueError("it has no frames, or no rate")
+        return Pose(**arrays, size=(width, height)), fps
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        why = str(error).strip("'\"")
+        arrays_ = ", ".join((*_ARRAYS, "size", "fps"))
+        raise UserError(f"{path.name} is no pose track: {why}", f"write an .npz with {arrays_}") from None
 
 
 def inside(pose: Pose) -> Pose:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +19,7 @@ from pydantic import Field, Strict
 
 from ipa_bench.config.fields import Array, Count, Name, Size, Table, Text, Whole, plain_name
 from ipa_bench.config.toml import Loc, Toml, read_toml
+from ipa_bench.embedded.group.setting import key_of
 from ipa_bench.errors import UserError
 from ipa_bench.files import sha256_of
 from ipa_bench.models.specs import EMBEDDED, HUB_NAME, BaseSpec, FolderSpec, ModelSpec, WrittenSpec, base_spec
@@ -63,6 +64,10 @@ class _CaseTable(_About):
     reference: Text | None = None
     #: person -> reference image, of several people
     references: dict[Name, Text] = Field(default_factory=dict)
+    #: person -> pose track
+    poses: dict[Name, Text] = Field(default_factory=dict)
+    #: scene of the built-in world
+    world: Text | None = None
     pose: Text | None = None
     mask: Text | None = None
 
@@ -128,8 +133,11 @@ def _described(case: Case) -> dict[str, object]:
     for name, path in (("pose", case.pose), ("mask", case.mask)):
         if path is not None:  # only where there is one: suites without keep their hash
             described[name] = _file_hash(path)
-    if case.references:
-        described["references"] = [[person, _file_hash(path)] for person, path in case.references]
+    for name, files in (("references", case.references), ("poses", case.poses)):
+        if files:
+            described[name] = [[person, _file_hash(path)] for person, path in files]
+    if case.world is not None:
+        described["world"] = case.world
     return described
 
 
@@ -204,9 +212,7 @@ def _cases(toml: Toml[_File]) -> Iterator[tuple[Case, Loc]]:
         if table.ground_truth and truth is None:
             truth = _clip(toml, (*loc, "ground_truth"), table.ground_truth)
         image = table.reference and _there(toml, (*loc, "reference"), table.reference)
-        people = tuple(
-            (name, _there(toml, (*loc, "references", name), text)) for name, text in table.references.items()
-        )
+        people = _of_people(toml, loc, "references", table.references)
         if image and people:
             toml.fail((*loc, "reference"), "there are a reference and references", "name everybody in references")
         case = Case(id_, clip, truth, image or None, table.identity or _identity_in(id_))
@@ -215,10 +221,32 @@ def _cases(toml: Toml[_File]) -> Iterator[tuple[Case, Loc]]:
         if table.mask:
             case = replace(case, mask=_clip(toml, (*loc, "mask"), table.mask))
         if people:
-            case = replace(case, references=people, identity=table.identity or "")
+            poses = _of_people(toml, loc, "poses", table.poses)
+            case = replace(case, references=people, identity=table.identity or "", poses=poses)
+        for person in table.poses:
+            if person not in table.references:
+                toml.fail((*loc, "poses", person), f"{person} has a pose and no reference", "add it to references")
+        if table.world is not None:
+            case = replace(case, world=_world(toml, (*loc, "world"), table.world, len(people)))
         yield _with_about(case, table), loc
     if (folder := toml.value.cases) is not None:
         yield from _folder_cases(toml, folder)
+
+
+def _of_people(toml: Toml[_File], loc: Loc, key: str, files: Mapping[str, str]) -> tuple[tuple[str, Path], ...]:
+    """(person, file that is there) in the order of the suite file."""
+    return tuple((name, _there(toml, (*loc, key, name), text)) for name, text in files.items())
+
+
+def _world(toml: Toml[_File], loc: Loc, text: str, people: int) -> str:
+    """The name of a scene of the built-in world that shows so many people."""
+    try:
+        shown = key_of(text).people
+    except UserError as error:
+        toml.fail(loc, error.problem, error.fix)
+    if shown != people:
+        toml.fail(loc, f"the scene shows {shown} people, and the case has {people} references", "name each of them")
+    return text
 
 
 def _grouped(cases: Iterable[Case]) -> dict[str, Case]:

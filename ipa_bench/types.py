@@ -81,6 +81,11 @@ class Case:
     #: (person, reference image) of several people to animate, in the order that a model is given them; ``reference`` is
     #: None then.
     references: tuple[tuple[str, Path], ...] = ()
+    #: (person, pose track) of people in ``references``: :func:`ipa_bench.pose.read_track`
+    poses: tuple[tuple[str, Path], ...] = ()
+    #: The scene of the built-in world that the ground truth was rendered from, where it was: readers of the truth
+    #: render it again.
+    world: str | None = None
 
     @property
     def people(self) -> tuple[tuple[str, Path], ...]:

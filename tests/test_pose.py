@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipa_bench import video
+from ipa_bench.errors import UserError
 from ipa_bench.pose import (
     BODY_JOINTS,
     COLOURS,
@@ -18,6 +19,8 @@ from ipa_bench.pose import (
     draw,
     draw_frame,
     inside,
+    read_track,
+    write_track,
 )
 
 SIZE = (320, 320)
@@ -193,3 +196,34 @@ def test_wrong_shapes_and_sizes_are_named():
         Pose(pose.body, pose.body_found, pose.hands, pose.hands_found[:, :, 0], SIZE)
     with pytest.raises(ValueError, match="at least 1x1, got 0x8"):
         draw(pose, (0, 8))
+
+
+def test_a_track_comes_back_as_it_was_written(tmp_path):
+    one = person(3)
+    write_track(one, 12.5, tmp_path / "a.npz")
+    back, fps = read_track(tmp_path / "a.npz")
+    assert (fps, back.size) == (12.5, one.size)
+    for name in ("body", "body_found", "hands", "hands_found"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(one, name))
+
+
+@pytest.mark.parametrize("how", ["text", "missing", "shape", "pickle", "rate"])
+def test_what_is_no_track_says_why(tmp_path, how):
+    one, path = person(3), tmp_path / "a.npz"
+    arrays = {"body": one.body, "body_found": one.body_found, "hands": one.hands, "hands_found": one.hands_found}
+    arrays |= {"size": np.array(one.size), "fps": np.array(12.0)}
+    if how == "missing":
+        del arrays["hands"]
+    elif how == "shape":
+        arrays["body"] = one.body[:, :17]
+    elif how == "pickle":
+        arrays["body"] = np.array([{"not": "numbers"}], object)
+    elif how == "rate":
+        arrays["fps"] = np.array(0.0)
+    if how == "text":
+        path.write_text("a pose")
+    else:
+        np.savez(path, **arrays)
+    with pytest.raises(UserError, match=r"a\.npz is no pose track") as error:
+        read_track(path)
+    assert "body_found" in error.value.fix

@@ -153,6 +153,19 @@ def test_a_folder_of_cases(home: Path, truth: str | None, expected: str | None) 
             3,
             "there are a reference and references",
         ),
+        (
+            WAVE + 'references = { a = "alice.png" }\nposes = { b = "alice.png" }',
+            4,
+            "b has a pose and no reference",
+        ),
+        (WAVE + 'references = { a = "alice.png", a = "alice.png" }', 3, "not TOML"),
+        (WAVE + 'references = { a = "alice.png" }\nposes = { a = "gone.npz" }', 4, "gone.npz is not there"),
+        (WAVE + 'world = "group9/test/0/0"', 3, "is no scene of the built-in world"),
+        (
+            WAVE + 'references = { a = "alice.png" }\nworld = "group2/test/0/0"',
+            4,
+            "the scene shows 2 people, and the case has 1 references",
+        ),
         (WAVE + 'reference = "clips/../../bob.png"', 3, "clips/../../bob.png leads out of the folder of the suite"),
         (WAVE + '[[model]]\nname = "a"\nkind = "folder"\npath = "../outA"', 6, "../outA leads out of the folder"),
         (WAVE + '[[model]]\nname = "a"\nkind = "folder"\npath = "alice.png"', 6, "alice.png is not a folder"),
@@ -185,6 +198,16 @@ def test_several_people_by_name_and_their_groups(home: Path) -> None:
     # Ben is in both: their clips are not independent.
     assert one.identity == two.identity == "anna+ben+cleo"
     assert (three.identity, four.identity) == ("dan", "x")
+
+
+def test_poses_and_scene_of_a_case_belong_to_its_hash(home: Path) -> None:
+    people = WAVE + 'references = { a = "alice.png", b = "alice.png" }\n'
+    plain = load(home, people)
+    posed = load(home, people + 'poses = { b = "alice.png" }')
+    staged = load(home, people + 'world = "group2/test/3/0"')
+    assert posed.cases[0].poses == (("b", home / "alice.png"),)
+    assert staged.cases[0].world == "group2/test/3/0"
+    assert len({plain.hash(), posed.hash(), staged.hash()}) == 3
 
 
 def test_one_person_is_called_by_the_identity(home: Path) -> None:

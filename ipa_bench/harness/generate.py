@@ -175,15 +175,27 @@ class Poses:
         self._looker = Looker()
 
     def of(self, case: Case) -> Path:
-        """The pose video. Raises Unscorable where the driving clip shows nobody, is too short or does not decode."""
-        from ipa_bench.models.poses import write_pose
+        """The pose video; of several people from their pose tracks.
 
-        key = digest(file_sha256(case.driving), DRAWN_BY, case.size, case.fps, case.frames)
+        Raises Unscorable where the driving clip shows nobody, is too short or does not decode, and where one of several
+        people has no track: an estimator of one person's pose does not tell them apart.
+        """
+        from ipa_bench.models.poses import write_pose, write_tracks
+
+        asked: dict[str, Any] = {"size": case.size, "fps": case.fps, "frames": case.frames}
+        several = len(case.references) > 1
+        if several and (without := sorted({name for name, _ in case.references} - {name for name, _ in case.poses})):
+            raise Unscorable(f"the case has no pose video, and no pose track of {', '.join(without)}")
+        sources = [path for _, path in case.poses] if several else [case.driving]
+        key = digest(*map(file_sha256, sources), DRAWN_BY, *asked.values())
         path = self._folder / f"{case.id}.{key[:8]}.mp4"
         if not path.exists():
             self._folder.mkdir(parents=True, exist_ok=True)
             try:
-                write_pose(case.driving, path, self._looker, size=case.size, fps=case.fps, frames=case.frames)
+                if several:
+                    write_tracks(sources, path, **asked)
+                else:
+                    write_pose(case.driving, path, self._looker, **asked)
             except UserError as error:
                 raise Unscorable(error.problem) from error
         return path

@@ -180,7 +180,7 @@ class Base(ABC):
 
     def reference_frames(self, case: Case) -> int:
         """How many latent frames of the flow are those of a case's reference images."""
-        return 1 if self.references.noised else 0
+        return (len(case.references) or 1) if self.references.noised else 0
 
     @abstractmethod
     def flow_input(self, latents: Tensor, given: Condition) -> Tensor:

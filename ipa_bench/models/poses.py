@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from ipa_bench import video
 from ipa_bench.errors import Unscorable, UserError
 from ipa_bench.observers.looker import Looker
 from ipa_bench.observers.pose import observe_pose
-from ipa_bench.pose import Pose, cropped, draw_frame
+from ipa_bench.pose import Pose, cropped, draw_frame, draw_group, read_track
 from ipa_bench.types import UInt8
-from ipa_bench.video.timing import resampled
+from ipa_bench.video.timing import Int64, resampled
 
 #: thin coloured lines are what compression takes first
 CRF = 6
@@ -59,15 +61,7 @@ def write_pose(
     except ValueError as error:
         raise UserError(f"{clip.name} {error}, not {frames}", "ask for fewer frames or give a longer clip") from None
     pose = observe_pose(clip, looker, progress=progress)
-    pose = replace(
-        pose,
-        body=pose.body[shown],
-        body_found=pose.body_found[shown],
-        hands=pose.hands[shown],
-        hands_found=pose.hands_found[shown],
-    )
-    if size is not None:
-        pose = cropped(pose, size)
+    pose = _shown(pose, shown, size)
     body, hands = pose.body_found.any(axis=1), pose.hands_found.any(axis=2)
     if not (body.any() or hands.any()):
         where = f"in any frame of {len(pose)}"
@@ -75,6 +69,40 @@ def write_pose(
     video.encode(_drawn(pose), out, fps or source_fps, crf=CRF)
     left, right = (int(count) for count in hands.sum(axis=0))
     return PoseVideo(out, len(pose), fps or source_fps, pose.size, int(body.sum()), left, right)
+
+
+def write_tracks(
+    tracks: Sequence[Path],
+    out: Path,
+    *,
+    size: tuple[int, int] | None = None,
+    fps: float | None = None,
+    frames: int | None = None,
+) -> None:
+    """Draw the pose tracks of several people (:func:`ipa_bench.pose.read_track`) into the MP4 ``out``, as one map.
+
+    ``size``, ``fps`` and ``frames`` as in :func:`write_pose`. Raises :class:`UserError` for a file that is no track,
+    tracks of different lengths, rates or sizes, and for too short ones.
+    """
+    read = [read_track(track) for track in tracks]
+    if len({(len(pose), pose.size, rate) for pose, rate in read}) != 1:
+        about = "; ".join(f"{t.name}: {len(p)} frames of {p.size[0]}x{p.size[1]} at {r:g} per second"
+                          for t, (p, r) in zip(tracks, read, strict=True))  # fmt: skip
+        raise UserError(f"the poses of one clip differ: {about}", "give them one length, size and rate")
+    count, source_fps = len(read[0][0]), read[0][1]
+    try:
+        shown = resampled(np.arange(count) / source_fps, source_fps, fps or source_fps, frames)
+    except ValueError as error:
+        raise UserError(f"{tracks[0].name} {error}, not {frames}", "ask for fewer frames or give longer ones") from None
+    poses = [_shown(pose, shown, size) for pose, _ in read]
+    video.encode(draw_group(poses), out, fps or source_fps, crf=CRF)
+
+
+def _shown(pose: Pose, shown: Int64, size: tuple[int, int] | None) -> Pose:
+    """The frames of a pose that are shown, in a frame of that size where one is given."""
+    chosen = {name: getattr(pose, name)[shown] for name in ("body", "body_found", "hands", "hands_found")}
+    pose = replace(pose, **chosen)
+    return pose if size is None else cropped(pose, size)
 
 
 def _drawn(pose: Pose) -> Iterator[UInt8]:

@@ -48,21 +48,27 @@ def fill(frames: UInt8, count: int, size: tuple[int, int]) -> UInt8:
 
 
 @torch.no_grad()
-def control_latents(pipe: Pipe, pose: UInt8, reference: UInt8 | None) -> torch.Tensor:
-    """The control latents that ``WanVACEPipeline.__call__`` makes of a pose video and a reference image.
+def control_latents(pipe: Pipe, pose: UInt8, *references: UInt8) -> torch.Tensor:
+    """The control latents that Wan-VACE is given for a pose video and the reference images of its people.
 
-    ``pose`` uint8 ``[T, H, W, 3]`` on the :func:`grid`: all of it is to be painted anew (mask 1). ``reference`` uint8
-    ``[H', W', 3]`` of any size: fitted into H × W on white, as one latent frame in front.
-    Returns ``[1, vace_in_channels, T' + n_ref, h, w]`` in the transformer's dtype. Raises ``ValueError`` off the grid.
+    ``pose`` uint8 ``[T, H, W, 3]`` on the :func:`grid`: all of it is to be painted anew (mask 1). ``references`` uint8
+    ``[H', W', 3]`` of any sizes: fitted into H × W on white, each as one latent frame in front, in their order. So the
+    authors' code has them (``vace/models/wan/wan_vace.py`` of ali-vilab/VACE at 48eb44f); ``WanVACEPipeline`` puts each
+    before those that it has, so it is given them from the last to the first.
+    Returns ``[1, vace_in_channels, T' + n_ref, h, w]`` in the transformer's dtype. Raises ``ValueError`` off the grid,
+    and for more references than the clip has latent frames: the pipeline gives them a mask that is too short.
     """
     count, height, width = pose.shape[:3]
+    most = (count - 1) // int(pipe.vae_scale_factor_temporal) + 1
+    if len(references) > most:
+        raise ValueError(f"{len(references)} references for a clip of {most} latent frames")
     if grid(pipe, count, (width, height)) != (count, (width, height)):
         raise ValueError(f"{count} frames of {width}x{height} are off the grid: {grid(pipe, count, (width, height))}")
     device = pipe._execution_device
     images = [Image.fromarray(frame) for frame in pose]
-    person = None if reference is None else Image.fromarray(reference)
+    pictures = [Image.fromarray(picture) for picture in reversed(references)] or None
     video, mask, people = pipe.preprocess_conditions(
-        images, None, person, 1, height, width, count, torch.float32, device
+        images, None, pictures, 1, height, width, count, torch.float32, device
     )
     latents = pipe.prepare_video_latents(video, mask, people, None, device)
     control = torch.cat([latents, pipe.prepare_masks(mask, people)], dim=1)

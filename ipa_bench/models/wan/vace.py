@@ -78,17 +78,22 @@ class WanVace(Base):
         return torch.device(self.pipe._execution_device)
 
     def given(self, case: Case, pose: Path | None) -> Given:
-        """``control`` ``[1, vace_in_channels, T, h, w]``, as the pipeline makes it of a pose video and a person."""
+        """``control`` ``[1, vace_in_channels, T, h, w]`` of a pose video and the pictures of its people, in order."""
         if pose is None:
             raise Unscorable("the case has no pose video")
-        if case.references:
-            raise Unscorable(f"the case has {len(case.references)} references; this model animates one person")
         frames, fps = frames_for(case, pose)
-        reference = next(video.read_frames(case.reference or case.driving)).image
+        pictures = [path for _, path in case.references] or [case.reference or case.driving]
+        references = [next(video.read_frames(path)).image for path in pictures]
         size = (frames.shape[2], frames.shape[1])
         filled = conditioning.fill(frames, *conditioning.grid(self.pipe, len(frames), size))
+        most = self.latent_frames(len(frames))
+        if len(references) > most:
+            raise Unscorable(
+                f"the case has {len(references)} references and its {len(frames)} frames are {most} latent ones: "
+                "the model takes no more references than that"
+            )
         with torch.inference_mode():
-            control = conditioning.control_latents(self.pipe, filled, reference).cpu()
+            control = conditioning.control_latents(self.pipe, filled, *references).cpu()
         return Given({"control": control}, len(frames), fps, size)
 
     @cached_property

@@ -95,7 +95,7 @@ def test_a_clip_is_encoded_as_the_control_is(pipe: Any) -> None:
     flow = conditioning.flow_input(control, latents)
     assert flow.shape == (1, 4, 4, 8, 12)
     assert torch.equal(flow[:, :, :1], control[:, :4, :1])
-    without = conditioning.control_latents(pipe, frames, None)
+    without = conditioning.control_latents(pipe, frames)
     assert torch.equal(conditioning.flow_input(without, latents), latents)
     assert not control.is_inference()  # training takes gradients with it
 
@@ -108,7 +108,7 @@ def test_the_grid_holds_what_is_asked_for(pipe: Any) -> None:
     with pytest.raises(ValueError, match="at least one frame"):
         conditioning.grid(pipe, 0, (48, 32))
     with pytest.raises(ValueError, match="off the grid"):
-        conditioning.control_latents(pipe, noisy_clip(4, 32, 48), None)
+        conditioning.control_latents(pipe, noisy_clip(4, 32, 48))
 
 
 def test_a_clip_depends_on_case_and_seed_and_on_nothing_else(
@@ -128,7 +128,7 @@ def test_a_clip_depends_on_case_and_seed_and_on_nothing_else(
 
 
 def test_a_batch_agrees_with_its_clips_one_by_one_to_rounding(pipe: Any, cases: list[Case]) -> None:
-    controls = [conditioning.control_latents(pipe, video.load(case.driving).frames, None) for case in cases]
+    controls = [conditioning.control_latents(pipe, video.load(case.driving).frames) for case in cases]
     starts = [noise(case, 0, (1, 4, 3, 8, 12)) for case in cases]
     words = conditioning.Prompts(pipe).encode(["one", "two", "one"])
     options = {"steps": 3, "guidance": 1.0}
