@@ -18,6 +18,7 @@ Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of everyt
     epilog=examples(
         "ipa-bench embedded suite benchmarks/embedded-full --identities 96 --takes 2",
         "ipa-bench embedded suite runs/people --align 96 8 48      train, val and test people, for ipa-bench align",
+        "ipa-bench embedded suite runs/pairs --people 2 --identities 12      twelve pairs, who cross, wave and meet",
     )
 )
 def suite(
@@ -35,6 +36,7 @@ def suite(
             help="A suite to align with instead: people of each split (the tiny model never saw them).",
         ),
     ] = None,
+    people: Annotated[int, typer.Option(min=1, max=3, help="In one scene; of 2 and 3 --identities counts groups.")] = 1,
     sheet: Annotated[
         Path | None, typer.Option(metavar="PNG", help="Also draw a contact sheet of the first 8 people.")
     ] = None,
@@ -44,14 +46,23 @@ def suite(
 
     if align is not None and not any(align):
         raise typer.BadParameter("it takes numbers of people, at least one of them above 0", param_hint="--align")
+    if align is not None and people > 1:
+        raise typer.BadParameter("a suite to align with has one person a clip", param_hint="--align")
     prepare_workers("ipa_bench.embedded.cases")
-    from ipa_bench.embedded import cases
+    from PIL import Image
 
-    if align is not None:
+    from ipa_bench.embedded import cases
+    from ipa_bench.embedded.group import cases as groups
+
+    if people > 1:
+        file = groups.write(folder, people, split, identities, takes, seeds)
+    elif align is not None:
         file = cases.write_alignment(folder, cases.people(align))
     else:
         file = cases.write(folder, split, identities, takes, seeds, steps)
-    if sheet is not None:
+    if sheet is not None and people > 1:
+        Image.fromarray(groups.contact_sheet(people, split, min(8, identities))).save(sheet, optimize=True)
+    elif sheet is not None:
         cases.write_contact_sheet(sheet, split, min(8, identities))
     OUT.print(str(file), markup=False, soft_wrap=True)
 

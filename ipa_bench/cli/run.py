@@ -115,6 +115,8 @@ def suite_of(what: Path | None, models: Sequence[str], *, cross_identity: bool) 
     from ipa_bench.suite import Suite, load_suite, suite_from_folders
 
     what = what or BUILT_IN
+    if not models and (what / "suite.toml").is_file():
+        what = what / "suite.toml"
     if what.suffix.lower() == ".toml":
         if models or cross_identity:
             raise UserError("a suite file names its own models", "give either a suite, or clips and folders")

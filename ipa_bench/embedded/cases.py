@@ -52,7 +52,7 @@ def write(folder: Path, split: Split, identities: int, takes: int, seeds: int, s
     Raises :class:`UserError` where the folder cannot be written.
     """
     made_by = f"ipa-bench embedded suite {folder.as_posix()} --split {split} --identities {identities} --takes {takes}"
-    models = [_TRUTH, _model("base", steps), _model("aligned", steps)]
+    models = [TRUTH, _model("base", steps), _model("aligned", steps)]
     return write_parts(folder, [Part(split, identities)], takes, seeds, models, made_by, estimator.USUAL)
 
 
@@ -61,7 +61,7 @@ def write_alignment(folder: Path, parts: Sequence[Part] = ALIGNMENT, steps: int 
     asked = {part.split: part.identities for part in parts}
     counts = " ".join(str(asked.get(part.split, 0)) for part in ALIGNMENT)
     made_by = f"ipa-bench embedded suite {folder.as_posix()} --align {counts}"
-    models = [_TRUTH, _model("base", steps)]
+    models = [TRUTH, _model("base", steps)]
     return write_parts(folder, parts, 1, 1, models, made_by, estimator.USUAL)
 
 
@@ -91,7 +91,7 @@ def write_parts(
         for take in range(takes)
     ]
     _place_loras(folder, models)
-    head = _HEAD.format(name=folder.absolute().name, made_by=made_by, seeds=list(range(seeds)))
+    head = HEAD.format(name=folder.absolute().name, made_by=made_by, seeds=list(range(seeds)))
     tables = []
     for index, table in enumerate(pool.imap(_write_case, keys, min(pool.cores(), len(keys))), 1):
         tables.append(table)
@@ -112,7 +112,7 @@ def _place_loras(folder: Path, models: Sequence[str]) -> None:
                 raise UserError(f"cannot write {folder}: {error.strerror}", "choose a writable folder") from None
 
 
-_HEAD = """\
+HEAD = """\
 # People that this project renders: see ipa_bench/embedded. Written by ipa-bench embedded suite.
 # The model sees a pose map with a pose estimator's failings; metrics compare with the driving clip.
 [suite]
@@ -121,7 +121,7 @@ made_by = "{made_by}"
 seeds = {seeds}
 """
 
-_TRUTH = """\
+TRUTH = """\
 [[model]]
 name = "ground truth, re-encoded"
 kind = "reencode"

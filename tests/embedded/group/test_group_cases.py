@@ -1,0 +1,56 @@
+"""Cases of several people as files, and as arrays to train on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ipa_bench import pose, video
+from ipa_bench.embedded.group import cases
+from ipa_bench.embedded.group.setting import Key, key_of, setting
+from ipa_bench.embedded.group.shot import estimated_poses, reference, shot
+from ipa_bench.suite import load_suite
+from tests.verbs import verb
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_a_written_suite_can_be_loaded_and_shows_the_world(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "pairs"
+    assert verb("embedded", "suite", folder, "--people", "2", "--split", "val", "--identities", "2") == 0
+    suite = load_suite(folder / "suite.toml")
+    assert [case.id for case in suite.cases] == ["group2_val000__take0", "group2_val001__take0"]
+    assert len({case.identity for case in suite.cases}) == 2
+    case = suite.cases[1]
+    key = key_of(case.world or "")
+    assert key == Key(2, "val", 1)
+    described = setting(key)
+    frames = np.stack([frame.image for frame in video.read_frames(case.driving)])
+    assert 10 * np.log10(255**2 / np.mean((frames.astype(float) - shot(described).frames) ** 2)) > 31
+    poses = estimated_poses(described, key)
+    assert [name for name, _ in case.poses] == [name for name, _ in case.references]
+    for slot, ((_, track), (_, picture)) in enumerate(zip(case.poses, case.references, strict=True)):
+        np.testing.assert_array_equal(pose.read_track(track)[0].hands, poses[slot].hands)
+        np.testing.assert_array_equal(np.asarray(Image.open(picture)), reference(key, slot))
+    assert case.mask is not None
+
+
+def test_a_clip_to_train_on_is_the_one_of_the_files() -> None:
+    key = Key(3, "train", 2)
+    made = cases.arrays(key, frames=3)
+    assert (made.frames.shape, made.poses.shape) == ((3, 128, 288, 3),) * 2
+    assert (made.references.shape, made.people.shape, made.hands.shape) == (
+        (3, 128, 288, 3), (3, 3, 128, 288), (3, 128, 288),
+    )  # fmt: skip
+    np.testing.assert_array_equal(made.frames, shot(setting(key, 3)).frames)
+    assert made.prompt.startswith("three people: a person with")
+
+
+def test_one_person_a_clip_is_what_a_suite_to_align_with_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verb("embedded", "suite", tmp_path / "x", "--people", "2", "--align", "1", "1", "1") == 2
+    assert "one person a clip" in capsys.readouterr().err
