@@ -74,13 +74,17 @@ class Kind:
 def _folder(spec: FolderSpec, videos: Path, hands: Hands) -> Model:
     from ipa_bench.models.folder import FolderModel
 
-    return FolderModel(spec.name, spec.path)
+    return FolderModel(spec.name, spec.path, made=videos, fps=spec.fps)
 
 
 def _match(spec: FolderSpec, cases: Sequence[Case], seeds: Iterable[int]) -> FolderMatch:
     from ipa_bench.models.folder import FolderModel
 
     return FolderModel(spec.name, spec.path).match(cases, seeds)
+
+
+def _folder_source(spec: FolderSpec) -> str:
+    return f"{spec.path.absolute()}" + (f", frames at {spec.fps:g} fps" if spec.fps else "")
 
 
 def _damaged(spec: DamageSpec, videos: Path, hands: Hands) -> Model:
@@ -104,7 +108,7 @@ def _wan_vace(spec: WanVaceSpec, found: Checkpoint, device: Any) -> Base:
 
 
 KINDS: dict[str, Kind] = {
-    "folder": Kind(FolderSpec, Found(_folder, lambda spec: str(spec.path.absolute()), _match)),
+    "folder": Kind(FolderSpec, Found(_folder, _folder_source, _match)),
     "damage": Kind(DamageSpec, Found(_damaged, lambda spec: f"{spec.damage}:{spec.strength}")),
     "reencode": Kind(ReencodeSpec, Found(_reencoded, lambda spec: f"ground truth at CRF {spec.crf}")),
     "wan_vace": Kind(

@@ -41,6 +41,8 @@ class FolderSpec(_ModelTable):
     name: Name
     kind: Literal["folder"]
     path: Path
+    #: frames per second of clips that are folders of pictures; the case's, or those of the driving clip, where absent
+    fps: Positive | None = None
     post_training: PostTrainingTable | None = None
     trained_on: Array[Text] = ()
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, VideoReformatter
@@ -168,15 +169,18 @@ def _pictures(
     cut = False
     # AVI keeps no order of showing: pictures come out of the decoder in order and take the timestamps in order.
     stamps: list[int] | None = [] if container.format.name == "avi" else None
+    read = container.demux(stream)
     try:
-        for packet in container.demux(stream):
-            cut = packet.is_corrupt  # half of it lies behind the end of the file: flush instead of decoding garbage
+        for packet in read:
+            cut = packet.is_corrupt  # a part of it is not in the file: flush instead of decoding garbage
             packets += packet.size > 0 and not cut
             if stamps is not None and packet.pts is not None:
                 heapq.heappush(stamps, packet.pts)
             for picture in stream.decode(None if cut else packet):
                 if picture.is_corrupt:  # libav conceals lost blocks and says so only here
-                    raise Unscorable(f"{name}: damaged after {shown} frames: lost blocks")
+                    if stream.frames or _goes_on(read):
+                        raise Unscorable(f"{name}: damaged after {shown} frames: lost blocks")
+                    raise Unscorable(f"{name}: truncated: {shown} frames decode")
                 shown += 1
                 pts = heapq.heappop(stamps) if stamps else picture.pts
                 stamp = None if pts is None else pts * (picture.time_base or stream.time_base or Fraction(1))
@@ -185,6 +189,8 @@ def _pictures(
                     end = stamp + (held or _frame_seconds(stream))
                 yield picture, stamp
             if cut:
+                if _goes_on(read):
+                    raise Unscorable(f"{name}: damaged after {shown} frames: a packet is lost")
                 break
     except av.error.FFmpegError as error:
         raise Unscorable(f"{name}: damaged after {shown} frames: {error.strerror}") from error
@@ -193,6 +199,11 @@ def _pictures(
     if cut or _is_short(stream, packets, end):
         of = f" of {stream.frames}" if stream.frames else ""
         raise Unscorable(f"{name}: truncated: {shown}{of} frames decode")
+
+
+def _goes_on(packets: Iterator[Packet[VideoStream]]) -> bool:
+    """Whether there is more after what is broken: then the file is not cut off there."""
+    return any(packet.size > 0 for packet in packets)
 
 
 def _is_short(stream: VideoStream, packets: int, end: Fraction) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import sys
@@ -155,3 +156,23 @@ for name in ("cut.mp4", "junk.mp4"):
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.count("\n") == 2
     assert run.stderr == ""
+
+
+@pytest.mark.parametrize("place", [0.2, 0.5, 0.9])
+@pytest.mark.parametrize("lost", [1, 3])
+def test_a_lost_packet_of_a_stream_is_damage_and_a_cut_stream_is_cut(tmp_path: Path, place: float, lost: int) -> None:
+    """Packets of 188 bytes; what follows a lost one decodes."""
+    path = tmp_path / "a.ts"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"g": "10"})
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        for index in range(60):
+            image = np.random.default_rng(index).integers(0, 255, (96, 160, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    raw = path.read_bytes()
+    at = 188 * int(len(raw) // 188 * place)
+    path.write_bytes(raw[:at] + raw[at + 188 * lost :])
+    assert re.fullmatch(r"a\.ts: damaged after \d+ frames: (a packet is lost|lost blocks)", reason(path))
+    path.write_bytes(raw[: at + 70])
+    assert re.fullmatch(r"a\.ts: truncated: \d+ frames decode", reason(path))

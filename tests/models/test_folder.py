@@ -118,12 +118,45 @@ def test_links_out_of_the_folder_are_refused(tmp_path: Path) -> None:
     (tmp_path / "out" / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
     (tmp_path / "out" / "loop.mp4").symlink_to("loop.mp4")
     (tmp_path / "out" / "same.mp4").symlink_to("real.mp4")
-    assert reason(model, "wave", 0) == "wave.mp4 is a link out of the folder out"
-    assert reason(model, "nod", 0) == "nod/0.mp4 is a link out of the folder out"
+    fix = "put the file itself there, or give the folder that holds it"
+    assert reason(model, "wave", 0) == f"wave.mp4 is a link out of the folder out: {fix}"
+    assert reason(model, "nod", 0) == f"nod/0.mp4 is a link out of the folder out: {fix}"
     assert reason(model, "gone", 0) == "gone.mp4 is a link to nothing"
     assert reason(model, "loop", 0) == "loop.mp4 is a link to nothing"
     assert model.generate(case("same"), 0).read_bytes() == b"video"
     assert len(model.match([case("wave")], [0]).missing) == 1
+
+
+def snapshot(root: Path, repository: str = "datasets--owner--name") -> tuple[Path, Path]:
+    """(snapshot, blobs) of the hub's cache, with ``out/wave.mp4`` in it as the hub's client links it."""
+    blobs, made = root / repository / "blobs", root / repository / "snapshots" / ("c0ffee" * 7)[:40]
+    blobs.mkdir(parents=True)
+    (made / "out").mkdir(parents=True)
+    (blobs / ("ab" * 32)).write_bytes(b"video")
+    (made / "out" / "wave.mp4").symlink_to(f"../../../blobs/{'ab' * 32}")
+    return made, blobs
+
+
+def test_links_of_a_hub_snapshot_are_followed(tmp_path: Path) -> None:
+    made, _ = snapshot(tmp_path)
+    assert FolderModel("A", made / "out").generate(case(), 0).read_bytes() == b"video"
+    (tmp_path / "mine").symlink_to(made / "out")
+    assert FolderModel("A", tmp_path / "mine").generate(case(), 0) == tmp_path / "mine" / "wave.mp4"
+
+
+def test_links_from_a_hub_snapshot_to_anything_else_are_refused(tmp_path: Path) -> None:
+    """Into another repository, past the blobs, to a blob that is none, and from a folder that only looks like one."""
+    made, blobs = snapshot(tmp_path)
+    _, others = snapshot(tmp_path, "models--other--name")
+    (blobs / "notes").write_bytes(b"x")
+    (blobs / ("cd" * 32)).symlink_to(tmp_path / "secret.mp4")
+    (tmp_path / "secret.mp4").write_bytes(b"elsewhere")
+    links = {"other": others / ("ab" * 32), "named": blobs / "notes", "past": blobs / ("cd" * 32)}
+    for name, target in links.items():
+        (made / "out" / f"{name}.mp4").symlink_to(target)
+        assert "is a link out of the folder out" in reason(FolderModel("A", made / "out"), name, 0)
+    plain, _ = snapshot(tmp_path, "results")
+    assert "is a link out of the folder out" in reason(FolderModel("A", plain / "out"), "wave", 0)
 
 
 def test_a_folder_that_is_itself_a_link_is_fine(tmp_path: Path) -> None:
