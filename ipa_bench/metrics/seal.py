@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from ipa_bench.errors import UserError
 from ipa_bench.metrics import table
+from ipa_bench.types import MetricInfo
 
 
 def sealed(name: str) -> str:
@@ -18,8 +19,9 @@ def sealed(name: str) -> str:
     return next((info.sealed for info in infos if info.id.partition("@")[0] == base), "")
 
 
-def check_open(names: Iterable[str]) -> None:
-    """Raise UserError for the first of these metrics that is sealed."""
-    for name in names:
-        if why := sealed(name):
+def check_open(metrics: Iterable[str | MetricInfo]) -> None:
+    """Raise UserError for the first of these metrics, by name or as they are, that is sealed."""
+    for metric in metrics:
+        name, why = (metric, sealed(metric)) if isinstance(metric, str) else (metric.id, metric.sealed)
+        if why:
             raise UserError(f"{name} only judges: {why}", "choose or reward by another metric")

@@ -356,11 +356,15 @@ _FAMILIES = {info.id.partition("@")[0]: info.family for info in (*(m.info for m 
 def is_evidence(metric: str, trained_on: Iterable[str]) -> bool:
     """Whether a metric says anything for a model that was trained on these: it is none of them, nor of their families.
 
-    Names with or without version, of videos or of sets; one that no table has stands for itself alone.
+    Names with or without version, of videos or of sets; one that no table has stands for itself, or is a family's.
     """
     mine, taught = metric.partition("@")[0], {name.partition("@")[0] for name in trained_on}
-    looked_through = {family for name in taught for family in _FAMILIES.get(name, ())}
-    return mine not in taught and not looked_through.intersection(_FAMILIES.get(mine, ()))
+    return mine not in taught and not looked_through(taught).intersection(_FAMILIES.get(mine, ()))
+
+
+def looked_through(names: Iterable[str]) -> set[str]:
+    """The families of metrics, by name; a name that no table has is one itself."""
+    return {family for name in names for family in _FAMILIES.get(name.partition("@")[0], (name,))}
 
 
 def no_evidence(trained_on: Iterable[str]) -> tuple[str, ...]:

@@ -4,12 +4,13 @@ from ipa_bench.select.candidates import Candidate, Candidates, candidates, read_
 from ipa_bench.select.good import Rule, SelectedVideo, Selection, read_selection, select, write_selection
 from ipa_bench.select.looked import TRAIN, splits_of
 from ipa_bench.select.preferences import Pairs, pairs, read_pairs, write_pairs
-from ipa_bench.select.run import choose, choose_candidates, choose_pairs, left_out, parts_of
+from ipa_bench.select.run import Chooser, choose, choose_candidates, choose_pairs, chooser, left_out, parts_of
 
 __all__ = [
     "TRAIN",
     "Candidate",
     "Candidates",
+    "Chooser",
     "Pairs",
     "Rule",
     "SelectedVideo",
@@ -18,6 +19,7 @@ __all__ = [
     "choose",
     "choose_candidates",
     "choose_pairs",
+    "chooser",
     "left_out",
     "pairs",
     "parts_of",

@@ -42,7 +42,7 @@ CASES = {"a": CaseEntry("a", "a", "train", "a.mp4")}
 def test_no_metric_is_sealed_but_those_that_say_why():
     assert sealed(TRUTH) == sealed("rest.truth") == sealed("rest.truth@2") == WHY
     assert sealed(Q) == sealed("fvd") == sealed("known.to.nobody@1") == ""
-    check_open([Q, "fvd@1", "known.to.nobody"])
+    check_open([Q, "fvd@1", "known.to.nobody", find(Q).info])
     with pytest.raises(UserError, match=rf"^{TRUTH} only judges: {WHY} \(choose or reward by another metric\)$"):
         check_open([Q, TRUTH])
 
@@ -83,7 +83,7 @@ def test_it_has_no_say_in_a_strict_pair_and_its_values_are_not_passed_on():
 def test_a_configuration_that_chooses_by_it_names_the_line(tmp_path):
     file = tmp_path / "align.toml"
     write_atomic(file, b'[choose]\ntop_k = 1\nmetric = "rest.truth"\n')
-    with pytest.raises(UserError, match=rf"align\.toml:3: metric in \[choose\]: rest\.truth only judges: {WHY}"):
+    with pytest.raises(UserError, match=rf"align\.toml:3: metric in \[choose\]: rest\.truth@1 only judges: {WHY}; "):
         align_config.load(file)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,7 +26,7 @@ from ipa_bench.errors import UserError
 from ipa_bench.files import write_atomic
 from ipa_bench.metrics import find
 from ipa_bench.models.specs import BaseSpec
-from ipa_bench.select import Selection
+from ipa_bench.select import Chooser, Selection
 from ipa_bench.store import RunStore, UnitRecord
 from ipa_bench.suite import Suite, load_suite
 from trainers import methods
@@ -124,27 +125,21 @@ class Ablation:
 
     def choose(self, row: Row, store: RunStore) -> None:
         """Write a row's selection."""
-        rule = self.config.common.choose
         records = [r for r in store.records().values() if row.per_case is None or r.seed < row.per_case]
         folder = self.folder(row)
         folder.mkdir(parents=True, exist_ok=True)
-        method = methods.find(row.method)
-        if method.takes == "candidates":
-            every = select.choose_candidates(store, rule.metric, records=records)
-            select.write_candidates(every, folder / method.file)
-            return
-        if method.takes == "pairs":
-            found = select.choose_pairs(store, rule.metric, margin=rule.margin, every=rule.every, records=records)
-            select.write_pairs(found, folder / method.file)
-            return
-        if row.rule == "random":
-            records = list(as_they_come(records, row.top_k))
-        chosen = select.choose(store, rule.metric, top_k=row.top_k, records=records)
-        if row.rule == "random":
-            drawn = {record.unit: place for place, record in enumerate(records)}
-            rows = sorted(chosen.rows, key=lambda each: drawn[each.case, each.seed, each.model])
-            chosen = replace(chosen, by=(), rows=tuple(rows))
-        select.write_selection(first(chosen, row.clips), folder / method.file)
+        aligning.choose(self.work, row.method, store, folder, records=records, clips=partial(_clips, row))
+
+
+def _clips(row: Row, store: RunStore, by: Chooser, records: Sequence[UnitRecord]) -> Selection:
+    """The clips of a row that takes good ones, or any."""
+    drawn = [*as_they_come(records, row.top_k)] if row.rule == "random" else [*records]
+    chosen = select.choose(store, by, top_k=row.top_k, records=drawn)
+    if row.rule == "random":
+        place = {record.unit: number for number, record in enumerate(drawn)}
+        rows = sorted(chosen.rows, key=lambda each: place[each.case, each.seed, each.model])
+        chosen = replace(chosen, by=(), rows=tuple(rows))
+    return first(chosen, row.clips)
 
 
 def as_they_come(records: Sequence[UnitRecord], count: int) -> Iterator[UnitRecord]:

@@ -9,7 +9,8 @@ from pydantic import AfterValidator, Field
 
 from ipa_bench.config.fields import Count, Number, Table, Text, Whole
 from ipa_bench.config.toml import read_toml
-from ipa_bench.metrics.seal import sealed
+from ipa_bench.errors import UserError
+from trainers import rewards
 from trainers.config import (
     AdapterConfig,
     DataConfig,
@@ -33,17 +34,19 @@ class CandidatesConfig(Table):
     decode_dtype: Literal["bf16", "fp32"] = "bf16"
 
 
-def _open(name: str) -> str:
-    if why := sealed(name):
-        raise ValueError(f"{name} only judges: {why}")
+def _reward(name: str) -> str:
+    try:
+        rewards.find(name)
+    except UserError as error:
+        raise ValueError(error.reason) from None
     return name
 
 
 class ChooseConfig(Table):
     """Which candidates are good, as ``ipa-bench select`` takes it."""
 
-    #: any but a sealed one, which only judges
-    metric: Annotated[Text, AfterValidator(_open)] = "hand_quality"
+    #: a metric, or another reward as :mod:`trainers.rewards` names it; none that only judges
+    metric: Annotated[Text, AfterValidator(_reward)] = "hand_quality"
     #: the best of each case: relative to the case, or the easy cases are what is selected
     #: 0: all that pass the threshold
     top_k: Whole = 1

@@ -12,8 +12,9 @@ folder, and does nothing where that is there already: stopped anywhere, the same
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from ipa_bench import harness, select
@@ -22,16 +23,19 @@ from ipa_bench.cost import ledger as cost_ledger
 from ipa_bench.engine.processes import Progress
 from ipa_bench.errors import UserError
 from ipa_bench.harness import generate
-from ipa_bench.metrics import find
 from ipa_bench.models import kinds
 from ipa_bench.models.specs import BaseSpec, PostTrainingTable, base_spec
-from ipa_bench.store import HEADER_NAME, RunStore
+from ipa_bench.select import Chooser, Selection
+from ipa_bench.store import HEADER_NAME, RunStore, UnitRecord
 from ipa_bench.suite import Suite
 from ipa_bench.types import Case, Split
-from trainers import methods
+from trainers import methods, rewards
 from trainers import run as training
 from trainers.align.config import AlignConfig, ChooseConfig
+from trainers.methods import MethodName
 
+#: (run, what decides, records) -> good clips
+Clips = Callable[[RunStore, Chooser, Sequence[UnitRecord]], Selection]
 STAGES = ("generate", "score", "select", "train", "evaluate")
 
 
@@ -132,7 +136,7 @@ def align(
                 harness.run_prepared(run, jobs=jobs, sets=False, progress=progress)
         if "select" in only:
             _need(folder / "candidates" / HEADER_NAME, "score")
-            choose(work.config, RunStore.load(folder / "candidates"), folder)
+            choose(work, work.config.method, RunStore.load(folder / "candidates"), folder)
         if "train" in only:
             _need(folder / methods.find(work.config.method).file, "select")
             train(work, number, tell)
@@ -186,28 +190,44 @@ def spent(work: Alignment, rounds: int) -> Cost | None:
     return cost_ledger.added(known) if len(known) == len(folders) else None
 
 
-def choose(config: AlignConfig, store: RunStore, folder: Path) -> Path:
-    """Write the selection of a run's videos (for DPO, the pairs) into ``folder``. Raises :class:`UserError`."""
-    rule = config.choose
-    method = methods.find(config.method)
-    path = folder / method.file
-    if method.takes == "candidates":
-        select.write_candidates(select.choose_candidates(store, rule.metric), path)
-        return path
-    if method.takes == "pairs":
-        select.write_pairs(select.choose_pairs(store, rule.metric, margin=rule.margin, every=rule.every), path)
-        return path
-    chosen = select.choose(
-        store, rule.metric, threshold=rule.threshold, top_k=rule.top_k or None, per_identity=rule.per_identity
-    )
-    select.write_selection(chosen, path)
+def choose(
+    work: Alignment,
+    method: MethodName,
+    store: RunStore,
+    folder: Path,
+    *,
+    records: Iterable[UnitRecord] | None = None,
+    clips: Clips | None = None,
+) -> Path:
+    """Write what a method takes of a run's videos (good clips, pairs or all candidates) into ``folder``.
+
+    ``records``: some of the run's; all where not given. ``clips``: how good clips are chosen, where not by the
+    configuration's rule. Raises :class:`UserError`.
+    """
+    rule = work.config.choose
+    reward = rewards.find(rule.metric)
+    by, takes, path = reward.chooser, methods.find(method).takes, folder / methods.find(method).file
+    some = store.records().values() if records is None else records
+    scored = rewards.rewarded(some, {case.id: case for case in work.suite.cases}, reward)
+    if takes == "candidates":
+        select.write_candidates(select.choose_candidates(store, by, records=scored), path)
+    elif takes == "pairs":
+        found = select.choose_pairs(store, by, margin=rule.margin, every=rule.every, records=scored)
+        select.write_pairs(found, path)
+    else:
+        select.write_selection((clips or partial(_good, rule))(store, by, scored), path)
     return path
 
 
+def _good(rule: ChooseConfig, store: RunStore, by: Chooser, records: Sequence[UnitRecord]) -> Selection:
+    return select.choose(
+        store, by, threshold=rule.threshold, top_k=rule.top_k or None, per_identity=rule.per_identity, records=records
+    )
+
+
 def chosen_by(rule: ChooseConfig) -> tuple[str, ...]:
-    """Ids of the metrics that chose: they are no evidence for the trained model."""
-    metric = find(rule.metric).info.id
-    return tuple(dict.fromkeys([metric, *select.parts_of(metric)]))
+    """Ids of what chose: they are no evidence for the trained model."""
+    return rewards.find(rule.metric).chooser.by
 
 
 def stages(names: Iterable[str]) -> tuple[str, ...]:

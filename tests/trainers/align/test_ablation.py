@@ -78,7 +78,7 @@ def chosen(row: Row, values: Mapping[tuple[str, int], float], folder: Path) -> l
     config = AblationConfig.model_validate(
         {"suite": "s.toml", "common": {"choose": {"metric": METRIC}}, "row": (row.model_dump(),)}
     )
-    work: Any = SimpleNamespace(out=folder)
+    work: Any = SimpleNamespace(out=folder, config=config.common, suite=SimpleNamespace(cases=()))
     made = Ablation(config, work)
     made.choose(row, store)
     return [(each.case, each.seed) for each in read_selection(made.folder(row) / "selection.json").rows]

@@ -1,0 +1,41 @@
+"""Rewards: what tells methods which samples of a case are better. A literal table of their kinds.
+
+A reward is named as configurations name it: ``hand_quality`` is a metric, ``KIND:WHAT`` one of another kind. A new kind
+is a file here and a line of the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ipa_bench.errors import UserError
+from trainers.rewards.base import Reward, rewarded
+from trainers.rewards.scores import of_metric
+
+__all__ = ["REWARDS", "Kind", "Reward", "find", "rewarded"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A line of the table."""
+
+    name: str
+    #: one line
+    help: str
+    #: what follows the colon -> the reward; raises UserError where there is none
+    make: Callable[[str], Reward]
+
+
+REWARDS: tuple[Kind, ...] = (Kind("metric", "A metric of videos that is not sealed.", of_metric),)
+
+
+def find(name: str) -> Reward:
+    """The reward of a name. Raises UserError for one that does not exist, or that is sealed."""
+    kind, colon, what = name.partition(":")
+    if not colon:
+        return REWARDS[0].make(name)
+    known = {each.name: each for each in REWARDS}
+    if kind not in known:
+        raise UserError(f"there is no reward of kind {kind!r}", f"kinds: {', '.join(known)}")
+    return known[kind].make(what)
