@@ -68,7 +68,7 @@ def test_rewards_are_found_by_name():
     assert rewards.find("metric:hand_quality@1").info == find("hand_quality").info
     with pytest.raises(UserError, match=r"no metric called 'hand_qualty' \(did you mean 'hand_quality'\?\)"):
         rewards.find("hand_qualty")
-    with pytest.raises(UserError, match=r"no reward of kind 'votes' \(kinds: metric\)"):
+    with pytest.raises(UserError, match=r"no reward of kind 'votes' \(kinds: metric"):
         rewards.find("votes:people.json")
     assert all(line.help for line in rewards.REWARDS)
 
