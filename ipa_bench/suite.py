@@ -34,6 +34,8 @@ __all__ = [
 
 #: In a file name, what stands before it is the identity: ``alice__wave.mp4``.
 IDENTITY_MARK = "__"
+#: the start of a command that suites of 0.1 name, and how it is said now
+_MOVED = ("python -m ipa_bench.embedded ", "ipa-bench embedded suite ")
 
 
 class _SuiteTable(Table):
@@ -320,7 +322,7 @@ def _there(toml: Toml[_File], loc: Loc, text: str, *, folder: bool = False) -> P
         state = f"is not {what}" if path.exists() else "is not there"
         fix = f"name {what}; a relative path starts at {toml.path.parent}"
         if made_by := toml.value.suite.made_by:
-            fix = f"make the clips: {made_by}"
+            fix = f"make the clips: {made_by.replace(*_MOVED)}"
         toml.fail(loc, f"{text} {state}", fix)
     return path
 

@@ -99,3 +99,9 @@ def test_a_missing_clip_says_how_it_is_made(tmp_path: Path, capsys: pytest.Captu
     with pytest.raises(UserError, match="is not there") as error:
         load_suite(tmp_path / "few" / "suite.toml")
     assert "make the clips: ipa-bench embedded suite" in error.value.fix
+    # what 0.1 wrote names a command that is no more
+    file = tmp_path / "few" / "suite.toml"
+    file.write_text(file.read_text().replace("ipa-bench embedded suite", "python -m ipa_bench.embedded"))
+    with pytest.raises(UserError, match="is not there") as old:
+        load_suite(file)
+    assert old.value.fix == error.value.fix

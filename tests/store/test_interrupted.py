@@ -1,0 +1,201 @@
+"""A run folder survives kill -9, torn lines, a full disk and a second writer."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ipa_bench.errors import UserError
+from ipa_bench.files import write_atomic
+from ipa_bench.store import RunStore
+from tests.store.runs import HEADER, record, shards
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [b"", b"{", b"null\n", b"\0\0\0\n", b'{"case": "x"}\n', b"\xff\xfe\n", b'{"case":"a","seed":0,"model":"A"', b"1\n"],
+)
+def test_a_torn_line_costs_that_line_only(tmp_path: Path, junk: bytes) -> None:
+    store = RunStore.open(tmp_path, HEADER)
+    for case in "abc":
+        store.append(record(case))
+    (shard,) = shards(tmp_path)
+    lines = shard.read_bytes().splitlines(keepends=True)
+    shard.write_bytes(lines[0] + junk + (b"\n" if junk and not junk.endswith(b"\n") else b"") + lines[2])
+    assert set(store.records()) == {("a", 0, "A"), ("c", 0, "A")}
+    assert RunStore.load(tmp_path).read().damaged == bool(junk)
+
+
+@settings(max_examples=40)
+@given(cut=st.integers(0, 10_000))
+def test_a_shard_cut_anywhere_keeps_every_whole_line(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
+    folder = tmp_path_factory.mktemp("run")
+    store = RunStore.open(folder, HEADER)
+    for case in "abcd":
+        store.append(record(case))
+    store.close()
+    (shard,) = shards(folder)
+    content = shard.read_bytes()
+    cut %= len(content) + 1
+    shard.write_bytes(content[:cut])
+    whole = content[:cut].count(b"\n") + (content[cut : cut + 1] == b"\n")  # the newline itself may be what is lost
+    assert len(store.records()) == whole
+    store.append(record("e"))  # whoever resumes is not glued to the torn line
+    assert ("e", 0, "A") in store.records()
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from ipa_bench.store import RunStore, UnitRecord
+from ipa_bench.types import Score
+
+store = RunStore.open(Path(sys.argv[1]), RunStore.load(Path(sys.argv[1])).header)
+for i in range(100_000):
+    case = f"{sys.argv[2]}-{i}"
+    notes = ("x" * (i * 37 % 5000),)
+    store.append(UnitRecord(case, 0, "A", notes=notes, scores=(Score(case, 0, "A", "hand.pck@1", i / 7),)))
+    print(i, flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX")
+def test_kill_9_at_any_moment_loses_nothing_that_append_returned_for(tmp_path: Path) -> None:
+    """Real processes, killed at random moments while others write: all that they confirmed is on the disk."""
+    RunStore.open(tmp_path, HEADER)
+    rng = random.Random(0)
+    confirmed = 0
+    for batch in range(4):
+        writers = {
+            f"{batch}.{i}": subprocess.Popen(
+                [sys.executable, "-c", WRITER, str(tmp_path), f"{batch}.{i}"], stdout=subprocess.PIPE, text=True
+            )
+            for i in range(3)
+        }
+        last = {}
+        for writer in writers.values():
+            assert writer.stdout is not None
+            writer.stdout.readline()  # it writes now
+        for name, writer in writers.items():
+            time.sleep(rng.uniform(0, 0.03))
+            writer.send_signal(signal.SIGKILL)
+            assert writer.stdout is not None
+            last[name] = int(([0, *writer.stdout.read().split()])[-1])
+            writer.stdout.close()
+            writer.wait()
+        store = RunStore.load(tmp_path)
+        records = store.records()
+        for name, until in last.items():
+            for i in range(until + 1):
+                (score,) = records[f"{name}-{i}", 0, "A"].scores
+                assert score.value == i / 7
+            confirmed += until + 1
+        assert store.read().damaged <= 3 * (batch + 1)
+    assert confirmed > 50
+
+
+FORK = """
+import os, sys
+from pathlib import Path
+from ipa_bench.store import RunStore, UnitRecord
+
+store = RunStore.open(Path(sys.argv[1]), RunStore.load(Path(sys.argv[1])).header)
+store.append(UnitRecord("parent", 0, "A"))
+child = os.fork()
+store.append(UnitRecord("child" if child == 0 else "parent", 1, "A"))
+if child:
+    os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="fork is POSIX")
+def test_a_forked_child_has_a_shard_of_its_own(tmp_path: Path) -> None:
+    RunStore.open(tmp_path, HEADER)
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORK, str(tmp_path)], check=True)
+    assert len(RunStore.load(tmp_path).records()) == 3
+    assert sorted(len(shard.read_bytes().splitlines()) for shard in shards(tmp_path)) == [1, 2]
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from ipa_bench.errors import UserError
+from ipa_bench.store import RunStore, UnitRecord
+
+store = RunStore.open(Path(sys.argv[1]), RunStore.load(Path(sys.argv[1])).header)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+written = 0
+try:
+    for written in range(100):
+        store.append(UnitRecord(f"before-{written}", 0, "A"))
+except UserError as error:
+    print(written, error.problem)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+store.append(UnitRecord("after", 0, "A"))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="file size limits are POSIX")
+def test_a_write_that_runs_out_of_room_leaves_nothing_half_written(tmp_path: Path) -> None:
+    """A real short write (a file size limit in the middle of a line), then room again."""
+    RunStore.open(tmp_path, HEADER)
+    out = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=True
+    ).stdout
+    count, problem = out.strip().split(" ", 1)
+    assert problem == f"no room left to write in {tmp_path}"
+    store = RunStore.load(tmp_path)
+    assert int(count) > 2
+    assert {case for case, _, _ in store.records()} == {f"before-{i}" for i in range(int(count))} | {"after"}
+    assert store.read().damaged == 0
+    assert all(shard.read_bytes().endswith(b"\n") for shard in shards(tmp_path))
+
+
+def failing(number: int) -> Callable[..., int]:
+    def fail(*_: object, **__: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("number", "problem"), [(errno.ENOSPC, "no room left"), (errno.EDQUOT, "no room left"), (errno.EROFS, "Read-only")]
+)
+def test_a_file_that_cannot_be_replaced_stays_what_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, problem: str
+) -> None:
+    path = tmp_path / "kept.json"
+    write_atomic(path, b"old")
+    for step in ("fsync", "replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, step, failing(number))
+            with pytest.raises(UserError, match=problem):
+                write_atomic(path, b"new")
+        assert path.read_bytes() == b"old"
+        assert os.listdir(tmp_path) == ["kept.json"]
+
+
+def test_a_folder_that_cannot_be_written_is_found_out_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write in .*file/run: Not a directory"):
+        RunStore.open(tmp_path / "file" / "run", HEADER)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_found_out_at_once(tmp_path: Path) -> None:
+    RunStore.open(tmp_path / "run", HEADER)
+    (tmp_path / "run" / "scores").chmod(0o500)
+    with pytest.raises(UserError, match=r"cannot write in .*run: Permission denied"):
+        RunStore.open(tmp_path / "run", HEADER)
