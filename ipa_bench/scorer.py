@@ -86,7 +86,7 @@ class Scorer:
         if case is None:
             return Evidence(self.looker.look(video, self._alone).observations), ()
         compared = () if case.ground_truth is None else self._compared
-        own = self.looker.look(video, (*self._alone, *compared), case.ground_truth)
+        own = self.looker.look(video, (*self._alone, *compared), case.ground_truth, case.world)
         driving = truth = self.looker.look(case.driving, self._of_drivers)
         hands, driving_hands = (HandTracks.of(seen.observations["hands"]) for seen in (own, driving))
         notes = _check(hands, driving_hands, case)

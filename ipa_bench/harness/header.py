@@ -60,13 +60,16 @@ def prepare(suite: Suite, folder: Path) -> Prepared:
 def metrics_of(suite: Suite) -> tuple[Metric, ...]:
     """The metrics that a suite asks for, its primary one among them. Raises UserError for an unknown name.
 
-    Where it names none: all that need not be asked for, and who is who by SFace where cases have people by name.
+    Where it names none: all that need not be asked for, who is who by SFace where cases have people by name, and what
+    readers of the truth say where cases are scenes of the built-in world.
     """
     primary = primary_of(suite)
     if not suite.metrics:
         named = any(case.references for case in suite.cases)
+        staged = any(case.world for case in suite.cases)
         chosen = {m.info.id for m in DEFAULT} | {primary}
         chosen |= {m.info.id for m in METRICS if named and "faces.sface" in m.reads}
+        chosen |= {m.info.id for m in METRICS if staged and "truth" in m.reads}
         return tuple(m for m in METRICS if m.info.id in chosen)
     of_sets = {name for info in SET_METRICS for name in _names(info)}
     of_videos = [name for name in suite.metrics if name not in of_sets]

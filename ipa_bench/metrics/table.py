@@ -11,6 +11,7 @@ from ipa_bench.errors import UserError
 from ipa_bench.metrics import frame, hand, motion, quality
 from ipa_bench.metrics.base import Evidence, Measured, Metric
 from ipa_bench.metrics.identity_table import IDENTITY
+from ipa_bench.metrics.truth import TRUTH
 from ipa_bench.types import Better, MetricInfo
 
 _Needs = Literal["driving", "ground_truth", "free"]
@@ -293,6 +294,7 @@ METRICS: tuple[Metric, ...] = (
         frames="all",
     ),
     *IDENTITY,
+    *TRUTH,
     _composite(
         "hand_quality_free", "poses, finger counts, and whether a hand is due", quality.hand_quality_free, "free"
     ),

@@ -38,6 +38,8 @@ class Truth:
     seen: Observation
     #: its frames, uint8 ``[H, W, 3]``, to be drawn as they are due
     images: Iterator[UInt8]
+    #: the scene of the built-in world that it was rendered from, for observers that take one
+    world: str | None = None
 
 
 class Observer(ABC):
@@ -89,3 +91,5 @@ class ObserverInfo:
     asked: bool = False
     #: whether it looks at the reference pictures of a case, not at videos
     pictures: bool = False
+    #: why it sees nothing where a case names no scene of the built-in world; empty: it takes none
+    staged: str = ""

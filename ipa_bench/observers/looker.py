@@ -82,12 +82,17 @@ class Looker:
             return False
         return all(name in known or self._observers[name].missing() is not None for name in names)
 
-    def look(self, source: Path | Video, names: Sequence[str], truth: Path | Video | None = None) -> Seen:
+    def look(
+        self, source: Path | Video, names: Sequence[str], truth: Path | Video | None = None, world: str | None = None
+    ) -> Seen:
         """What the observers of these names see, in one pass for all that is new; those they look beside come with it.
 
-        Those that compare do so with the ground truth ``truth``, which is looked at first. Raises Unscorable where one
-        of the videos does not decode, ValueError where a ground truth is needed and not given.
+        Those that compare do so with the ground truth ``truth``, which is looked at first; ``world`` is the scene of
+        the built-in world that it was rendered from. Raises Unscorable where one of the videos does not decode,
+        ValueError where a ground truth is needed and not given.
         """
+        reasons = {name: why for name in names if (why := self._infos[name].staged) and world is None}
+        names = [name for name in names if name not in reasons]
         bases = self._bases(names)
         wanted = [name for name in self._infos if name in {*names, *bases}]
         beside = Seen()
@@ -95,8 +100,7 @@ class Looker:
             if truth is None:
                 raise ValueError(f"a ground truth is needed for {', '.join(names)}")
             beside = self.look(truth, bases)
-        seen = self._remembered(source, wanted, beside.observations)
-        reasons: dict[str, str] = {}
+        seen = self._remembered(source, wanted, beside.observations, world)
         for name in wanted:
             if name not in seen:
                 base = self._infos[name].beside or ""
@@ -105,7 +109,7 @@ class Looker:
                     reasons[name] = reason
         due = [name for name in wanted if name not in seen and name not in reasons]
         if due:
-            self._pass(source, due, truth, beside.observations, seen, reasons)
+            self._pass(source, due, truth, beside.observations, seen, reasons, world)
         return Seen(seen, reasons)
 
     def _pass(
@@ -116,6 +120,7 @@ class Looker:
         beside: Mapping[str, Observation],
         seen: dict[str, Observation],
         reasons: dict[str, str],
+        world: str | None,
     ) -> None:
         """One pass over the frames for all that is due, which is added to ``seen``, or to ``reasons``."""
         comparisons = [name for name in due if self.compares(name)]
@@ -127,7 +132,7 @@ class Looker:
             for name in due:
                 observer, base = self._observers[name], self._infos[name].beside
                 working.enter_context(observer.working())
-                sessions[name] = observer.start(None if base is None else Truth(beside[base], readers[name]))
+                sessions[name] = observer.start(None if base is None else Truth(beside[base], readers[name], world))
             for image, time in _frames(source):
                 for session in sessions.values():
                     session.push(image, time)
@@ -137,7 +142,7 @@ class Looker:
                 except Unscorable as error:  # too small for this network
                     reasons[name] = error.reason
                     continue
-                key = self._key(name, source, seen, beside)
+                key = self._key(name, source, seen, beside, world)
                 if key is None:
                     reasons[name] = reasons[self._infos[name].beside or ""]
                     continue
@@ -151,12 +156,16 @@ class Looker:
         return tuple(dict.fromkeys(base for name in names if (base := self._infos[name].beside) is not None))
 
     def _remembered(
-        self, source: Path | Video, names: Sequence[str], beside: Mapping[str, Observation]
+        self,
+        source: Path | Video,
+        names: Sequence[str],
+        beside: Mapping[str, Observation],
+        world: str | None = None,
     ) -> dict[str, Observation]:
         """What the cache holds of a video; ``beside`` are the ground truth's observations."""
         seen: dict[str, Observation] = {}
         for name in names:
-            kind, key = self._kind(name, source), self._key(name, source, seen, beside)
+            kind, key = self._kind(name, source), self._key(name, source, seen, beside, world)
             arrays = None if kind is None or key is None else self._cache.get(kind, key)
             if key is not None and arrays is not None:
                 seen[name] = Observation(self._observers[name].id, key, arrays)
@@ -173,13 +182,21 @@ class Looker:
         return None if kind is None else f"{kind}-{how}"
 
     def _key(
-        self, name: str, source: Path | Video, seen: Mapping[str, Observation], beside: Mapping[str, Observation]
+        self,
+        name: str,
+        source: Path | Video,
+        seen: Mapping[str, Observation],
+        beside: Mapping[str, Observation],
+        world: str | None,
     ) -> str | None:
         """What tells an observation from others of its kind; None for a comparison beside what has not been seen."""
         base = self._infos[name].beside
         if base is None:
             return self._content(source)
-        return _pair_key(seen[base], beside[base]) if base in seen and base in beside else None
+        if base not in seen or base not in beside:
+            return None
+        pair = _pair_key(seen[base], beside[base])
+        return digest(pair, world) if self._infos[name].staged else pair
 
     def _content(self, source: Path | Video) -> str:
         """sha256 of what is looked at: the file's bytes, or the pixels."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ipa_bench.observers import faces, hands, perceptual, pixels
+from ipa_bench.observers import faces, hands, perceptual, pixels, truth
 from ipa_bench.observers.base import ObserverInfo
 from ipa_bench.observers.networks import EMBEDDED, PUBLISHED, Network
 from ipa_bench.observers.perceptual import PerceptualObserver
@@ -41,8 +41,14 @@ def faces_by(embedder: faces.Embedder) -> tuple[ObserverInfo, ObserverInfo]:
     )
 
 
+TRUTH = ObserverInfo(
+    "truth", truth.OBSERVER_ID, ("truth",), lambda *_: truth.TruthObserver(), "hands", asked=True,
+    staged=truth.NOT_RENDERED,
+)  # fmt: skip
+
 OBSERVERS: tuple[ObserverInfo, ...] = (
     HANDS, PIXELS, perceptual_by(PUBLISHED), perceptual_by(EMBEDDED), *faces_by(faces.SFACE), *faces_by(faces.DLIB),
+    TRUTH,
 )  # fmt: skip
 
 
