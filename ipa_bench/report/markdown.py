@@ -8,15 +8,19 @@ from collections.abc import Iterable, Sequence
 from ipa_bench.report import costs, sets
 from ipa_bench.report.text import NOTHING, arrow, interval_text, number, plain
 from ipa_bench.report.view import (
+    EVERY_PAIR,
     TRAINED,
     ReportView,
     comparisons,
+    correction,
     headline,
     metric_order,
     rank_text,
     ranked_because,
     set_results,
     size_of_run,
+    told,
+    told_pairs,
     trained_on,
     warnings,
 )
@@ -76,6 +80,11 @@ def _cell(row: LeaderboardRow, metric: str) -> str:
     return f"{interval_text(cell.mean, cell.low, cell.high)}{mark}<br>{cell.scored}/{cell.scored + cell.missing}"
 
 
+def _mean(row: LeaderboardRow, metric: str) -> str:
+    cell = row.cells.get(metric, Interval(None, None, None, 0, 0, 0))
+    return interval_text(cell.mean, cell.low, cell.high).mean + (" †" if metric in row.no_evidence else "")
+
+
 def _name(view: ReportView, metric: str) -> str:
     info = view.info(metric)
     return f"{escape(metric)} {arrow(info)}".rstrip() + (f" ({escape(info.unit)})" if info and info.unit else "")
@@ -92,22 +101,33 @@ def _leaderboard(view: ReportView) -> str:
 
 
 def _every_metric(view: ReportView) -> str:
+    """Of many models only the means: intervals side by side are nothing that a reader could follow."""
     board = view.leaderboard
+    many = len(board.rows) > EVERY_PAIR
+    cell = _mean if many else _cell
     head = ["metric", "noise floor", *[escape(row.model) for row in board.rows]]
     rows = [
         [
             _name(view, metric),
             number(view.floors.get(metric), digits=2),
-            *[_cell(row, metric) for row in board.rows],
+            *[cell(row, metric) for row in board.rows],
         ]
         for metric in metric_order(view)
     ]
-    return table(head, rows, left=1)
+    said = "Means; their intervals are in leaderboard.csv and report.html.\n\n" if many else ""
+    return said + table(head, rows, left=1)
 
 
 def _differences(view: ReportView) -> str:
     if not view.leaderboard.comparisons:
         return "One model: nothing to compare."
+    shown = told(view, comparisons(view))
+    if len(view.leaderboard.rows) > EVERY_PAIR:
+        shown = tuple(pair for pair in shown if pair.metric in headline(view, HEADLINE))
+    rest = len(view.leaderboard.comparisons) - len(shown)
+    said = correction(view)
+    if rest:
+        said += f" Each model against the best and against its base; {rest} more differences are in report.html."
     head = ["model − baseline", "metric", "verdict", "why", "difference", "smallest visible", "p (Holm)", "pairs"]
     rows = [
         [
@@ -120,25 +140,29 @@ def _differences(view: ReportView) -> str:
             number(pair.p_holm, digits=2),
             f"{pair.scored}/{pair.scored + pair.missing}",
         ]
-        for pair in comparisons(view)
+        for pair in shown
     ]
-    return table(head, rows, left=4)
+    return f"{said}\n\n{table(head, rows, left=4)}"
 
 
 def _sets(view: ReportView) -> list[str]:
     if not view.sets:
         return []
+    pairs = told_pairs(view)
+    every = set_results(view)
+    results = [r for r in every if not r.baseline or frozenset((r.model, r.baseline)) in pairs]
     head = ["metric", "model", "Fréchet", "corrected", "kernel", "sizes", "remarks"]
     rows = [
         [escape(line.metric), escape(line.subject), *map(str, (line.frechet, line.corrected, line.kernel)),
          escape(line.sizes), escape(line.note) or NOTHING]
-        for line in sets.lines(set_results(view), trained_on(view))
+        for line in sets.lines(results, trained_on(view))
     ]  # fmt: skip
     found = [table(head, rows, left=2)] if rows else []
+    rest = [f"{len(every) - len(results)} more differences are in report.html."] if len(results) < len(every) else []
     missing = [f"Not scored: {escape(text)}." for text in sets.absent(view.sets)]
-    defined = dict.fromkeys((line.metric, line.definition) for line in sets.lines(set_results(view), trained_on(view)))
+    defined = dict.fromkeys((line.metric, line.definition) for line in sets.lines(results, trained_on(view)))
     definitions = [f"`{metric}` is {escape(definition)}." for metric, definition in defined]
-    return ["## Distances between sets", sets.EXPLAINED, *found, *definitions, *missing]
+    return ["## Distances between sets", sets.EXPLAINED, *found, *rest, *definitions, *missing]
 
 
 def _costs(view: ReportView) -> list[str]:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from ipa_bench.report.text import arrow, plain
-from ipa_bench.report.view import ReportView, headline, primary_comparisons
+from ipa_bench.report.view import ReportView, headline, primary_comparisons, told
 from ipa_bench.types import Comparison, Float64, MetricInfo
 
 INK, FAINT, GRID = "#1c2024", "#697079", "#d5d9de"
@@ -59,7 +59,7 @@ def forest(view: ReportView, metrics: Sequence[str] | None = None) -> str:
 
 def differences(view: ReportView) -> str:
     """Paired differences on the primary metric: zero line, noise floor, interval, verdict by colour."""
-    pairs = primary_comparisons(view)[:MAX_PAIRS]
+    pairs = told(view, primary_comparisons(view))[:MAX_PAIRS]
     primary = view.leaderboard.primary
     with drawing():
         figure = Figure(figsize=(10.4, 1.0 + 0.34 * max(len(pairs), 1)), layout="constrained")

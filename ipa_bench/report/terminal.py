@@ -14,6 +14,7 @@ from rich.text import Text
 from ipa_bench.report import costs, sets
 from ipa_bench.report.text import NOTHING, arrow, interval_text, number, plain
 from ipa_bench.report.view import (
+    EVERY_PAIR,
     TRAINED,
     ReportView,
     base_name,
@@ -23,16 +24,15 @@ from ipa_bench.report.view import (
     ranked_because,
     set_results,
     size_of_run,
+    told,
+    told_pairs,
     trained_on,
-    upper_bounds,
     warnings,
 )
 from ipa_bench.types import Comparison, Interval, LeaderboardRow
 
 VERDICT_STYLES = {"better": "bold green", "worse": "bold red", "unclear": "yellow"}
 MAX_HEADLINE = 6
-#: with more models than this, each is shown against the best and against its base, and not against every other
-EVERY_PAIR = 3
 #: of names, which are folded where they are longer
 NAME_WIDTH = (8, 24)
 CELL_WIDTH = 16
@@ -64,9 +64,8 @@ class TerminalReport:
             yield Text()
             yield _leaderboard(view, metrics, width, ascii_only)
             yield from _captions(view, metrics)
-        told = told_pairs(view)
         every = primary_comparisons(view)
-        pairs = tuple(pair for pair in every if frozenset((pair.model, pair.baseline)) in told)
+        pairs = told(view, every)
         if pairs:
             yield Text()
             yield from _differences(view, pairs, width, ascii_only)
@@ -74,7 +73,7 @@ class TerminalReport:
                 yield Text(f"{len(every) - len(pairs)} more pairs are in report.html.", style="dim")
         if view.sets:
             yield Text()
-            yield from _sets(view, told, width)
+            yield from _sets(view, told_pairs(view), width)
         yield from _costs(view)
         told_warnings = warnings(view)
         if told_warnings:
@@ -86,19 +85,6 @@ class TerminalReport:
 def render(view: ReportView) -> TerminalReport:
     """Something for ``Console.print(..., crop=False)``; fits any width from 80 columns up."""
     return TerminalReport(view)
-
-
-def told_pairs(view: ReportView) -> frozenset[frozenset[str]]:
-    """The pairs of models that a terminal has room for: all of a few; of many, each with the best and with its base."""
-    names = [row.model for row in view.leaderboard.rows]
-    if len(names) <= EVERY_PAIR:
-        return frozenset(frozenset((one, other)) for one in names for other in names if one != other)
-    bounds = upper_bounds(view)
-    best = next((name for name in names if name not in bounds), names[0])
-    bases = {model: entry.base for model, entry in view.costs.post_training.items() if entry.base is not None}
-    return frozenset(
-        frozenset((name, other)) for name in names for other in (best, bases.get(name)) if other and other != name
-    )
 
 
 def _table(columns: Sequence[Column], *, leading: int = 1) -> Table:
@@ -209,9 +195,9 @@ def _costs(view: ReportView) -> list[Text]:
     return [Text(), *found] if found else []
 
 
-def _sets(view: ReportView, told: frozenset[frozenset[str]], width: int) -> Iterator[Table | Text]:
+def _sets(view: ReportView, pairs: frozenset[frozenset[str]], width: int) -> Iterator[Table | Text]:
     results = set_results(view)
-    shown = [r for r in results if not r.baseline or frozenset((r.model, r.baseline)) in told]
+    shown = [r for r in results if not r.baseline or frozenset((r.model, r.baseline)) in pairs]
     lines = sets.lines(shown, trained_on(view))
     if lines:
         cells = [[f"{v.mean}\n{v.bracket}" for v in (line.frechet, line.corrected, line.kernel)] for line in lines]

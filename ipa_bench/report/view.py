@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ipa_bench.cost.ledger import Costs
@@ -18,6 +18,8 @@ PREFERRED = ("hand.keypoint_error", "hand.pck10", "hand.recall", "hand.jitter", 
 FEW_IDENTITIES = 5
 #: pairs of models that a warning names; more are counted
 NAMED = 3
+#: with more models than this a text shows each against the best and against its base, and not against every other
+EVERY_PAIR = 3
 
 
 def no_details(unit: Unit) -> Details | None:
@@ -110,6 +112,25 @@ def comparisons(view: ReportView) -> tuple[Comparison, ...]:
 def primary_comparisons(view: ReportView) -> tuple[Comparison, ...]:
     """The paired differences on the primary metric."""
     return tuple(c for c in comparisons(view) if c.metric == view.leaderboard.primary)
+
+
+def told_pairs(view: ReportView) -> frozenset[frozenset[str]]:
+    """The pairs of models that a text has room for: all of a few; of many, each with the best and with its base."""
+    names = [row.model for row in view.leaderboard.rows]
+    if len(names) <= EVERY_PAIR:
+        return frozenset(frozenset((one, other)) for one in names for other in names if one != other)
+    bounds = upper_bounds(view)
+    best = next((name for name in names if name not in bounds), names[0])
+    bases = {model: entry.base for model, entry in view.costs.post_training.items() if entry.base is not None}
+    return frozenset(
+        frozenset((name, other)) for name in names for other in (best, bases.get(name)) if other and other != name
+    )
+
+
+def told(view: ReportView, every: Iterable[Comparison]) -> tuple[Comparison, ...]:
+    """Those of the pairs that :func:`told_pairs` has."""
+    pairs = told_pairs(view)
+    return tuple(each for each in every if frozenset((each.model, each.baseline)) in pairs)
 
 
 def correction(view: ReportView) -> str:

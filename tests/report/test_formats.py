@@ -105,3 +105,16 @@ def test_markdown_shows_coverage_training_and_warnings(numbers: ReportView) -> N
 def test_the_same_run_gives_the_same_text(numbers: ReportView) -> None:
     for render in (markdown.render, json_.render, csv_.scores, csv_.leaderboard):
         assert render(numbers) == render(numbers)
+
+
+def test_markdown_of_twelve_models_can_be_read(tmp_path: Path) -> None:
+    """Each against the best (its base would come with costs), on the headline metrics; every digit is elsewhere."""
+    models = {f"system {n}": (25.0, 1.6, 0.03 + 0.01 * n) for n in range(12)}
+    view = build.make_run(tmp_path, models=models, videos=False)
+    text = markdown.render(view)
+    assert len(text) < 30_000
+    assert max(map(len, text.splitlines())) < 700
+    (differences,) = [block for block in text.split("\n\n") if block.startswith("| model − baseline")]
+    assert len(differences.splitlines()) == 2 + 11 * markdown.HEADLINE
+    assert "Holm corrects the primary metric over its 66 pairs of models" in text
+    assert f"{66 * 8 - 11 * markdown.HEADLINE} more differences are in report.html." in text

@@ -13,7 +13,7 @@ from ipa_bench.cost.ledger import PostTraining
 from ipa_bench.metrics.sets.intervals import SetDistance, SetDistances
 from ipa_bench.report import terminal
 from ipa_bench.report.text import interval_text
-from ipa_bench.report.view import ReportView
+from ipa_bench.report.view import ReportView, told_pairs
 from ipa_bench.store.sets import SetResult
 from tests.report import build
 
@@ -108,7 +108,7 @@ def test_no_digit_is_lost_at_80_columns(tmp_path: Path, kind: str, count: int) -
             cell = row.cells[metric]
             assert str(interval_text(cell.mean, cell.low, cell.high).bracket) in text
     assert "hand.pck10" in text
-    told = terminal.told_pairs(view)
+    told = told_pairs(view)
     for pair in view.leaderboard.comparisons:
         bracket = interval_text(pair.delta, pair.low, pair.high, sign=True).bracket
         if pair.metric == view.header.primary and frozenset((pair.model, pair.baseline)) in told:
@@ -145,14 +145,14 @@ def test_many_models_are_shown_against_the_best_and_their_base(tmp_path: Path) -
     made = PostTraining(Amount(1.0), Amount(reason="not measured"), "told", "d")
     view = replace(view, costs=replace(view.costs, post_training={"c": made}))
     best = {frozenset(("a", other)) for other in "bcde"}
-    assert terminal.told_pairs(view) == best | {frozenset("cd")}
+    assert told_pairs(view) == best | {frozenset("cd")}
     # the ground truth in disguise is nobody's best
     entries = tuple(replace(m, kind="reencode") if m.name == "a" else m for m in view.header.models)
     view = replace(view, header=replace(view.header, models=entries))
-    assert terminal.told_pairs(view) == {frozenset(("b", other)) for other in "acde"} | {frozenset("cd")}
+    assert told_pairs(view) == {frozenset(("b", other)) for other in "acde"} | {frozenset("cd")}
     assert "5 more pairs are in report.html" in shown(view)
     few = build.make_run(tmp_path / "few", videos=False)
-    assert len(terminal.told_pairs(few)) == 3
+    assert len(told_pairs(few)) == 3
 
 
 def test_many_pairs_inside_the_floor_are_one_warning(tmp_path: Path) -> None:
