@@ -20,8 +20,9 @@ from markupsafe import Markup
 from ipa_bench.errors import UserError
 from ipa_bench.files import located, write_atomic
 from ipa_bench.report import costs, page, plots, sets
+from ipa_bench.report.closeups import case_cameras, make_closeups
 from ipa_bench.report.cost_plot import quality_against_cost
-from ipa_bench.report.drilldown import Moment, clip_script, data_name, index, sources, to_script, worst_moments
+from ipa_bench.report.drilldown import Media, clip_script, data_name, index, sources, to_script
 from ipa_bench.report.media import Copy, StillJob, make_copies, make_stills
 from ipa_bench.report.text import number
 from ipa_bench.report.view import (
@@ -34,6 +35,7 @@ from ipa_bench.report.view import (
     trained_on,
     warnings,
 )
+from ipa_bench.report.worst import Moment, worst_moments
 
 Progress = Callable[[int, int], None]
 
@@ -49,7 +51,8 @@ def write(view: ReportView, folder: Path, *, jobs: int, progress: Progress | Non
     assets = folder / "report"
     _write_data(view, assets / "data")
     copies = make_copies(sources(view, folder), assets / "media", jobs=jobs, progress=progress)
-    run = index(view, folder, copies)
+    closeups = make_closeups(view, folder, assets / "media", jobs=jobs, progress=progress)
+    run = index(view, Media(folder, copies, closeups, case_cameras(view)))
     text = _render(view, run, _gallery(view, folder, copies, run, jobs))
     target = folder / "report.html"
     write_atomic(target, text.encode())
@@ -123,29 +126,32 @@ def _picture(svg: str) -> Markup:
 def _gallery(
     view: ReportView, folder: Path, copies: Mapping[Path, Copy | str], run: Mapping[str, Any], jobs: int
 ) -> list[dict[str, Any]]:
-    """The worst moments as cards; one whose still cannot be made keeps its card, without picture."""
-    moments = worst_moments(view)
-    stills = {}
-    for moment in moments:
-        job = _still(view, folder, copies, moment)
-        if job is not None:
-            stills[moment.unit] = job
+    """The worst moments as cards, by reason; one whose still cannot be made keeps its card, without picture."""
+    groups = worst_moments(view)
+    moments = [card.moment for group in groups for card in group.cards]
+    stills = {m: job for m in moments if (job := _still(view, folder, copies, m)) is not None}
     failed = dict(zip(stills, make_stills(list(stills.values()), jobs=jobs), strict=True))
+    shown = {m: f"report/stills/{job.out.name}" for m, job in stills.items() if failed[m] is None}
     return [
         {
-            "unit": moment.unit,
-            "link": _link(view, run, moment),
-            "value": number(moment.value, digits=3),
-            "metric": moment.metric,
-            "info": view.info(moment.metric),
-            "frame": moment.frame,
-            "missed": moment.missed,
-            "time": f"{moment.time:.2f}",
-            "still": f"report/stills/{stills[moment.unit].out.name}"
-            if moment.unit in stills and failed[moment.unit] is None
-            else None,
+            "title": group.title,
+            "about": group.about,
+            "cards": [
+                {
+                    "unit": card.moment.unit,
+                    "first": card.first,
+                    "link": _link(view, run, card.moment),
+                    "value": number(card.moment.value, digits=3),
+                    "measured": card.moment.measured,
+                    "metric": card.moment.metric,
+                    "frame": card.moment.frame,
+                    "time": f"{card.moment.time:.2f}",
+                    "still": shown.get(card.moment),
+                }
+                for card in group.cards
+            ],
         }
-        for moment in moments
+        for group in groups
     ]
 
 

@@ -24,7 +24,7 @@ from ipa_bench.types import UInt8
 LONG_SIDE = 640
 #: A browser shows no more, and stepping through more than this is tedious.
 MAX_FPS = 60.0
-STILL_SIDE = 240
+STILL_SIDE = 320
 
 Progress = Callable[[int, int], None]
 T = TypeVar("T")
@@ -59,16 +59,16 @@ def make_copies(
     """A :class:`Copy` for each source, or the reason why there is none."""
     folder.mkdir(parents=True, exist_ok=True)
     wanted = list(dict.fromkeys(sources))
-    results = _each(_copy, [(source, folder) for source in wanted], jobs, progress)
+    results = each(_copy, [(source, folder) for source in wanted], jobs, progress)
     return dict(zip(wanted, results, strict=True))
 
 
 def make_stills(stills: Sequence[StillJob], *, jobs: int) -> list[str | None]:
     """Write each still; the reason for each that could not be made, None for each that was."""
-    return _each(_still, stills, jobs, None)
+    return each(_still, stills, jobs, None)
 
 
-def _each(function: Callable[[T], R | str], work: Sequence[T], jobs: int, progress: Progress | None) -> list[R | str]:
+def each(function: Callable[[T], R | str], work: Sequence[T], jobs: int, progress: Progress | None) -> list[R | str]:
     """``function`` over ``work`` in order, in ``jobs`` processes; a failure is a reason, not the end."""
     results: list[R | str] = []
     try:

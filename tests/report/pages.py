@@ -7,7 +7,8 @@ from pathlib import Path
 from tests.browser import Tab
 
 DRIFT = """async (seconds) => {
-  const videos = [...document.querySelectorAll("video")].filter((video) => video.hasAttribute("src"));
+  const videos = [".stage video", ".closeup video"].flatMap((each) => [...document.querySelectorAll(each)])
+    .filter((video) => video.hasAttribute("src"));
   const begin = performance.now();
   let worst = 0, last = [];
   while (performance.now() - begin < 1000 * seconds) {

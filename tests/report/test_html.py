@@ -152,43 +152,6 @@ def test_landmarks_that_are_not_numbers_are_hands_not_found() -> None:
     assert frame[1] == [clips.STEPS // 2] * 42
 
 
-def test_worst_moments_are_the_worst_frames_of_the_worst_videos(written: tuple[ReportView, Path]) -> None:
-    view, _ = written
-    moments = clips.worst_moments(view)
-    assert [moment.value for moment in moments] == sorted((moment.value for moment in moments), reverse=True)
-    first = moments[0]
-    details = view.details(first.unit)
-    assert details is not None
-    assert first.value == pytest.approx(float(np.nanmax(details.series[first.metric])))
-    assert first.time == details.times[first.frame]
-    assert MISSING not in {moment.unit for moment in moments}
-
-
-def test_a_moment_looks_at_the_hand_that_is_missing(written: tuple[ReportView, Path]) -> None:
-    view, _ = written
-    details = view.details(("wave_0", 0, "tuned"))
-    assert details is not None
-    assert details.driving_landmarks is not None
-    gone = replace(details, generated_found=np.tile([True, False], (len(details.times), 1)))
-    box = clips._focus(gone, 5)
-    assert box is not None
-    wanted = details.driving_landmarks[5, 1]
-    assert box == pytest.approx([*wanted.min(axis=0), *wanted.max(axis=0)])
-    nothing = replace(gone, generated_found=np.zeros_like(gone.generated_found), driving_landmarks=None)
-    assert clips._focus(nothing, 5) is None
-
-
-def test_a_metric_that_is_better_when_higher_is_worst_where_it_is_lowest(written: tuple[ReportView, Path]) -> None:
-    view, _ = written
-
-    def only_pck(unit: clips.Unit) -> clips.Details | None:
-        details = view.details(unit)
-        return details and replace(details, series={"hand.pck10@1": details.series["hand.pck10@1"]})
-
-    moments = clips.worst_moments(replace(view, details=only_pck))
-    assert [moment.value for moment in moments] == sorted(moment.value for moment in moments)
-
-
 @pytest.mark.parametrize("kind", ["one model", "one identity", "no details", "no records", "no infos"])
 def test_a_run_that_lacks_something_has_a_page_that_says_so(tmp_path: Path, kind: str) -> None:
     models = {"base": build.MODELS["base"]} if kind == "one model" else build.MODELS

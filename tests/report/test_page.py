@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from ipa_bench.report import drilldown as clips
 from ipa_bench.report import html
 from ipa_bench.report.view import ReportView
+from ipa_bench.report.worst import worst_moments
 from tests.browser import Tab, tab
 from tests.report import build
 from tests.report.conftest import MISSING, REASON
@@ -138,10 +138,13 @@ def test_scores_of_the_clip_have_reasons(browser: Any, written: tuple[ReportView
 
 def test_the_gallery_opens_the_clip_at_that_frame(opened: Tab, written: tuple[ReportView, Path]) -> None:
     view, _ = written
-    moment = clips.worst_moments(view)[3]
-    card = opened.page.locator("#gallery a").nth(3)
+    groups = worst_moments(view)
+    assert opened.page.locator("#gallery h3").all_inner_texts() == [group.title for group in groups]
+    place = [group.title for group in groups].index("A hand is not as it should be")
+    moment = [card for card in groups[place].cards if card.first][1].moment
+    card = opened.page.locator("#gallery .reason").nth(place).locator("li:visible a").nth(1)
     card.scroll_into_view_if_needed()
-    assert card.locator("img").evaluate("(image) => image.decode().then(() => image.naturalWidth)") == 482
+    assert card.locator("img").evaluate("(image) => image.decode().then(() => image.naturalWidth)") == 642
     card.click()
     models = [row.model for row in view.leaderboard.rows]
     a = models.index(moment.unit[2])
@@ -153,8 +156,15 @@ def test_the_gallery_opens_the_clip_at_that_frame(opened: Tab, written: tuple[Re
     )
     assert opened.page.input_value("#pick-case") == str(case)
     assert opened.page.locator("#viewer").evaluate("(box) => box.getBoundingClientRect().top < innerHeight")
+    cases = len(view.header.cases)
+    for group in range(len(groups)):
+        assert opened.page.locator("#gallery .reason").nth(group).locator("li:visible").count() <= cases
     opened.page.select_option("#gallery-model", "0")
-    assert opened.page.locator("#gallery li:visible").count() == 3
+    shown = opened.page.locator("#gallery li:visible .name").all_inner_texts()
+    assert shown == [models[0]] * sum(card.moment.unit[2] == models[0] for group in groups for card in group.cards)
+    opened.page.select_option("#gallery-model", "")
+    first = sum(card.first for group in groups for card in group.cards)
+    assert opened.page.locator("#gallery li:visible").count() == first
 
 
 def test_cases_can_be_ordered_by_how_bad_they_are(opened: Tab, written: tuple[ReportView, Path]) -> None:
@@ -190,7 +200,7 @@ def test_hostile_names_are_only_text(browser: Any, tmp_path: Path) -> None:
         assert HOSTILE["wave_0"] in found.page.locator("#pick-case option").all_inner_texts()
         assert {"<script>alert(3)</script>"} <= {found.page.inner_text("#clip-notes")[3:]}
         assert found.page.locator("img:not(#gallery img), body script:not(:nth-last-of-type(-n+2))").count() == 0
-        found.page.locator("#gallery a").first.click()
+        found.page.locator("#gallery li:visible a").first.click()
         found.page.wait_for_timeout(300)
         assert found.trouble == []
         assert not [url for url in found.requests if url.endswith("/x") or not url.startswith(("file:", "data:,"))]

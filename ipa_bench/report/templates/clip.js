@@ -29,8 +29,8 @@
   /* ---- panels ---- */
   const panels = {};
   for (const root of viewer.querySelectorAll(".panel")) {
-    const [video, canvas, stage] = ["video", "canvas", ".stage"].map((name) => root.querySelector(name));
-    const panel = { root, video, stage, overlay: new Overlay(canvas, video), empty: root.querySelector(".empty") };
+    const [video, canvas, stage, closeup] = ["video", "canvas", ".stage", ".closeup"].map((name) => root.querySelector(name));
+    const panel = { root, video, stage, closeup, overlay: new Overlay(canvas, video), empty: root.querySelector(".empty") };
     panels[root.dataset.panel] = panel;
     video.addEventListener("error", () => { if (video.hasAttribute("src")) say(panel, "This video could not be played."); });
   }
@@ -39,10 +39,11 @@
     player.pause();
     player.seek(time);
   });
-  const player = new Player(order.map((key) => panels[key].video), {
+  const closeups = order.map((key) => panels[key].closeup.querySelector("video"));
+  const player = new Player([...order.map((key) => panels[key].video), ...closeups], {
     onTick: () => { showClock(); follow(); },
     onState: showState,
-    onFrame: (video) => order.map((key) => panels[key]).find((panel) => panel.video === video).overlay.draw(),
+    onFrame: (video) => order.map((key) => panels[key]).find((panel) => panel.video === video)?.overlay.draw(),
   });
 
   function say(panel, text) {
@@ -81,7 +82,11 @@
     panels.driving.root.querySelector(".title").hidden = Boolean(entry.truth);
     syncPickers();
     if (time !== null) player.time = time;
-    player.load(clips);
+    const wanted = get("show-closeups").checked;
+    const hands = clips.map((clip) => (wanted && clip?.hands ? { src: clip.hands.src, fps: clip.fps, slots: clip.hands.slots } : null));
+    order.forEach((key, index) => { panels[key].hands = hands[index]; });
+    player.load([...clips, ...hands]);
+    frameCloseups();
     if (time !== null) player.seek(time);
     remember(time);
     const [dataA, dataB] = await Promise.all([fetchClip(units.a.data), fetchClip(units.b?.data)]);
@@ -93,6 +98,19 @@
     showScores();
     showNotes(units);
     viewer.dataset.ready = `${c}.${s}.${a}.${b}`;
+  }
+
+  /* Both hands side by side, or the one that the camera looks at, as large as the panel is wide. */
+  function frameCloseups() {
+    for (const key of order) {
+      const { closeup, hands } = panels[key];
+      const one = hands?.slots.length === 2 && ["0", "1"].includes(get("zoom").value);
+      closeup.hidden = !hands;
+      closeup.style.setProperty("--shown", one ? 1 : hands?.slots.length ?? 1);
+      closeup.firstElementChild.style.objectPosition = one && hands.slots[1] === Number(get("zoom").value) ? "right" : "left";
+    }
+    const any = run.units.some((unit) => unit.video.hands) || run.cases.some((entry) => entry.driving.hands);
+    get("show-closeups").disabled = !any;
   }
 
   function showOverlays() {
@@ -119,6 +137,7 @@
     if (get("zoom").value && frames) zoom.set(frames.times, frames.driving ?? frames.generated, get("zoom").value);
     else zoom.clear();
     get("zoom").disabled = !frames;
+    frameCloseups();
     for (const key of order) {
       panels[key].overlay.scale = zoom.scale;
       panels[key].overlay.draw();
@@ -282,6 +301,7 @@
   pick("show-hands", showOverlays);
   pick("show-driving", showOverlays);
   pick("zoom", showZoom);
+  pick("show-closeups", () => show(player.time));
   get("previous-case").addEventListener("click", () => moveCase(-1));
   get("next-case").addEventListener("click", () => moveCase(1));
   get("play").addEventListener("click", () => player.toggle());

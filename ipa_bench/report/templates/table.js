@@ -41,5 +41,14 @@
     if (select) apply();
   }
   filter(document.getElementById("pair"), document.querySelectorAll("#pairs tbody tr"), "pair");
-  filter(document.getElementById("gallery-model"), document.querySelectorAll("#gallery li"), "model");
+
+  /* Worst moments: of one model, or the worst of each case; a reason without a card is not there. */
+  const model = document.getElementById("gallery-model");
+  model?.addEventListener("change", () => {
+    for (const group of document.querySelectorAll("#gallery .reason")) {
+      const cards = [...group.querySelectorAll("li")];
+      for (const card of cards) card.hidden = model.value === "" ? !("first" in card.dataset) : card.dataset.model !== model.value;
+      group.hidden = cards.every((card) => card.hidden);
+    }
+  });
 })();
