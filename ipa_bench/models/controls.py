@@ -5,6 +5,7 @@ The first rank where a good metric puts them; the second is the upper bound of w
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -13,10 +14,16 @@ from pathlib import Path
 import numpy as np
 
 from ipa_bench import video
+from ipa_bench.embedded.group.faults import Fault, faulty
+from ipa_bench.embedded.group.setting import key_of, setting
+from ipa_bench.embedded.group.shot import shot
 from ipa_bench.errors import Unscorable
 from ipa_bench.models.damage import Strength, crf, damaged, find
 from ipa_bench.types import Case, HandTracks, UInt8
 from ipa_bench.video.timing import Int64, resampled
+
+#: H.264 quality of rendered faults
+FAULT_CRF = 18
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,27 @@ class DamageModel:
         shown = resampled(tracks.times, fps, fps)
         result = damaged(frames, at_frames(tracks, shown, fps), fps, damage, self.strength)
         return _written(result, path, fps, crf(damage, self.strength))
+
+
+@dataclass(frozen=True)
+class FaultModel:
+    """Renders the case's scene of the built-in world with a fault into ``folder``; the poses stay those of the case."""
+
+    name: str
+    fault: Fault
+    strength: Strength
+    folder: Path
+
+    def generate(self, case: Case, seed: int) -> Path:
+        """The clip; the seed says who and where. Raises Unscorable for a case that is no such scene."""
+        path = self.folder / f"{case.id}_seed{seed}.mp4"
+        if path.exists():
+            return path
+        if case.world is None:
+            raise Unscorable("the case is no scene of several people of the built-in world")
+        described = setting(key_of(case.world))
+        drawn = shot(faulty(described, self.fault, self.strength, seed + zlib.crc32(case.world.encode())))
+        return _written(drawn.frames, path, described.fps, FAULT_CRF)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipa_bench.models import checkpoint
 from ipa_bench.models.checkpoint import Checkpoint, Recipe
-from ipa_bench.models.specs import BaseSpec, DamageSpec, FolderSpec, ModelSpec, ReencodeSpec, WanVaceSpec
+from ipa_bench.models.specs import BaseSpec, DamageSpec, FaultSpec, FolderSpec, ModelSpec, ReencodeSpec, WanVaceSpec
 from ipa_bench.models.wan import outline as wan_vace
 from ipa_bench.types import Case, HandTracks
 
@@ -95,6 +95,13 @@ def _damaged(spec: DamageSpec, videos: Path, hands: Hands) -> Model:
     return DamageModel(spec.name, spec.damage, spec.strength, videos, hands)
 
 
+def _faulty(spec: FaultSpec, videos: Path, hands: Hands) -> Model:
+    from ipa_bench.embedded.group.faults import find
+    from ipa_bench.models.controls import FaultModel
+
+    return FaultModel(spec.name, find(spec.fault), spec.strength, videos)
+
+
 def _reencoded(spec: ReencodeSpec, videos: Path, hands: Hands) -> Model:
     from ipa_bench.models.controls import ReencodeModel
 
@@ -110,6 +117,7 @@ def _wan_vace(spec: WanVaceSpec, found: Checkpoint, device: Any) -> Base:
 KINDS: dict[str, Kind] = {
     "folder": Kind(FolderSpec, Found(_folder, _folder_source, _match)),
     "damage": Kind(DamageSpec, Found(_damaged, lambda spec: f"{spec.damage}:{spec.strength}")),
+    "fault": Kind(FaultSpec, Found(_faulty, lambda spec: f"{spec.fault}:{spec.strength}")),
     "reencode": Kind(ReencodeSpec, Found(_reencoded, lambda spec: f"ground truth at CRF {spec.crf}")),
     "wan_vace": Kind(
         WanVaceSpec,

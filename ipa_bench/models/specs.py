@@ -57,6 +57,17 @@ class DamageSpec(_ModelTable):
     trained_on: Array[Text] = ()
 
 
+class FaultSpec(_ModelTable):
+    """Scenes of the built-in world in which people are not who they should be, in a known way."""
+
+    name: Name
+    kind: Literal["fault"]
+    #: of :data:`ipa_bench.embedded.group.faults.FAULTS`
+    fault: Text
+    strength: Literal["mild", "medium", "strong"] = "medium"
+    trained_on: Array[Text] = ()
+
+
 class ReencodeSpec(_ModelTable):
     """The ground truth itself, encoded anew: what no model of these clips can surpass."""
 
@@ -111,9 +122,9 @@ class WanVaceSpec(BaseSpec):
     kind: Literal["wan_vace"]
 
 
-ModelSpec = FolderSpec | DamageSpec | ReencodeSpec | BaseSpec
+ModelSpec = FolderSpec | DamageSpec | FaultSpec | ReencodeSpec | BaseSpec
 #: what ``[[model]]`` of a suite can be; :mod:`ipa_bench.models.kinds` has a line for each
-WrittenSpec = Annotated[FolderSpec | DamageSpec | ReencodeSpec | WanVaceSpec, Field(discriminator="kind")]
+WrittenSpec = Annotated[FolderSpec | DamageSpec | FaultSpec | ReencodeSpec | WanVaceSpec, Field(discriminator="kind")]
 
 
 def base_spec(spec: ModelSpec) -> BaseSpec | None:

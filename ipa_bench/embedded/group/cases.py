@@ -28,6 +28,24 @@ from ipa_bench.types import Split, UInt8
 FOLDERS = ("driving", "pose", "track", "reference")
 
 
+#: what models are ranked on: the world knows who is who, and face networks are unsure of drawn faces
+PRIMARY = "truth.top1"
+_FAULT = """\
+[[model]]
+name = "{name}"
+kind = "fault"
+fault = "{fault}"
+strength = "{strength}"
+"""
+#: the bound from above, and known faults that readers of who is who have to rank below it
+MODELS = (
+    cases.TRUTH,
+    _FAULT.format(name="exchanged", fault="swap", strength="medium"),
+    _FAULT.format(name="other shirt", fault="leak", strength="strong"),
+    _FAULT.format(name="blended", fault="blend", strength="medium"),
+)
+
+
 class Arrays(NamedTuple):
     """A clip of T frames and K people as a model is trained on it; uint8 RGB."""
 
@@ -64,10 +82,11 @@ def write(
     groups: int,
     takes: int = 1,
     seeds: int = 1,
-    models: Sequence[str] = (cases.TRUTH, cases.PRETRAINED),
+    models: Sequence[str] | None = None,
 ) -> Path:
     """Render ``groups`` x ``takes`` cases of ``people`` each into ``folder``, and write ``suite.toml`` last.
 
+    Its models are ``models`` as TOML tables; by default :data:`MODELS`: no checkpoint ships that animates several.
     Raises :class:`UserError` where the folder cannot be written.
     """
     try:
@@ -77,12 +96,14 @@ def write(
         raise UserError(f"cannot write {folder}: {error.strerror}", "choose a writable folder") from None
     keys = [(folder, Key(people, split, group, take)) for group in range(groups) for take in range(takes)]
     made_by = f"ipa-bench embedded suite {folder.as_posix()} --people {people} --split {split} --identities {groups}"
-    tables = [cases.HEAD.format(name=folder.absolute().name, made_by=f"{made_by} --takes {takes}",
-                                seeds=list(range(seeds)))]  # fmt: skip
+    head = cases.HEAD.format(
+        name=folder.absolute().name, made_by=f"{made_by} --takes {takes}", seeds=list(range(seeds))
+    )
+    tables = [f'{head}primary = "{PRIMARY}"\n']
     for index, table in enumerate(pool.imap(_write_case, keys, min(pool.cores(), len(keys))), 1):
         tables.append(table)
         print(f"\r{index}/{len(keys)} cases", end="\n" if index == len(keys) else "", file=sys.stderr, flush=True)
-    write_atomic(folder / "suite.toml", "\n".join([*tables, *models]).encode())
+    write_atomic(folder / "suite.toml", "\n".join([*tables, *(MODELS if models is None else models)]).encode())
     return folder / "suite.toml"
 
 
