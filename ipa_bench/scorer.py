@@ -78,7 +78,8 @@ class Scorer:
         """Score a video of a case, or without one by the reference-free metrics. Raises Unscorable with the reason."""
         evidence, notes = self.evidence(video, case)
         measured = {metric.info.id: metric.measure(evidence) for metric in self.metrics}
-        return Scores(case.id if case else "", measured, evidence, notes)
+        rests = (f"{name} {each.note}" for name, each in measured.items() if each.note)
+        return Scores(case.id if case else "", measured, evidence, (*notes, *rests))
 
     def evidence(self, video: Path | str | Video, case: Case | None = None) -> tuple[Evidence, tuple[str, ...]]:
         """Everything the metrics need, observed or from the cache, and remarks. Raises Unscorable."""

@@ -8,11 +8,13 @@ import pytest
 from markdown_it import MarkdownIt
 
 from ipa_bench.metrics import METRICS
+from ipa_bench.metrics.alignment import MAX_LAG, MAX_OFFSET
 from ipa_bench.metrics.document import table, updated
 from ipa_bench.metrics.quality import (
     LAG_TOLERANCE,
-    PLACE_TOLERANCE,
+    OFFSET_TOLERANCE,
     RATIO_TOLERANCE,
+    SHAPE_TOLERANCE,
     SHARPNESS_TOLERANCE,
     STALL_TOLERANCE,
     WEIGHTS,
@@ -61,13 +63,16 @@ def test_links_and_pictures_lead_somewhere(path):
 
 
 def test_the_composite_is_stated_as_it_is_computed():
-    (text,) = re.findall(r"\*\*hand_quality@1\*\*.*?\n\n", METRICS_DOC, re.DOTALL)
+    (text,) = re.findall(r"\*\*hand_quality@2\*\*.*?\n\n", METRICS_DOC, re.DOTALL)
     flat = " ".join(text.split())
     for words in (
-        f"`place` ({WEIGHTS['place']:g}: exp(−e / {PLACE_TOLERANCE:g})",
+        f"`shape` ({WEIGHTS['shape']:g}: exp(−e / {SHAPE_TOLERANCE:g})",
         f"`sharpness` ({WEIGHTS['sharpness']:g}: exp(−|ln ratio| / {SHARPNESS_TOLERANCE:g}))",
-        f"`motion` ({WEIGHTS['motion']:g}: exp(−(lag / {LAG_TOLERANCE:g} s + stall / {STALL_TOLERANCE:g}",
+        f"`motion` ({WEIGHTS['motion']:g}: exp(−(stall / {STALL_TOLERANCE:g}",
         f"(speed + jitter) / {RATIO_TOLERANCE:g})",
+        f"`alignment` ({WEIGHTS['alignment']:g}: exp(−((offset / {OFFSET_TOLERANCE:g})² + (lag / {LAG_TOLERANCE:g} s)²",
+        f"up to {MAX_OFFSET:g} of the frame's width",
+        f"up to {MAX_LAG:g} s",
     ):
         assert words in flat, words
 

@@ -9,7 +9,7 @@ from itertools import combinations
 from ipa_bench.compare.intervals import ALPHA, Difference, Pair, Values, difference, holm, interval
 from ipa_bench.errors import UserError
 from ipa_bench.metrics.bounds import bounds
-from ipa_bench.metrics.table import is_evidence
+from ipa_bench.metrics.table import is_evidence, parts_of
 from ipa_bench.types import Comparison, Interval, Leaderboard, LeaderboardRow, MetricInfo, Score, Verdict
 
 #: model -> metric id -> values
@@ -39,7 +39,8 @@ def compare(
     A verdict other than ``unclear`` needs p < 0.05 (after Holm over all metrics but the primary one, of this pair of
     models) *and* a difference beyond the noise floor where one is known; its direction is the metric's ``better``.
     Missing values are counted, never filled in; ``why`` says so when fewer videos are paired than either model has
-    scores for, because then the two models' own means are over different videos.
+    scores for, because then the two models' own means are over different videos. Of a composite two videos are paired
+    only where both values rest on the same parts, as far as the parts are among the metrics.
     """
     found = _paired(a, b, identity_of, units, metrics)
     own = next((each.difference.p for each in found if each.info.id == primary), None)
@@ -68,7 +69,8 @@ def _paired(
     found = []
     for info in metrics:
         mine, other = ({k: v for k, v in side.get(info.id, {}).items() if k in wanted} for side in (a, b))
-        apart = difference(mine, other, identity_of=identity_of, bounds=bounds(info))
+        same = {k: v for k, v in mine.items() if _rest_on_the_same(k, parts_of(info.id), a, b)}
+        apart = difference(same, other, identity_of=identity_of, bounds=bounds(info))
         found.append(_Paired(info, apart, len(mine.keys() | other.keys()), len(wanted)))
     return found
 
@@ -102,6 +104,11 @@ def _verdicts(
             )
         )  # fmt: skip
     return tuple(comparisons)
+
+
+def _rest_on_the_same(pair: Pair, parts: Sequence[str], a: Mapping[str, Values], b: Mapping[str, Values]) -> bool:
+    """Whether two values of a composite are means of the same parts: a part without a value is in neither."""
+    return all((pair in a.get(part, {})) == (pair in b.get(part, {})) for part in parts)
 
 
 def _judge(

@@ -16,7 +16,7 @@ from ipa_bench.harness import generate
 from ipa_bench.harness import workers as work
 from ipa_bench.harness.before import post_training
 from ipa_bench.metrics.base import Metric
-from ipa_bench.metrics.table import DEFAULT, METRICS, RANKED_ON, SET_METRICS, find, is_evidence
+from ipa_bench.metrics.table import DEFAULT, METRICS, RANKED_ON, SET_METRICS, find, is_evidence, parts_of
 from ipa_bench.models import Model, kinds
 from ipa_bench.models.folder import FolderMatch
 from ipa_bench.models.specs import ModelSpec
@@ -74,6 +74,7 @@ def metrics_of(suite: Suite) -> tuple[Metric, ...]:
     of_sets = {name for info in SET_METRICS for name in _names(info)}
     of_videos = [name for name in suite.metrics if name not in of_sets]
     wanted = {find(name).info.id for name in (primary, *of_videos)}
+    wanted |= {part for name in wanted for part in parts_of(name)}  # they say what a value of a composite rests on
     return tuple(m for m in METRICS if m.info.id in wanted)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipa_bench.cost import ledger as cost_ledger
 from ipa_bench.harness import floor
-from ipa_bench.metrics.table import METRICS
+from ipa_bench.metrics.table import infos_of
 from ipa_bench.report.view import ReportView
 from ipa_bench.store import RunStore
 from ipa_bench.store import sets as set_results
@@ -15,7 +15,7 @@ def view(store: RunStore, price: float | None = None) -> ReportView:
     from ipa_bench.compare import leaderboard  # brings in scipy, which workers do without
 
     head, held = store.header, store.read()
-    infos = tuple(m.info for m in METRICS if m.info.id in head.metrics)
+    infos = infos_of(head.metrics)
     floors = floor.of_run(head, held.floors, infos)
     board = leaderboard(
         [score for record in held.records.values() for score in record.scores],

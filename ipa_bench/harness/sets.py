@@ -19,9 +19,9 @@ from ipa_bench.cost.ledger import Ledger
 from ipa_bench.engine.processes import Progress
 from ipa_bench.errors import Unscorable, UserError
 from ipa_bench.files import located
+from ipa_bench.metrics.set_table import HAND_FVMD
 from ipa_bench.metrics.sets.hand_motion import hand_motion_features
 from ipa_bench.metrics.sets.intervals import compare_sets, measure_sets
-from ipa_bench.metrics.table import HAND_FVMD
 from ipa_bench.observers.hands import OBSERVER_ID
 from ipa_bench.observers.looker import Looker
 from ipa_bench.store import CaseEntry, RunStore

@@ -68,6 +68,8 @@ class Measured(Finding[float]):
     value: float | None
     reason: str | None = None
     series: Float64 | None = None
+    #: what a reader of the value must know: it rests on less than its name says
+    note: str | None = None
 
 
 @dataclass(frozen=True)

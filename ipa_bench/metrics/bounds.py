@@ -18,6 +18,7 @@ UNITS: Mapping[str, Bounds] = {
     "hand sizes": (0.0, None),
     "|ln ratio|": (0.0, None),
     "seconds": (0.0, None),
+    "frame widths": (0.0, None),
     "CV": (0.0, None),
     "LPIPS": (0.0, None),
     "distance": (0.0, None),

@@ -21,6 +21,8 @@ BONES = np.array(
 )  # wrist to the first joint of each finger, then along the finger
 MIN_FRAMES = 12
 MISS = 1.0
+#: share of the hands that count as fast, and how many at least
+FAST, LEAST_FAST = 0.1, 8
 
 
 def joint_errors(
@@ -98,10 +100,12 @@ def worst_finger(evidence: Evidence) -> Measured:
 
 
 def sharpness(evidence: Evidence) -> Measured:
-    """|median over frames of ln(generated energy / reference energy)|, >= 0: blur and invented texture both cost.
+    """ln(generated energy / reference energy), its size in all frames or in the fastest, whichever is larger; >= 0.
 
-    Energy is the Laplacian energy of each video's own hand box over its variance (``observers/crops.py``). The
-    reference is the ground truth, or the driving video where there is none. The series is the signed logarithm.
+    Energy is the Laplacian energy of each video's own hand box over its variance (``observers/crops.py``); blur and
+    invented texture both cost. The median over all frames, and that over the tenth of them in which the
+    reference's hand changes most: blur that only moving hands have leaves the rest as sharp as before. The reference is
+    the ground truth, or the driving video where there is none. The series is the signed logarithm.
     """
     pair = evidence.truth or evidence.driving
     if pair is None:
@@ -111,7 +115,9 @@ def sharpness(evidence: Evidence) -> Measured:
         return unknown("no hand is seen in both videos" if pair.wanted.any() else NO_HAND)
     ratio = np.log(np.where(both, pair.generated_sharpness, 1.0) / np.where(both, pair.reference_sharpness, 1.0))
     series = over_frames(ratio, both, NO_HAND).series
-    return Measured(float(abs(np.median(ratio[both]))), series=series)
+    fastest = np.argsort(-pair.reference_change[both], kind="stable")
+    fast = ratio[both][fastest[: max(round(FAST * len(fastest)), LEAST_FAST)]]
+    return Measured(float(max(abs(np.median(ratio[both])), abs(np.median(fast)))), series=series)
 
 
 def bone_drift(evidence: Evidence) -> Measured:

@@ -1,7 +1,7 @@
 """Does the hand move as the driving hand does? Two-sided: a frozen hand is as wrong as a shaking one.
 
-Speeds in hand sizes per second, jerk in hand sizes per second cubed: comparable between sizes. Both videos are read on
-the frames they share, those of the slower one.
+Speeds in hand sizes per second, jerk in hand sizes per second cubed: comparable between sizes. Both videos are read at
+the same times, those of the frames of the slower one.
 """
 
 from __future__ import annotations
@@ -22,10 +22,6 @@ STILL_RULE = f"faster than {STILL} hand sizes a second in fewer than {MIN_FRAMES
 #: what the estimator's noise adds to any speed and jerk, so that a frozen hand has a finite logarithm
 SPEED_FLOOR = 0.05
 JERK_FLOOR = 20.0
-#: seconds that a hand may be late before it is another movement
-MAX_LAG = 0.4
-BELIEVED = 0.875
-LEAST_GAIN = 0.005
 #: change of a hand that moves, in shares of its contrast
 LEAST_CHANGE = 0.01
 
@@ -63,9 +59,6 @@ def log_ratio(evidence: Evidence, order: int, floor: float) -> Measured:
         return unknown(f"no hand is seen in both videos in {MIN_FRAMES} frames or more")
     if is_still(pair):
         return unknown(f"the driving hand is still: {STILL_RULE}")
-    steps = [np.diff(index) for index in (pair.generated_index, pair.reference_index)]
-    if any(len(step) and np.ptp(step) > 0 for step in steps):
-        return unknown("the frame rates are no multiples of each other: the shared frames are unevenly spaced")
     ours, theirs = (_mean(points, both, pair, order) for points in (pair.generated, pair.reference))
     if ours is None or theirs is None:
         return unknown("no run of frames is long enough to take differences")
@@ -91,42 +84,6 @@ def stall(evidence: Evidence) -> Measured:
     return over_frames((pair.generated_change < pair.reference_change / 3).astype(np.float64), due, NO_HAND)
 
 
-def lag(evidence: Evidence) -> Measured:
-    """How late or early the generated hand is, in seconds, >= 0: the shift at which it fits the driving hand best.
-
-    Shifts of up to 0.4 s are tried, in frames. A shift's mean joint error is compared with that of no shift over the
-    same driving frames; it is believed where it is lower by an eighth and by 0.005 hand sizes.
-    """
-    pair = driving_hands(evidence)
-    if isinstance(pair, Measured):
-        return pair
-    if is_still(pair):
-        return unknown(f"the driving hand is still: {STILL_RULE}")
-    step = period(pair.times)
-    most = max(round(MAX_LAG / step), 1)
-    gains = {shift: gain for shift in range(-most, most + 1) if (gain := _gain(pair, shift)) is not None}
-    if 0 not in gains:
-        return unknown(f"no hand is seen in both videos in {MIN_FRAMES} frames or more")
-    best = max(gains, key=lambda shift: (gains[shift], -abs(shift)))
-    return Measured(abs(best) * step)
-
-
-def _gain(pair: HandPair, shift: int) -> float | None:
-    """How much taking the hand ``shift`` frames later lowers the error, 0 if not believed; None for few frames."""
-    count = len(pair.times) - abs(shift)
-    if count < MIN_FRAMES:
-        return None
-    ours, theirs = slice(max(shift, 0), max(shift, 0) + count), slice(max(-shift, 0), max(-shift, 0) + count)
-    both = pair.found[ours] & pair.found[theirs] & pair.wanted[theirs]
-    if both.sum() < MIN_FRAMES:
-        return None
-    shifted, unshifted = (
-        float((np.linalg.norm(points - pair.reference[theirs], axis=-1).mean(axis=-1) / pair.size)[both].mean())
-        for points in (pair.generated[ours], pair.generated[theirs])
-    )
-    return unshifted - shifted if shifted <= min(BELIEVED * unshifted, unshifted - LEAST_GAIN) else 0.0
-
-
 def _mean_where(values: Float[ndarray, "T 2"], mask: Bool[ndarray, "T 2"]) -> Float[ndarray, " 2"]:
     total = np.where(mask, values, 0.0).sum(axis=0)
     return np.asarray(total / np.maximum(mask.sum(axis=0), 1))
@@ -143,10 +100,22 @@ def jitter(evidence: Evidence) -> Measured:
 
 
 def is_still(pair: HandPair) -> bool:
-    """Whether the reference's hands move too little to be judged by: see ``STILL_RULE``."""
+    """Whether the reference's hands move too little to be judged by: see ``STILL_RULE``.
+
+    Of a whole video the reference's own frames say so, at its own rate, over the time that is shared: that a generated
+    video has fewer frames does not make the driving hand still.
+    """
     if len(pair.times) < 2:
         return True
-    values, valid = differences(_scaled(pair.reference, pair), pair.wanted, pair.times, 1)
+    points, seen, times = _scaled(pair.reference, pair), pair.wanted, pair.times
+    if pair.whole is not None:
+        edge = period(pair.times) / 2
+        shared = (pair.whole.times >= times[0] - edge) & (pair.whole.times <= times[-1] + edge)
+        points, seen = _scaled(pair.whole.landmarks[shared].astype(np.float64), pair), pair.whole.found[shared]
+        times = pair.whole.times[shared]
+    if len(times) < 2:
+        return True
+    values, valid = differences(points, seen, times, 1)
     moving = int((values[valid] >= STILL).sum())
     return moving < max(MIN_FRAMES, LEAST_MOVING * int(valid.sum()))
 

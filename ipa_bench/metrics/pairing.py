@@ -12,11 +12,17 @@ from ipa_bench.types import HandTracks
 
 #: a generated hand further than this many hand sizes from the reference hand is not that hand
 REACH = 1.0
+#: frames whose times differ by no more than this many seconds are of one time: Matroska and WebM round to milliseconds
+SAME_TIME = 1.1e-3
 
 
 @dataclass(frozen=True, eq=False)
 class HandPair:
-    """Hands of both videos on the frames they share; slots are those of the reference, coordinates its pixels."""
+    """Hands of both videos on the frames they share; slots are those of the reference, coordinates its pixels.
+
+    The times are those of the video with fewer frames a second. Joints of the other at these times lie on the line
+    between its two frames around them; everything else is that of its nearest frame.
+    """
 
     #: ``[T, 2, 21, 2]`` px
     generated: Float[ndarray, "T 2 21 2"]
@@ -42,6 +48,8 @@ class HandPair:
     reference_index: Int[ndarray, "T"]
     #: (width, height) of the reference in px
     reference_size: tuple[int, int]
+    #: the reference on all of its own frames, where the shared ones are not a part cut out by itself
+    whole: HandTracks | None = None
 
 
 def pair_times(
@@ -88,8 +96,9 @@ def pair_hands(generated: HandTracks, reference: HandTracks) -> HandPair:
     """
     gi, ri = pair_times(generated.times, reference.times)
     scale = np.array(reference.size, np.float64) / np.array(generated.size, np.float64)
-    ours = generated.landmarks[gi].astype(np.float64) * scale
-    theirs = reference.landmarks[ri].astype(np.float64)
+    times = _common_times(generated.times[gi], reference.times[ri], generated.times, reference.times)
+    ours = _joints_at(generated, gi, times) * scale
+    theirs = _joints_at(reference, ri, times)
     wanted = reference.found[ri]
     sizes = hand_sizes(reference)
     # distance[t, g, r] of generated slot g to reference slot r, in hand sizes
@@ -112,14 +121,65 @@ def pair_hands(generated: HandTracks, reference: HandTracks) -> HandPair:
         generated_change=np.where(found, _change_since(generated.change, gi)[rows, order], 0.0),
         reference_change=np.where(wanted, _change_since(reference.change, ri), 0.0),
         size=sizes,
-        times=reference.times[ri],
+        times=times,
         generated_index=gi,
         reference_index=ri,
         reference_size=reference.size,
+        whole=reference,
     )
+
+
+def _common_times(
+    ours: Float[ndarray, "T"],
+    theirs: Float[ndarray, "T"],
+    generated: Float[ndarray, "G"],
+    reference: Float[ndarray, "R"],
+) -> Float[ndarray, "T"]:
+    """Seconds of shared frames: the reference's, or where they are not the same those of the video with fewer."""
+    if not len(ours) or np.abs(ours - theirs).max() <= SAME_TIME or period(generated) < period(reference) * 0.999:
+        return theirs
+    return ours
+
+
+def _joints_at(tracks: HandTracks, index: Int[ndarray, "T"], times: Float[ndarray, "T"]) -> Float[ndarray, "T 2 21 2"]:
+    """Joints of both slots at ``times``, whose nearest frames are ``index``.
+
+    Where a time lies between two frames that show one hand, on the curve through them and the frames before and after
+    (Catmull and Rom 1974; a straight line where one of those is missing): rates that are no multiples of each other
+    would else seem to shake.
+    """
+    points = tracks.landmarks[index].astype(np.float64)
+    late = times - tracks.times[index]
+    if not (np.abs(late) > SAME_TIME).any():
+        return np.asarray(points)
+    count = len(tracks.times)
+    first = index - (late < 0)
+    around = np.clip(first[:, None] + np.arange(-1, 3), 0, count - 1)  # before, the two, after
+    inside = (np.abs(late) > SAME_TIME) & (first >= 0) & (first + 1 < count)
+    known = tracks.landmarks[around].astype(np.float64)  # [T, 4, 2, 21, 2]
+    gap = np.diff(tracks.times[around], axis=1)
+    # a longer step in time has frames missing, one in space is another hand
+    near = (gap > 0) & (gap <= 1.5 * period(tracks.times))
+    step = np.linalg.norm(np.diff(known, axis=1), axis=-1).mean(axis=-1)
+    seen = tracks.found[around]
+    linked = (
+        near[..., None]
+        & seen[:, 1:]
+        & seen[:, :-1]
+        & (step <= REACH * np.ptp(known[:, 1:3], axis=3).max(axis=(1, 3))[:, None])
+    )
+    share = np.where(inside, (times - tracks.times[around[:, 1]]) / np.where(gap[:, 1] > 0, gap[:, 1], 1.0), 0.0)
+    u = share[:, None, None, None]
+    line = known[:, 1] + u * (known[:, 2] - known[:, 1])
+    curve = line + u * (1 - u) / 2 * (
+        (1 - u) * (2 * known[:, 1] - known[:, 0] - known[:, 2]) + u * (2 * known[:, 2] - known[:, 3] - known[:, 1])
+    )
+    use = (inside[:, None] & linked[:, 1])[..., None, None]
+    whole = linked.all(axis=1)[..., None, None]
+    return np.asarray(np.where(use, np.where(whole, curve, line), points))
 
 
 def _change_since(change: Float[ndarray, "F 2"], index: Int[ndarray, "T"]) -> Float[ndarray, "T 2"]:
     """Sum of the changes after one shared frame up to the next; 0 for the first."""
     total = np.cumsum(change.astype(np.float64), axis=0)[index]
-    return np.diff(total, axis=0, prepend=total[:1])
+    return np.asarray(np.diff(total, axis=0, prepend=total[:1]))

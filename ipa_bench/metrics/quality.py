@@ -6,42 +6,49 @@ Nothing else in the project combines metrics. The parts are kept beside the tota
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from ipa_bench.metrics import hand, motion
+from ipa_bench.metrics.alignment import aligned, estimate
 from ipa_bench.metrics.base import Evidence, Measured, driving_hands, unknown
 from ipa_bench.metrics.hand import FINGERS, joint_errors
-from ipa_bench.metrics.pairing import pair_hands
 from ipa_bench.types import Bool, Float64
 
-# Calibration of hand_quality@1. An error of TOLERANCE takes a part from 1 to 1/e. Storing a real clip leaves 0.003 to
-# 0.03 hand sizes in place, 0.1 in sharpness, 0 in lag and stall, and up to 0.4 in speed and jitter (landmark noise).
-PLACE_TOLERANCE = 0.15
+# Calibration of hand_quality@2. An error of TOLERANCE takes a part from 1 to 1/e. Storing a real clip leaves 0.003 to
+# 0.03 hand sizes in shape, 0.1 in sharpness, 0 in lag and stall, and up to 0.4 in speed and jitter (landmark noise).
+SHAPE_TOLERANCE = 0.15
 SHARPNESS_TOLERANCE = 1.5
-LAG_TOLERANCE = 0.2
 STALL_TOLERANCE = 0.5
 RATIO_TOLERANCE = 6.0
+#: what a term of motion costs that cannot be told of hands that are there: as much as standing still half of the time
+UNTOLD = 1.0
+#: of alignment, whose errors are squared: small shifts cost next to nothing, large ones as much as a wrong hand
+OFFSET_TOLERANCE = 0.03
+LAG_TOLERANCE = 0.1
 #: exponents of the weighted geometric mean: one bad part cannot be bought off by the others
-WEIGHTS = {"place": 0.5, "sharpness": 0.2, "motion": 0.3}
+WEIGHTS = {"shape": 0.45, "sharpness": 0.2, "motion": 0.25, "alignment": 0.1}
 #: weights of the frames around one, when places are smoothed: landmark noise is as large as mild damage
 SMOOTHING = np.array([1.0, 2.0, 3.0, 2.0, 1.0])
 
 
-def place(evidence: Evidence) -> Measured:
+def shape(evidence: Evidence) -> Measured:
     """Part of hand_quality: mean over the driving hands of exp(-e / 0.15), 0 where the hand is missing; in [0, 1].
 
-    e is the mean of the hand's mean joint error and its worst finger's, in hand sizes, after smoothing both hands'
-    joints over five frames: what shakes is the business of ``motion``.
+    e is the mean of the hand's mean joint error and its worst finger's, in hand sizes, after one small shift in space
+    and time for the whole video (:mod:`ipa_bench.metrics.alignment`) and smoothing both hands' joints over five frames:
+    what is beside its place is the business of ``alignment``, what shakes that of ``motion``.
     """
     pair = driving_hands(evidence)
     if isinstance(pair, Measured):
         return pair
+    pair = aligned(pair)
     both = pair.found & pair.wanted
     ours, theirs = (smooth(points, both) for points in (pair.generated, pair.reference))
     errors = joint_errors(ours, theirs, pair.found, pair.size)
     error = (errors.mean(axis=-1) + errors[..., FINGERS].mean(axis=-1).max(axis=-1)) / 2
-    quality = np.where(pair.found, np.exp(-error / PLACE_TOLERANCE), 0.0)
+    quality = np.where(pair.found, np.exp(-error / SHAPE_TOLERANCE), 0.0)
     total = np.where(pair.wanted, quality, 0.0).sum(axis=1) / np.maximum(pair.wanted.sum(axis=1), 1)
     series = np.where(pair.wanted.any(axis=1), total, np.nan)
     return Measured(float(quality[pair.wanted].mean()), series=series)
@@ -68,31 +75,60 @@ def _around(values: Float64, beyond: float) -> Float64:
 
 
 def sharp(evidence: Evidence) -> Measured:
-    """Part of hand_quality: recall times exp(-hand.sharpness / 1.5), in [0, 1]: a missing hand is not sharp."""
-    return _of_those_found(evidence, hand.sharpness(evidence), lambda value: np.exp(-value / SHARPNESS_TOLERANCE))
+    """Part of hand_quality: recall times exp(-hand.sharpness / 1.5), in [0, 1]: a missing hand is not sharp.
+
+    Of frames that show the same moment: a lag is taken out.
+    """
+    measured = hand.sharpness(_settled(evidence))
+    return _of_those_found(evidence, measured, lambda value: np.exp(-value / SHARPNESS_TOLERANCE))
 
 
 def moving(evidence: Evidence) -> Measured:
-    """Part of hand_quality: recall times exp(-(lag / 0.2 s + stall / 0.5 + (speed + jitter) / 6)), in [0, 1].
+    """Part of hand_quality: recall times exp(-(stall / 0.5 + (speed + jitter) / 6)), in [0, 1], a lag taken out.
 
-    No value where the driving hand is still; where it moves, a term without a value counts as 0.
+    No value where the driving hand is still, or where the two videos share too few frames to tell; of hands that are
+    there a term that cannot be told costs 1.
     """
     pair = driving_hands(evidence)
     if isinstance(pair, Measured):
         return pair
     if motion.is_still(pair):
         return unknown(f"the driving hand is still: {motion.STILL_RULE}")
+    if pair.wanted.sum(axis=0).max() < hand.MIN_FRAMES:
+        return unknown(f"the driving hand is in fewer than {hand.MIN_FRAMES} of the frames that both videos share")
+    settled = _settled(evidence)
     terms = (
-        (motion.lag(evidence), LAG_TOLERANCE),
-        (motion.stall(evidence), STALL_TOLERANCE),
-        (motion.speed(evidence), RATIO_TOLERANCE),
-        (motion.jitter(evidence), RATIO_TOLERANCE),
+        (motion.stall(settled), STALL_TOLERANCE),
+        (motion.speed(settled), RATIO_TOLERANCE),
+        (motion.jitter(settled), RATIO_TOLERANCE),
     )
-    known = [measured.value / tolerance for measured, tolerance in terms if measured.value is not None]
-    if not known and pair.wanted.sum(axis=0).max() < hand.MIN_FRAMES:
-        return unknown(f"the driving video shows a hand in fewer than {hand.MIN_FRAMES} frames")
-    total = Measured(sum(known)) if known else unknown(terms[0][0].reason or "")
+    costs = [UNTOLD if measured.value is None else measured.value / tolerance for measured, tolerance in terms]
+    told = any(measured.value is not None for measured, _ in terms)
+    total = Measured(sum(costs)) if told else unknown(terms[0][0].reason or "")
     return _of_those_found(evidence, total, lambda value: np.exp(-value))
+
+
+def alignment(evidence: Evidence) -> Measured:
+    """Part of hand_quality: exp(-((offset / 0.03)^2 + (lag / 0.1 s)^2)), in [0, 1]: what was taken out, and the rest.
+
+    No value where both videos show hands in too few frames to tell.
+    """
+    pair = driving_hands(evidence)
+    if isinstance(pair, Measured):
+        return pair
+    found = estimate(pair)
+    if found is None:
+        return unknown(f"hands are seen in both videos in fewer than {hand.MIN_FRAMES} frames")
+    return Measured(float(np.exp(-((found.share / OFFSET_TOLERANCE) ** 2) - (found.seconds / LAG_TOLERANCE) ** 2)))
+
+
+def _settled(evidence: Evidence) -> Evidence:
+    """The evidence with the shifts of both comparisons taken out."""
+    pairs = {
+        name: None if pair is None else aligned(pair)
+        for name, pair in (("driving", evidence.driving), ("truth", evidence.truth))
+    }
+    return replace(evidence, driving=pairs["driving"], truth=pairs["truth"])
 
 
 def _of_those_found(evidence: Evidence, measured: Measured, quality: Callable[[float], float]) -> Measured:
@@ -103,37 +139,24 @@ def _of_those_found(evidence: Evidence, measured: Measured, quality: Callable[[f
     return Measured(0.0 if measured.value is None else recall.value * float(quality(measured.value)))
 
 
-PARTS: dict[str, Callable[[Evidence], Measured]] = {"place": place, "sharpness": sharp, "motion": moving}
+PARTS: dict[str, Callable[[Evidence], Measured]] = {
+    "shape": shape, "sharpness": sharp, "motion": moving, "alignment": alignment,
+}  # fmt: skip
 
 
 def hand_quality(evidence: Evidence) -> Measured:
-    """Weighted geometric mean of the parts that have a value, ``place`` among them; in [0, 1], series of ``place``."""
-    first = place(evidence)
+    """Weighted geometric mean of the parts that have a value, ``shape`` among them; in [0, 1], series of ``shape``.
+
+    Where one has none, the note says on which parts the value rests.
+    """
+    parts = {name: part(evidence) for name, part in PARTS.items()}
+    first = parts["shape"]
     if first.value is None:
         return first
-    total, weight = 0.0, 0.0
-    for name, part in PARTS.items():
-        measured = first if name == "place" else part(evidence)
-        if measured.value is not None:
-            total += WEIGHTS[name] * float(np.log(max(measured.value, 1e-6)))
-            weight += WEIGHTS[name]
-    return Measured(float(np.exp(total / weight)), series=first.series)
-
-
-def hand_quality_free(evidence: Evidence) -> Measured:
-    """Without a driving video: mean presence over all frames (0 where no hand is seen) times exp(-bone drift / 0.1).
-
-    A gate against missing and melting hands, not a judge of poses. A hand that hardly moves has no value: rigid bones
-    are no merit in a frozen hand.
-    """
-    tracks = evidence.hands
-    if not tracks.found.any():
-        return Measured(0.0, series=np.zeros(len(tracks.found)))
-    drift = hand.bone_drift(evidence)
-    if drift.value is None:
-        return unknown(drift.reason or "")
-    own = pair_hands(tracks, tracks)
-    if motion.is_still(own):
-        return unknown(f"the hand is still: {motion.STILL_RULE}")
-    series = np.where(tracks.found, tracks.presence, 0.0).max(axis=1).astype(np.float64)
-    return Measured(float(series.mean() * np.exp(-drift.value / 0.1)), series=series * np.exp(-drift.value / 0.1))
+    known = {name: part.value for name, part in parts.items() if part.value is not None}
+    lacking = {name: part.reason for name, part in parts.items() if part.value is None}
+    weight = sum(WEIGHTS[name] for name in known)
+    total = sum(WEIGHTS[name] * float(np.log(max(value, 1e-6))) for name, value in known.items())
+    why = "; ".join(f"no {name}: {reason}" for name, reason in lacking.items())
+    note = f"rests on {', '.join(known)} alone ({why})" if lacking else None
+    return Measured(float(np.exp(total / weight)), series=first.series, note=note)

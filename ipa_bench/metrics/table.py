@@ -1,4 +1,4 @@
-"""The metrics of videos and of sets of videos, in report order: literal tables. No model, no file, no arithmetic."""
+"""The metrics of videos, in report order: a literal table. No model, no file, no arithmetic."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from functools import partial
 from typing import Literal
 
 from ipa_bench.errors import UserError
-from ipa_bench.metrics import frame, hand, motion, quality
+from ipa_bench.metrics import alignment, frame, hand, motion, quality
 from ipa_bench.metrics.base import Evidence, Measured, Metric
+from ipa_bench.metrics.former import FORMER
 from ipa_bench.metrics.identity_table import IDENTITY
+from ipa_bench.metrics.set_table import SET_METRICS as SET_METRICS
 from ipa_bench.metrics.truth import TRUTH
 from ipa_bench.types import Better, MetricInfo
 
@@ -28,11 +30,8 @@ def _info(
     return MetricInfo(id, unit, better, source, blind_spot, needs, "video", floor, family)
 
 
-def _composite(
-    name: str, blind_spot: str, measure: Callable[[Evidence], Measured], needs: _Needs = "driving"
-) -> Metric:
-    info = _info(f"{name}@1", "0-1", "higher", "ipa-bench scorer", blind_spot, needs, True)
-    return Metric(info, measure, frames="all" if needs == "free" else "driving")
+def _composite(name: str, blind_spot: str, measure: Callable[[Evidence], Measured]) -> Metric:
+    return Metric(_info(f"{name}@2", "0-1", "higher", "ipa-bench scorer", blind_spot, floor=True), measure)
 
 
 _WANG = "Wang et al., IEEE TIP 2004"
@@ -135,9 +134,10 @@ QUALITY = _composite(
 #: every metric of a video
 METRICS: tuple[Metric, ...] = (
     QUALITY,
-    _composite("hand_quality.place", "as hand.keypoint_error", quality.place),
+    _composite("hand_quality.shape", "as hand.keypoint_error, shifts apart", quality.shape),
     _composite("hand_quality.sharpness", "as hand.sharpness", quality.sharp),
-    _composite("hand_quality.motion", "as hand.lag, hand.stall, hand.speed and hand.jitter", quality.moving),
+    _composite("hand_quality.motion", "as hand.stall, hand.speed and hand.jitter", quality.moving),
+    _composite("hand_quality.alignment", "as hand.offset and hand.lag", quality.alignment),
     Metric(
         _info(
             "hand.recall@1",
@@ -205,7 +205,7 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         _info(
-            "hand.jitter@1",
+            "hand.jitter@2",
             "|ln ratio|",
             "lower",
             "jerk as in TransPose and GVHMR, against the driving motion",
@@ -216,7 +216,7 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         _info(
-            "hand.speed@1",
+            "hand.speed@2",
             "|ln ratio|",
             "lower",
             "ipa-bench: mean joint speed against the driving motion",
@@ -227,14 +227,25 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         _info(
-            "hand.lag@1",
+            "hand.offset@1",
+            "frame widths",
+            "lower",
+            "ipa-bench: one shift for all hands of the video, median over hands, frames and joints",
+            "hands that are beside their place in different ways",
+            floor=True,
+        ),
+        alignment.offset,
+    ),
+    Metric(
+        _info(
+            "hand.lag@2",
             "seconds",
             "lower",
-            "ipa-bench: the shift at which the driving motion fits best",
+            "ipa-bench: the shift at which the driving motion fits best, an offset in space apart",
             "delays over 0.4 s; not defined for a hand that is still",
             floor=True,
         ),
-        motion.lag,
+        alignment.lag,
     ),
     Metric(
         _info(
@@ -249,10 +260,10 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         _info(
-            "hand.sharpness@1",
+            "hand.sharpness@2",
             "|ln ratio|",
             "lower",
-            "Laplacian energy (Pech-Pacheco et al., ICPR 2000) of the hand box",
+            "Laplacian energy (Pech-Pacheco et al., ICPR 2000) of the hand box, in all frames or in the fastest",
             "blur in the reference; shapes",
             floor=True,
         ),
@@ -295,9 +306,6 @@ METRICS: tuple[Metric, ...] = (
     ),
     *IDENTITY,
     *TRUTH,
-    _composite(
-        "hand_quality_free", "poses, finger counts, and whether a hand is due", quality.hand_quality_free, "free"
-    ),
 )
 #: those that are computed where none is named
 DEFAULT = tuple(metric for metric in METRICS if not metric.asked)
@@ -305,54 +313,17 @@ DEFAULT = tuple(metric for metric in METRICS if not metric.asked)
 PART_IDS = tuple(m.info.id for m in METRICS if m.info.id.startswith("hand_quality."))
 
 
-_UNIT = "squared features"
-_CONTENT = "weak on motion: sees what frames show far better than their order; grows with few clips"
+def parts_of(metric: str) -> tuple[str, ...]:
+    """Ids of the metrics that a composite is made of, in its own version; none of any other metric."""
+    name, _, version = metric.partition("@")
+    every = (*PART_IDS, *(info.id for info in FORMER)) if name == QUALITY.info.id.partition("@")[0] else ()
+    return tuple(part for part in every if part.startswith(f"{name}.") and part.endswith(f"@{version}"))
 
 
-def _frechet(name: str, family: str, source: str, blind_spot: str) -> MetricInfo:
-    return MetricInfo(f"{name}@1", _UNIT, "lower", source, blind_spot, "ground_truth", "set", family=(family,))
-
-
-FVD_EMBEDDED = _frechet(
-    "fvd.embedded",
-    "embedded-video",
-    "a small 3-D network trained on this project's rendered people; not comparable with any published FVD",
-    f"knows rendered people only; {_CONTENT}",
-)
-FVD = _frechet(
-    "fvd",
-    "i3d",
-    "Unterthiner et al., arXiv 1812.01717: I3D, Kinetics-400 logits; short side to 224, centre crop; 16 frames",
-    _CONTENT,
-)
-FVD_DISCO = _frechet(
-    "fvd.disco",
-    "i3d",
-    "the TikTok protocol of DisCo (arXiv 2307.00040): bicubic to 224x224, every window of 16 frames",
-    f"ignores the aspect ratio; windows overlap, so they are not independent; {_CONTENT}",
-)
-FID_VID = _frechet(
-    "fid_vid",
-    "resnet3d",
-    "the TikTok protocol of DisCo: 3D-ResNet-50 on Kinetics, 112x112, mean over segments of 16 frames",
-    f"low resolution; {_CONTENT}",
-)
-HAND_FVMD = MetricInfo(
-    id="hand.fvmd@1",
-    unit="squared share of motion",
-    better="lower",
-    source="idea of FVMD, arXiv 2407.16124, on the joints of hands; defined in ipa_bench/metrics/sets/hand_motion.py",
-    blind_spot="grows with few clips and with the observer's noise; blind to the shape and the place of hands",
-    needs="driving",
-    scope="set",
-    family=_HANDS,
-)
-#: every metric of sets of videos
-SET_METRICS: tuple[MetricInfo, ...] = (FVD_EMBEDDED, HAND_FVMD, FVD, FVD_DISCO, FID_VID)
 #: what models are ranked on where a suite names no metric: the first of these that is evidence for all of them
 RANKED_ON = (QUALITY.info.id, "hand.ssim@1", "hand.lpips.embedded@1")
 
-_FAMILIES = {info.id.partition("@")[0]: info.family for info in (*(m.info for m in METRICS), *SET_METRICS)}
+_FAMILIES = {info.id.partition("@")[0]: info.family for info in (*FORMER, *(m.info for m in METRICS), *SET_METRICS)}
 
 
 def is_evidence(metric: str, trained_on: Iterable[str]) -> bool:
@@ -375,11 +346,34 @@ def no_evidence(trained_on: Iterable[str]) -> tuple[str, ...]:
     return tuple(info.id for info in infos if not is_evidence(info.id, trained_on))
 
 
+def infos_of(metrics: Iterable[str]) -> tuple[MetricInfo, ...]:
+    """What is known of the metrics that a run holds, in report order, those of earlier versions among them."""
+    held = set(metrics)
+    return tuple(info for info in (*FORMER, *(metric.info for metric in METRICS)) if info.id in held)
+
+
+def info_in(name: str, metrics: Iterable[str]) -> MetricInfo:
+    """What is known of a metric as a run holds it: the version that is among its ``metrics``, else the present one.
+
+    Raises UserError as :func:`find` does.
+    """
+    of_run = infos_of(metrics)
+    return next((info for info in of_run if name in (info.id, info.id.partition("@")[0])), None) or find(name).info
+
+
 def find(name: str) -> Metric:
     """The metric of a video called ``name``, with or without its version. Raises UserError naming the nearest one."""
     for metric in METRICS:
         if name in (metric.info.id, metric.info.id.partition("@")[0]):
             return metric
+    if former := next((info for info in FORMER if name in (info.id, info.id.partition("@")[0])), None):
+        now = next((m.info.id for m in METRICS if m.info.id.partition("@")[0] == former.id.partition("@")[0]), None)
+        fix = (
+            f"name {now}, its present version"
+            if now
+            else "docs/metrics.md says why; `ipa-bench metrics` lists the rest"
+        )
+        raise UserError(f"{former.id} is no longer computed", fix)
     near = difflib.get_close_matches(name, [m.info.id.partition("@")[0] for m in METRICS], 1)
     fix = f"did you mean {near[0]!r}?" if near else "`ipa-bench metrics` lists them"
     raise UserError(f"there is no metric called {name!r}", fix)

@@ -2,12 +2,15 @@
 
 Spatial damage acts on the hand region of each frame, which is known from the undamaged video; temporal damage shows
 other frames than are due. All of it is deterministic. Lengths are shares of the hand size (longer side of the
-landmarks' box).
+landmarks' box). Beside it stand changes that nobody sees without the original beside it: no metric should put them
+below damage.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -17,11 +20,12 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from ipa_bench import video
 from ipa_bench.errors import UserError
+from ipa_bench.models.fingers import extra_fingers, with_extra, with_posture
 from ipa_bench.types import Float32, HandTracks, UInt8
 
 Strength = Literal["mild", "medium", "strong"]
 STRENGTHS: tuple[Strength, ...] = get_args(Strength)
-Kind = Literal["spatial", "temporal", "codec"]
+Kind = Literal["spatial", "temporal", "codec", "frame"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,17 @@ DAMAGES: tuple[Damage, ...] = (
     Damage("frozen", "temporal", (1 / 3, 2 / 3, 1.0), "share of each second that stands still"),
     Damage("lag", "temporal", (2, 4, 8), "frames late"),
     Damage("compression", "codec", (35, 41, 47), "H.264 CRF"),
+    Damage("finger_added", "spatial", (1, 2, 3), "fingers too many: copies of the hand's own"),
+    Damage("posture", "spatial", (20, 40, 60), "degrees by which four fingers are turned about their knuckles"),
+    Damage("frame_blur", "temporal", (3, 5, 7), "each frame is the mean of this many"),
+    Damage("slow", "temporal", (0.75, 0.5, 0.25), "share of the speed"),
+)
+#: what nobody sees without the original beside it
+UNSEEN: tuple[Damage, ...] = (
+    Damage("late", "temporal", (-1, 1, 2), "frames late; early where negative"),
+    Damage("shift", "frame", (0.005, 0.01, 0.02), "whole picture moved right by this share of its width"),
+    Damage("hue", "frame", (8, -16, 16), "degrees by which every colour is turned"),
+    Damage("jpeg", "frame", (40, 30, 20), "JPEG quality of each frame"),
 )
 #: the undamaged clip as any video is stored; every damaged one is stored like it, so that only the damage differs
 CLEAN = Damage("clean", "codec", (18, 18, 18), "H.264 CRF")
@@ -63,7 +78,7 @@ HARMLESS: tuple[Damage, ...] = (
 
 def find(name: str) -> Damage:
     """A damage by name. Raises UserError naming those that exist."""
-    every = (*DAMAGES, *HARMLESS, CLEAN)
+    every = (*DAMAGES, *UNSEEN, *HARMLESS, CLEAN)
     for damage in every:
         if damage.name == name:
             return damage
@@ -80,6 +95,10 @@ def damaged(
     level = damage.level(strength)
     if damage.kind == "codec":
         yield from frames
+    elif damage.kind == "frame":
+        yield from (_FRAME[damage.name](frame, level) for frame in frames)
+    elif damage.name == "frame_blur":
+        yield from _averaged(frames, int(level) // 2)
     elif damage.kind == "temporal":
         yield from _shown(frames, shown_frames(damage.name, level, len(tracks.times), fps))
     else:
@@ -102,7 +121,11 @@ def stored(
 
 
 def shown_frames(name: str, level: float, count: int, fps: float) -> list[int]:
-    """Which frame is shown at each of ``count`` times; never one from the future."""
+    """Which frame is shown at each of ``count`` times; never one from the future, but for ``late`` below 0."""
+    if name == "slow":
+        return [int(t * level) for t in range(count)]
+    if name == "late":
+        return [min(max(t - int(level), 0), count - 1) for t in range(count)]
     if name == "stutter":
         return [t - t % int(level) for t in range(count)]
     if name == "lag":
@@ -121,24 +144,79 @@ def _shown(frames: Iterable[UInt8], order: Sequence[int]) -> Iterator[UInt8]:
         yield current
 
 
+def _averaged(frames: Iterable[UInt8], reach: int) -> Iterator[UInt8]:
+    """Each frame is the mean of those up to ``reach`` frames away that there are."""
+    held: deque[UInt8] = deque()
+    due = count = 0
+    for frame in frames:
+        held.append(frame)
+        count += 1
+        if count > reach:  # everything that the frame due is a mean of is here
+            yield _mean(held)
+            due += 1
+            if due > reach:
+                held.popleft()
+    while due < count:
+        yield _mean(held)
+        due += 1
+        if due > reach:
+            held.popleft()
+
+
+def _mean(images: Sequence[UInt8]) -> UInt8:
+    total = sum(image.astype(np.uint16) for image in images)
+    return np.asarray((total + len(images) // 2) // len(images), np.uint8)
+
+
+def _moved(frame: UInt8, level: float) -> UInt8:
+    """The picture moved right by a share of its width, to a pixel; its left edge is drawn out."""
+    by = round(level * frame.shape[1])
+    return np.ascontiguousarray(np.concatenate([frame[:, :1].repeat(by, 1), frame[:, : frame.shape[1] - by]], axis=1))
+
+
+def _hue(frame: UInt8, level: float) -> UInt8:
+    """Every colour turned by ``level`` degrees about the grey axis (YIQ's): luma stays, skin turns green or red."""
+    angle = np.radians(level)
+    to_yiq = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+    turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+    matrix = (np.linalg.inv(to_yiq) @ turn @ to_yiq).astype(np.float32)
+    return np.asarray(np.clip(np.rint(frame.astype(np.float32) @ matrix.T), 0, 255), np.uint8)
+
+
+def _jpeg(frame: UInt8, level: float) -> UInt8:
+    data = io.BytesIO()
+    Image.fromarray(frame).save(data, "JPEG", quality=int(level))
+    return np.asarray(Image.open(data))
+
+
+_FRAME: dict[str, Callable[[UInt8, float], UInt8]] = {"shift": _moved, "hue": _hue, "jpeg": _jpeg}
+
+
 def damage_frame(frame: UInt8, tracks: HandTracks, index: int, name: str, level: float) -> UInt8:
     """One frame with every hand that ``tracks`` shows in it damaged."""
     result = frame
     for slot in np.flatnonzero(tracks.found[index]):
         points = tracks.landmarks[index, slot]
         size = float(np.ptp(points, axis=0).max())
-        pad = 0.35 * size
+        # Fingers that are turned reach further than the hand did.
+        pad = (0.7 if name in _REDRAWN else 0.35) * size
         x0, y0 = (max(int(v), 0) for v in points.min(axis=0) - pad)
         x1, y1 = (int(np.ceil(v)) for v in points.max(axis=0) + pad)
         crop = result[y0:y1, x0:x1]
         if min(crop.shape[:2]) < 8 or size < 8:
             continue
-        seed = [index if name == "flicker" else 0, int(slot)]
-        rng = np.random.default_rng([*hashlib.sha256(name.encode()).digest()[:4], *seed])
-        changed = _SPATIAL[name](crop, points - (x0, y0), size, level, rng)
-        mask = _mask(crop.shape, points - (x0, y0), size)[..., None]
+        inside = points - np.array([x0, y0], np.float32)
+        if name == "finger_added":
+            changed = with_extra(crop, inside, size, extra_fingers(tracks, int(slot), int(level)))
+        elif name == "posture":
+            changed = with_posture(crop, _background(crop, inside, size), inside, size, level)
+        else:
+            seed = [index if name == "flicker" else 0, int(slot)]
+            rng = np.random.default_rng([*hashlib.sha256(name.encode()).digest()[:4], *seed])
+            mask = _mask(crop.shape, inside, size)[..., None]
+            changed = crop + (_SPATIAL[name](crop, inside, size, level, rng) - crop) * mask
         result = result.copy()
-        result[y0:y1, x0:x1] = np.round(crop + (changed - crop) * mask).astype(np.uint8)
+        result[y0:y1, x0:x1] = np.round(changed).astype(np.uint8)
     return result
 
 
@@ -179,16 +257,28 @@ def _low_resolution(crop: UInt8, points: Float32, size: float, level: float, rng
     return np.asarray(small.resize(image.size, Image.Resampling.BICUBIC), np.float32)
 
 
-def _finger_erased(crop: UInt8, points: Float32, size: float, level: float, rng: np.random.Generator) -> Float32:
-    """Fingers 8, 16, 12 (index, ring, middle) from the first joint on, filled from what surrounds the hand."""
+def _background(crop: UInt8, points: Float32, size: float) -> Float32:
+    """What surrounds a hand, spread over it: so smooth that it is made at a small scale."""
     from scipy.ndimage import gaussian_filter  # slow to import; most commands do no damage
 
+    factor = max(int(0.15 * size / 4), 1)
+    small = (max(crop.shape[1] // factor, 1), max(crop.shape[0] // factor, 1))
     outside = 1 - _mask(crop.shape, points, size)
-    sigma = 0.15 * size
-    weight = gaussian_filter(outside, sigma, mode="nearest") + 1e-3
-    background = np.stack(
-        [gaussian_filter(crop[..., c] * outside, sigma, mode="nearest") / weight for c in range(3)], axis=-1
-    )
+
+    def reduced(plane: Float32) -> Float32:
+        return np.asarray(Image.fromarray(plane).resize(small, Image.Resampling.BOX), np.float32)
+
+    sigma = 0.15 * size / factor
+    weight = gaussian_filter(reduced(outside), sigma, mode="nearest") + 1e-3
+    planes = [gaussian_filter(reduced(crop[..., c] * outside), sigma, mode="nearest") / weight for c in range(3)]
+    full = (crop.shape[1], crop.shape[0])
+    large = (Image.fromarray(plane).resize(full, Image.Resampling.BILINEAR) for plane in planes)
+    return np.stack([np.asarray(plane, np.float32) for plane in large], -1)
+
+
+def _finger_erased(crop: UInt8, points: Float32, size: float, level: float, rng: np.random.Generator) -> Float32:
+    """Fingers 8, 16, 12 (index, ring, middle) from the first joint on, filled from what surrounds the hand."""
+    background = _background(crop, points, size)
     chains = [[6, 7, 8], [14, 15, 16], [10, 11, 12]][: int(level)]
     erase = _drawn(crop.shape, chains, points, 0.2 * size, 0.03 * size)[..., None]
     return np.asarray(crop + (background - crop) * erase, np.float32)
@@ -227,6 +317,8 @@ def _smear(crop: UInt8, points: Float32, size: float, level: float, rng: np.rand
     return np.asarray(total / steps, np.float32)
 
 
+#: fingers drawn where there were none: not cut to the hand's own outline
+_REDRAWN = ("finger_added", "posture")
 _SPATIAL: dict[str, Callable[[UInt8, Float32, float, float, np.random.Generator], Float32]] = {
     "blur": _blur,
     "low_resolution": _low_resolution,

@@ -4,7 +4,7 @@ from ipa_bench.select.candidates import Candidate, Candidates, candidates, read_
 from ipa_bench.select.good import Rule, SelectedVideo, Selection, read_selection, select, write_selection
 from ipa_bench.select.looked import TRAIN, splits_of
 from ipa_bench.select.preferences import Pairs, pairs, read_pairs, write_pairs
-from ipa_bench.select.run import Chooser, choose, choose_candidates, choose_pairs, chooser, left_out, parts_of
+from ipa_bench.select.run import Chooser, choose, choose_candidates, choose_pairs, chooser, left_out
 
 __all__ = [
     "TRAIN",
@@ -22,7 +22,6 @@ __all__ = [
     "chooser",
     "left_out",
     "pairs",
-    "parts_of",
     "read_candidates",
     "read_pairs",
     "read_selection",

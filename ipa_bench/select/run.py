@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from ipa_bench.metrics.table import METRICS, PART_IDS, QUALITY, find, looked_through
+from ipa_bench.metrics.table import find, info_in, infos_of, looked_through, parts_of
 from ipa_bench.select.candidates import Candidates, candidates
 from ipa_bench.select.good import Selection, select
 from ipa_bench.select.looked import TRAIN
@@ -53,7 +53,7 @@ def choose(
 
     ``records``: some of the run's, or with scores that it lacks; all of the run as they are where not given.
     """
-    decides = _decides(by)
+    decides = _decides(by, store)
     return select(
         store.records().values() if records is None else records,
         cases={case.id: case for case in store.header.cases},
@@ -80,8 +80,8 @@ def choose_pairs(
     return pairs(
         store.records().values() if records is None else records,
         cases={case.id: case for case in store.header.cases},
-        metric=_decides(by).info,
-        metrics=[m.info for m in METRICS if m.info.id in store.header.metrics],
+        metric=_decides(by, store).info,
+        metrics=infos_of(store.header.metrics),
         margin=margin,
         every=every,
         splits=splits,
@@ -96,7 +96,7 @@ def choose_candidates(
     records: Iterable[UnitRecord] | None = None,
 ) -> Candidates:
     """:func:`candidates` of a run; ``by`` and ``records`` as in :func:`choose`."""
-    decides = _decides(by)
+    decides = _decides(by, store)
     return candidates(
         store.records().values() if records is None else records,
         cases={case.id: case for case in store.header.cases},
@@ -107,13 +107,12 @@ def choose_candidates(
     )
 
 
-def _decides(by: str | Chooser) -> Chooser:
-    return chooser(by) if isinstance(by, str) else by
-
-
-def parts_of(metric: str) -> tuple[str, ...]:
-    """Ids of the metrics that a composite is made of; none of any other metric."""
-    return PART_IDS if metric == QUALITY.info.id else ()
+def _decides(by: str | Chooser, store: RunStore) -> Chooser:
+    """A metric by its name in the version that the run holds."""
+    if isinstance(by, Chooser):
+        return by
+    info = info_in(by, store.header.metrics)
+    return Chooser(info, parts_of(info.id))
 
 
 def left_out(store: RunStore, splits: Collection[Split] = TRAIN) -> dict[Split, int]:

@@ -22,6 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ipa_bench.errors import UserError
 from ipa_bench.files import read_checked, write_atomic, writing
+from ipa_bench.metrics.former import FORMER
 from ipa_bench.store.records import (
     SCHEMA_VERSION,
     Details,
@@ -233,7 +234,7 @@ def _check_same(folder: Path, found: RunHeader, wanted: RunHeader) -> None:
         differs.append(f"the suite (its cases or their clips: {found.suite_hash[:12]}, now {wanted.suite_hash[:12]})")
     if set(found.seeds) != set(wanted.seeds):
         differs.append(f"the seeds ({_listed(found.seeds)}, now {_listed(wanted.seeds)})")
-    if set(found.metrics) != set(wanted.metrics):
+    if set(found.metrics) != set(wanted.metrics) and not _by_earlier_version(found, wanted):
         gone, new = set(found.metrics) - set(wanted.metrics), set(wanted.metrics) - set(found.metrics)
         changes = [*(f"−{metric}" for metric in sorted(gone)), *(f"+{metric}" for metric in sorted(new))]
         differs.append(f"the metrics ({_listed(changes)})")
@@ -246,12 +247,26 @@ def _check_same(folder: Path, found: RunHeader, wanted: RunHeader) -> None:
         raise UserError(f"{folder} holds another run; what differs: {'; '.join(differs)}", ANOTHER)
 
 
+def _by_earlier_version(found: RunHeader, wanted: RunHeader) -> bool:
+    """Whether all that ``found`` has and ``wanted`` lacks are metrics that nothing computes any more.
+
+    Such a run goes on with the present ones, and every video of it is scored anew: no record has them all.
+    """
+    gone = set(found.metrics) - set(wanted.metrics)
+    return bool(gone) and gone <= {info.id for info in FORMER}
+
+
 def _listed(items: Sequence[object]) -> str:
     return ", ".join(map(str, items)) or "none"
 
 
 def _merge(found: RunHeader, wanted: RunHeader) -> RunHeader:
-    """``found`` with the cases and models of ``wanted`` added, and its present name and primary metric."""
+    """``found`` with the cases and models of ``wanted`` added, and its present name and primary metric.
+
+    Where an earlier version made it, everything is scored anew: with what is here now.
+    """
+    if _by_earlier_version(found, wanted):
+        found = replace(found, metrics=wanted.metrics, environment=wanted.environment, tool_version=wanted.tool_version)
     cases = tuple({case.id: case for case in (*found.cases, *wanted.cases)}.values())
     models = tuple({model.name: model for model in (*found.models, *wanted.models)}.values())
     return replace(found, name=wanted.name, primary=wanted.primary, cases=cases, models=models)

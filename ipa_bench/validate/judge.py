@@ -18,10 +18,10 @@ import numpy as np
 from ipa_bench.errors import Unscorable, UserError
 from ipa_bench.metrics.base import Metric
 from ipa_bench.metrics.table import DEFAULT
-from ipa_bench.models.damage import DAMAGES, HARMLESS, STRENGTHS, Strength
+from ipa_bench.models.damage import DAMAGES, HARMLESS, STRENGTHS, UNSEEN, Strength
 from ipa_bench.observers.looker import Looker
 from ipa_bench.types import Float64, HandTracks
-from ipa_bench.validate.ladder import VARIANTS, Losses, Variant, losses
+from ipa_bench.validate.ladder import BELOW_SIGHT, VARIANTS, Losses, Variant, losses
 
 HARMLESS_VARIANTS: tuple[Variant, ...] = tuple((damage.name, strength) for damage in HARMLESS for strength in STRENGTHS)
 #: noise is heavier-tailed than the normal distribution: a 99 % bound is passed in 1 to 5 % of windows
@@ -61,6 +61,20 @@ class Ordering:
 
 
 @dataclass(frozen=True)
+class Sight:
+    """Whether a metric puts what nobody sees above what anybody sees, over a whole clip."""
+
+    metric: str
+    clip: str
+    #: pairs of an unseen and a seen change of which the unseen one scores better, of all pairs
+    right: int
+    pairs: int
+    #: name and strength of the unseen change that scores worst and of the seen one that scores best, with their losses
+    unseen: tuple[str, Strength, float]
+    seen: tuple[str, Strength, float]
+
+
+@dataclass(frozen=True)
 class Clip:
     """What a clip contributed."""
 
@@ -81,6 +95,7 @@ class Validation:
     orderings: tuple[Ordering, ...]
     #: clip name -> why it was left out
     skipped: Mapping[str, str]
+    sights: tuple[Sight, ...] = ()
 
     def share(self, metric: str, damages: Sequence[str], strengths: Sequence[Strength]) -> float | None:
         """Share of (original, damaged) pairs that a metric orders correctly, over damages and strengths."""
@@ -140,7 +155,7 @@ def judge(table: Mapping[str, Losses], metrics: Sequence[str], skipped: Mapping[
             others = [other for other in HARMLESS_VARIANTS if other != variant]
             own = {clip: _floor(entry, metric, others) for clip, entry in table.items()}
             cells.append(_cell(metric, variant, {c: (e.loss[metric, variant], own[c]) for c, e in table.items()}))
-        for damage in DAMAGES:
+        for damage in (*UNSEEN, *DAMAGES):
             by_strength = []
             for strength in STRENGTHS:
                 variant = (damage.name, strength)
@@ -149,7 +164,21 @@ def judge(table: Mapping[str, Losses], metrics: Sequence[str], skipped: Mapping[
                 by_strength.append(np.concatenate(list(losses.values())))
             orderings.append(_ordering(metric, damage.name, by_strength))
     entries = tuple(Clip(clip, len(entry.still), int(entry.still.sum()), floors[clip]) for clip, entry in table.items())
-    return Validation(entries, tuple(cells), tuple(orderings), skipped)
+    sights = (_sight(metric, clip, entry) for metric in metrics for clip, entry in table.items())
+    return Validation(entries, tuple(cells), tuple(orderings), skipped, tuple(filter(None, sights)))
+
+
+def _sight(metric: str, clip: str, entry: Losses) -> Sight | None:
+    """None where the metric has no value of one of the two kinds."""
+    unseen, seen = (
+        sorted((entry.whole[metric, v], v) for v in variants if (metric, v) in entry.whole)
+        for variants in (BELOW_SIGHT, entry.in_sight)
+    )
+    if not unseen or not seen:
+        return None
+    right = sum(low < high for low, _ in unseen for high, _ in seen)
+    (worst, (a, how)), (best, (b, much)) = unseen[-1], seen[0]
+    return Sight(metric, clip, right, len(unseen) * len(seen), (a, how, worst), (b, much, best))
 
 
 def _cell(metric: str, variant: Variant, clips: Mapping[str, tuple[Float64, float]]) -> Cell:

@@ -7,7 +7,7 @@ measured against the original; a damaged version's loss is what it does worse th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ipa_bench.cache import Cache, digest
 from ipa_bench.metrics.base import Evidence, Metric
 from ipa_bench.metrics.motion import is_still
 from ipa_bench.metrics.pairing import HandPair, pair_hands, period
-from ipa_bench.models.damage import DAMAGES, HARMLESS, STRENGTHS, Strength, crf, stored
+from ipa_bench.models.damage import DAMAGES, HARMLESS, STRENGTHS, UNSEEN, Strength, crf, stored
 from ipa_bench.models.damage import find as find_damage
 from ipa_bench.observers import pixels
 from ipa_bench.observers.hands import OBSERVER_ID, HandObserver
@@ -26,14 +26,22 @@ from ipa_bench.observers.pixels import PixelSession
 from ipa_bench.types import Bool, Float64, HandTracks, Observation
 
 #: changes whenever a damage or an observation of it may change
-VERSION = f"damaged@1-{OBSERVER_ID}-{pixels.OBSERVER_ID}-{video.DECODER}"
+VERSION = f"damaged@2-{OBSERVER_ID}-{pixels.OBSERVER_ID}-{video.DECODER}"
 WINDOW_SECONDS = 1.0
 MIN_WINDOW_FRAMES = 12
 
 Variant = tuple[str, Strength]
 #: what every other variant is compared with: nothing was done to it but storing it
 CLEAN: Variant = ("clean", "mild")
-VARIANTS: tuple[Variant, ...] = (CLEAN, *((d.name, s) for d in (*HARMLESS, *DAMAGES) for s in STRENGTHS))
+VARIANTS: tuple[Variant, ...] = (CLEAN, *((d.name, s) for d in (*HARMLESS, *UNSEEN, *DAMAGES) for s in STRENGTHS))
+#: what nobody sees, and what anybody does where it changes the hand's pixels: all of the first belong above all
+#: of the second
+BELOW_SIGHT: tuple[Variant, ...] = tuple((d.name, s) for d in (*HARMLESS, *UNSEEN) for s in STRENGTHS)
+IN_SIGHT: tuple[Variant, ...] = (
+    ("finger_added", "mild"), ("posture", "medium"), ("frame_blur", "mild"), ("slow", "medium"),
+)  # fmt: skip
+#: the change of pixels that a change in time must pass to be seen
+LEAST_SEEN: Variant = ("jpeg", "strong")
 #: the harmless change whose effect is a run's noise floor
 FLOOR: Variant = ("reencode", "strong")
 
@@ -46,6 +54,10 @@ class Losses:
     loss: Mapping[tuple[str, Variant], Float64]
     #: bool ``[windows]``: the hand hardly moves, so what is wrong with its timing cannot show
     still: Bool
+    #: the same as ``loss`` over the whole clip at once; of values that are known
+    whole: Mapping[tuple[str, Variant], float] = field(default_factory=dict)
+    #: those of ``IN_SIGHT`` that change the hand's pixels enough, on this clip, to be seen
+    in_sight: tuple[Variant, ...] = IN_SIGHT
 
 
 def observe_variant(path: Path, variant: Variant, hands: HandTracks, cache: Cache) -> dict[str, Any]:
@@ -113,18 +125,38 @@ def _unpacked(hands: HandTracks, arrays: Mapping[str, Any]) -> tuple[HandTracks,
 def losses(hands: HandTracks, observed: Mapping[Variant, Mapping[str, Any]], metrics: Sequence[Metric]) -> Losses:
     """Measure every variant of a clip against the original, window by window, and compare it with the clean one."""
     windows = _windows(hands)
-    values: dict[Variant, Float64] = {}  # [windows, metrics]
+    parts = [*windows, slice(0, len(hands.times))]
+    values: dict[Variant, Float64] = {}  # [windows and the whole clip, metrics]
     for variant, arrays in observed.items():
         tracks, stats = _unpacked(hands, arrays)
         pair = pair_hands(tracks, hands)
-        rows = [_values(_evidence(tracks, pair, stats, window), metrics) for window in windows]
-        values[variant] = np.array(rows, np.float64).reshape(len(windows), len(metrics))
+        rows = [_values(_evidence(tracks, pair, stats, part), metrics) for part in parts]
+        values[variant] = np.array(rows, np.float64).reshape(len(parts), len(metrics))
     sign = np.array([1.0 if m.info.better == "higher" else -1.0 for m in metrics])
     loss = {variant: (values[CLEAN] - found) * sign for variant, found in values.items()}
     own = pair_hands(hands, hands)
     still = [is_still(_cut_pair(own, window)) for window in windows]
-    named = {(m.info.id, v): found[:, i] for v, found in loss.items() for i, m in enumerate(metrics)}
-    return Losses(named, np.array(still, bool))
+    named = {(m.info.id, v): found[:-1, i] for v, found in loss.items() for i, m in enumerate(metrics)}
+    whole = {
+        (m.info.id, v): float(found[-1, i])
+        for v, found in loss.items()
+        for i, m in enumerate(metrics)
+        if np.isfinite(found[-1, i])
+    }
+    return Losses(named, np.array(still, bool), whole, _in_sight(observed))
+
+
+def _in_sight(observed: Mapping[Variant, Mapping[str, Any]]) -> tuple[Variant, ...]:
+    """Of a hand that hardly moves the mean of three frames is the same picture: it is not held against a metric that
+    it does not see it. Told by what a tenth of the frames changes at least, of the hand's pixels."""
+    if LEAST_SEEN not in observed:
+        return IN_SIGHT
+
+    def changed(variant: Variant) -> float:
+        return float(np.nanquantile(observed[variant]["mse.hand"], 0.9))
+
+    least = changed(LEAST_SEEN)
+    return tuple(v for v in IN_SIGHT if find_damage(v[0]).kind != "temporal" or changed(v) > least)
 
 
 def _windows(hands: HandTracks) -> list[slice]:
@@ -146,5 +178,5 @@ def _evidence(tracks: HandTracks, pair: HandPair, stats: Observation, window: sl
 
 def _cut_pair(pair: HandPair, window: slice) -> HandPair:
     """Some of the frames; the hand size stays that of the whole clip."""
-    fields = [field for field in pair.__dataclass_fields__ if field not in ("size", "reference_size")]
-    return replace(pair, **{field: getattr(pair, field)[window] for field in fields})
+    names = [name for name in pair.__dataclass_fields__ if name not in ("size", "reference_size", "whole")]
+    return replace(pair, **{name: getattr(pair, name)[window] for name in names}, whole=None)

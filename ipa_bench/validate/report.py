@@ -11,8 +11,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ipa_bench.models.damage import DAMAGES, HARMLESS, STRENGTHS
-from ipa_bench.validate.judge import Validation
+from ipa_bench.models.damage import DAMAGES, HARMLESS, STRENGTHS, UNSEEN
+from ipa_bench.validate.judge import Sight, Validation
 
 #: below this share of correct orderings a metric is said not to see a damage
 SEES = 0.8
@@ -99,7 +99,7 @@ def summary(validation: Validation) -> list[str]:
     """The findings in sentences."""
     lines = []
     for clip in validation.clips:
-        floor = clip.floors.get("hand_quality@1")
+        floor = next((value for metric, value in clip.floors.items() if metric.startswith("hand_quality@")), None)
         known = f", noise floor of hand_quality {floor:.4f}" if floor is not None else ""
         lines.append(f"{clip.name}: {clip.windows} windows, {clip.still} of them still{known}")
     lines += [f"{name} was left out: {why}" for name, why in validation.skipped.items()]
@@ -110,7 +110,18 @@ def summary(validation: Validation) -> list[str]:
             lines.append(f"{metric} orders damage correctly: {told}; temporal damage at any strength "
                          f"{_percent(validation.share(metric, TEMPORAL, STRENGTHS))} %; "
                          f"a re-encode is called worse in {_percent(_harmless(validation, metric))} %")  # fmt: skip
+            lines += [_in_order(sight) for sight in validation.sights if sight.metric == metric]
     return lines
+
+
+def _in_order(sight: Sight) -> str:
+    """Whether what nobody sees stands above what anybody sees, and where it is closest."""
+    (unseen, how, low), (seen, much, high) = sight.unseen, sight.seen
+    told = "all" if sight.right == sight.pairs else f"{sight.right} of {sight.pairs}"
+    return (
+        f"{sight.metric} on {sight.clip}: {told} pairs of an unseen and a seen change in order; "
+        f"the worst unseen one is {unseen} ({how}, {-low:+.3f}), the best seen one {seen} ({much}, {-high:+.3f})"
+    )
 
 
 def blind(validation: Validation, metric: str) -> str:
@@ -151,8 +162,19 @@ def markdown(validation: Validation) -> str:
     lines += ["floor, in percent, at mild/medium/strong strength. The last column is a harmless re-encode.", ""]
     lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
+    lines += [
+        "",
+        "## What nobody sees",
+        "",
+        "Share of windows that a metric calls worse all the same; and of the pairs of a",
+        "",
+    ]
+    lines[-1:] = ["change that nobody sees and one that anybody does, over whole clips, those in order.", ""]
+    lines += _unseen_table(validation)
     lines += ["", "## Damage", "", "| damage | mild, medium, strong | what the number is |", "|---|---|---|"]
-    lines += [f"| {d.name} | {', '.join(f'{v:g}' for v in d.levels)} | {d.meaning} |" for d in (*DAMAGES, *HARMLESS)]
+    lines += [
+        f"| {d.name} | {', '.join(f'{v:g}' for v in d.levels)} | {d.meaning} |" for d in (*DAMAGES, *UNSEEN, *HARMLESS)
+    ]
     lines += ["", "## Findings", "", *(f"- {line}" for line in summary(validation))]
     lines += ["", f"## Not seen even where strong (in less than {SEES:.0%} of windows)", ""]
     lines += [f"- `{metric}`: {what}" for metric, what in _missed(validation)]
@@ -160,6 +182,17 @@ def markdown(validation: Validation) -> str:
         lines += ["", f"## {UNTESTED[0].upper()}{UNTESTED[1:]}", ""]
         lines += [f"- {what}: {', '.join(f'`{metric}`' for metric in metrics)}" for what, metrics in without.items()]
     return "\n".join([*lines, ""])
+
+
+def _unseen_table(validation: Validation) -> list[str]:
+    head = ["metric", *(d.name for d in UNSEEN), "in order"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for metric in _metrics(validation):
+        sights = [sight for sight in validation.sights if sight.metric == metric]
+        right, pairs = sum(s.right for s in sights), sum(s.pairs for s in sights)
+        cells = ["/".join(_triple(validation, metric, d.name)) for d in UNSEEN]
+        lines.append(f"| `{metric}` | {' | '.join(cells)} | {_percent(right / pairs if pairs else None)} |")
+    return lines
 
 
 def as_dict(validation: Validation) -> dict[str, Any]:

@@ -21,9 +21,9 @@ import numpy as np
 
 from ipa_bench import video
 from ipa_bench.embedded import world
+from ipa_bench.metrics.set_table import FVD_EMBEDDED
 from ipa_bench.metrics.sets.hand_motion import hand_motion_features
 from ipa_bench.metrics.sets.intervals import compare_sets, measure_sets
-from ipa_bench.metrics.table import FVD_EMBEDDED
 from ipa_bench.nets.embedded import load_image
 from ipa_bench.observers.features import networks as set_networks
 from ipa_bench.observers.features.extract import extract

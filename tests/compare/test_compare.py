@@ -350,15 +350,31 @@ def test_a_metric_that_a_model_was_trained_on_is_marked() -> None:
 def test_metrics_of_the_same_networks_are_marked_and_others_are_not() -> None:
     every = [
         replace(score, metric=metric)
-        for metric in ("hand_quality@1", "hand.recall@1", "rest.psnr@1")
+        for metric in ("hand_quality@2", "hand.recall@1", "rest.psnr@1")
         for score in scored("a", A) + scored("b", B)
     ]
     metrics = [find(name).info for name in ("hand_quality", "hand.recall", "rest.psnr")]
-    taught = {"a": ("hand_quality@1",)}
+    taught = {"a": ("hand_quality@2",)}
     found = board(every, ["a", "b"], metrics=metrics, primary="rest.psnr", trained_on=taught)
-    assert [row.no_evidence for row in found.rows] == [("hand_quality@1", "hand.recall@1"), ()]
+    assert [row.no_evidence for row in found.rows] == [("hand_quality@2", "hand.recall@1"), ()]
     notes = [comparison.why.partition("a trained on ")[2] for comparison in found.comparisons]
     assert notes == ["this metric", "a metric of the same networks", ""]
+
+
+def test_composites_of_different_parts_are_not_paired() -> None:
+    """On the first case a has no motion: its composite is a mean of fewer parts than b's."""
+    whole, part = (find(name).info for name in ("hand_quality", "hand_quality.motion"))
+    values = {m: [replace(s, metric=m) for s in scored("a", A) + scored("b", B)] for m in (whole.id, part.id)}
+    lacking = [s for s in values[part.id] if (s.case, s.model) != ("c0", "a")]
+    found = board([*values[whole.id], *lacking], ["a", "b"], metrics=[whole, part], primary=whole.id)
+    (comparison,) = [c for c in found.comparisons if c.metric == whole.id]
+    assert comparison.scored == len(A) - 1
+    assert f"paired on {len(A) - 1} of {len(A)} scored videos" in comparison.why
+    # where neither has it, or the parts are not among the metrics, nothing is left out
+    neither = [s for s in values[part.id] if s.case != "c0"]
+    for others, metrics in ((neither, [whole, part]), ([], [whole])):
+        found = board([*values[whole.id], *others], ["a", "b"], metrics=metrics, primary=whole.id)
+        assert [c.scored for c in found.comparisons if c.metric == whole.id] == [len(A)]
 
 
 def test_set_metrics_are_left_out() -> None:

@@ -14,8 +14,8 @@ from ipa_bench.embedded import world
 from ipa_bench.errors import UserError
 from ipa_bench.files import file_sha256
 from ipa_bench.harness import sets as set_stage
+from ipa_bench.metrics.set_table import FID_VID, FVD, FVD_EMBEDDED, HAND_FVMD
 from ipa_bench.metrics.sets.frechet import frechet_distance
-from ipa_bench.metrics.table import FID_VID, FVD, FVD_EMBEDDED, HAND_FVMD
 from ipa_bench.observers.features import networks as set_networks
 from ipa_bench.store import CaseEntry, ModelEntry, RunHeader, RunStore, UnitRecord
 from ipa_bench.store import sets as set_results
@@ -52,7 +52,7 @@ def run(folder: Path, material: Path, clip_of: dict[str, Callable[[int], Path]])
     truth = [str(material / "truth" / f"{i}.mp4") for i in range(PEOPLE)]
     cases = tuple(CaseEntry(f"c{i}", f"p{i}", "test", path, path, ()) for i, path in enumerate(truth))
     header = RunHeader(
-        name="sets", suite_hash="0" * 64, primary="hand_quality@1", seeds=(0,), metrics=("hand_quality@1",),
+        name="sets", suite_hash="0" * 64, primary="hand_quality@2", seeds=(0,), metrics=("hand_quality@2",),
         cases=cases, models=tuple(ModelEntry(name, "folder", name, ()) for name in clip_of), environment={},
         tool_version="0", created="2026-01-01T00:00:00+00:00",
     )  # fmt: skip

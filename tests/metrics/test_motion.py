@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipa_bench.metrics.motion import JERK_FLOOR, SPEED_FLOOR, differences, jitter, lag, speed, stall
+from ipa_bench.metrics.alignment import lag
+from ipa_bench.metrics.motion import JERK_FLOOR, SPEED_FLOOR, differences, jitter, speed, stall
 from ipa_bench.metrics.pairing import hand_sizes, pair_hands
 from tests.hands import made_up, moved, observed, shown, without
 
@@ -146,12 +147,45 @@ def test_another_frame_rate_neither_hides_nor_fakes_a_frozen_hand():
 
 
 @pytest.mark.parametrize("metric", [speed, jitter])
-def test_derivatives_need_even_steps(metric):
+@pytest.mark.parametrize("fps", [15, 16, 20, 24, 29.97, 50])
+def test_any_rate_is_compared_at_common_times(metric, fps):
     driving = made_up(60, fps=30)
-    assert measure(metric, made_up(30, fps=15), driving).value < 0.05
-    uneven = measure(metric, made_up(40, fps=20), driving)
-    assert uneven.value is None
-    assert "frame rates" in uneven.reason
+    same = measure(metric, made_up(round(2 * fps), fps=fps), driving)
+    assert same.value < 0.1
+    shaken = made_up(round(2 * fps), fps=fps)
+    noise = np.random.default_rng(0).normal(0, 4, (len(shaken.times), 2, 21, 2))
+    assert measure(metric, moved(shaken, noise), driving).value > 3 * same.value + 0.3
+
+
+@pytest.mark.parametrize("fps", [24, 30])
+def test_a_shaking_video_does_not_escape_by_another_rate(fps):
+    """The same frames, shaken, at 25 a second and at another rate by the frame nearest in time."""
+    driving = made_up(100, fps=25)
+    shaken = moved(driving, np.random.default_rng(0).integers(-5, 6, (100, 1, 1, 2)).repeat(2, 1))
+    order = np.minimum((np.arange(4 * fps) * 25 / fps + 0.5).astype(int), 99)
+    other = replace(shown(shaken, order), times=np.arange(4 * fps) / fps)
+    assert measure(jitter, shaken, driving).value > 2
+    assert measure(jitter, other, driving).value == pytest.approx(measure(jitter, shaken, driving).value, abs=0.35)
+
+
+def test_joints_between_two_frames_are_those_of_the_moment():
+    """24 frames a second against 25: between two frames the driving hand is on the way, not at the nearer one."""
+    driving, generated = made_up(100, fps=25, speed=2.0), made_up(96, fps=24, speed=2.0)
+    pair = pair_hands(generated, driving)
+    error = np.linalg.norm(pair.generated - pair.reference, axis=-1).mean(axis=(1, 2)) / pair.size[0]
+    nearest = np.linalg.norm(
+        generated.landmarks[pair.generated_index] - driving.landmarks[pair.reference_index], axis=-1
+    )
+    assert error.max() < 0.01
+    assert nearest.mean(axis=(1, 2)).max() / pair.size[0] > 0.03
+    np.testing.assert_array_equal(pair.times, generated.times[pair.generated_index])
+
+
+def test_a_driving_hand_is_not_still_because_the_other_video_has_few_frames():
+    driving = made_up(48, fps=24)
+    measured = measure(speed, made_up(12, fps=6), driving)
+    assert measured.value is not None
+    assert measure(speed, made_up(8, fps=4), driving).reason == "no hand is seen in both videos in 12 frames or more"
 
 
 def test_a_hand_that_goes_astray_is_not_late():

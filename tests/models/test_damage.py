@@ -9,12 +9,14 @@ from ipa_bench.models.damage import (
     DAMAGES,
     HARMLESS,
     STRENGTHS,
+    UNSEEN,
     damage_frame,
     damaged,
     find,
     shown_frames,
     stored,
 )
+from ipa_bench.models.fingers import CHAINS, extra_fingers
 from ipa_bench.observers.pixels import hand_boxes
 from tests.hands import made_up, shown, without
 
@@ -47,7 +49,7 @@ def test_only_hands_are_touched_and_the_input_is_not(damage):
         changed = (frame != before[index]).any(axis=-1)
         (box,) = hand_boxes(tracks, index, (640, 480))
         outside = np.ones_like(changed)
-        pad = 40
+        pad = 80 if damage.name in ("finger_added", "posture") else 40  # turned fingers reach further
         outside[max(box.y0 - pad, 0) : box.y1 + pad, max(box.x0 - pad, 0) : box.x1 + pad] = False
         assert changed.any()
         assert not (changed & outside).any()
@@ -86,8 +88,11 @@ def test_temporal_damage_shows_the_frames_it_says():
     assert shown_frames("frozen", 1.0, 4, 25) == [0, 0, 0, 0]
     third = shown_frames("frozen", 1 / 3, 12, 6)
     assert third == [0, 1, 2, 3, 3, 3, 6, 7, 8, 9, 9, 9]
+    assert shown_frames("slow", 0.5, 6, 25) == [0, 0, 1, 1, 2, 2]
+    assert shown_frames("late", -1, 4, 25) == [1, 2, 3, 3]
+    assert shown_frames("late", 2, 4, 25) == [0, 0, 0, 1]
     for damage in DAMAGES:
-        if damage.kind == "temporal":
+        if damage.kind == "temporal" and damage.name != "frame_blur":
             for level in damage.levels:
                 order = shown_frames(damage.name, level, 60, 25)
                 assert order == sorted(order)
@@ -113,3 +118,51 @@ def test_every_version_is_stored_alike_and_compression_is_worse():
 def test_an_unknown_damage_names_those_there_are():
     with pytest.raises(UserError, match="blur, low_resolution"):
         find("blurr")
+
+
+@pytest.mark.parametrize("reach", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, 2, 6, 12])
+def test_averaged_frames_are_the_means_around_them(reach, count):
+    frames = pictures(count)
+    damage = find("frame_blur")
+    level = STRENGTHS[damage.levels.index(2 * reach + 1)]
+    result = list(damaged(frames, made_up(count), 25, damage, level))
+    for index, frame in enumerate(result):
+        around = np.array(frames[max(index - reach, 0) : index + reach + 1], float)
+        np.testing.assert_allclose(frame, around.mean(axis=0), atol=0.51)
+    assert len(result) == count
+
+
+def test_what_nobody_sees_leaves_the_hand_as_it_is():
+    frame = pictures(1)[0]
+    tracks = made_up(1)
+    changed = {d.name: next(damaged([frame], tracks, 25, d, "strong")) for d in UNSEEN if d.kind == "frame"}
+    np.testing.assert_array_equal(changed["shift"][:, 13:], frame[:, :-13])
+    np.testing.assert_array_equal(changed["shift"][:, :13], frame[:, :1].repeat(13, 1))
+    weights = np.array([0.299, 0.587, 0.114])
+    grey = np.full((8, 8, 3), 128, np.uint8)
+    np.testing.assert_array_equal(next(damaged([grey], tracks, 25, find("hue"), "strong")), grey)
+    muted = np.uint8(90) + frame // np.uint8(4)  # nothing is cut off at 0 or 255
+    turned = next(damaged([muted], tracks, 25, find("hue"), "strong"))
+    np.testing.assert_allclose(turned @ weights, muted @ weights, atol=1.0)
+    assert np.abs(turned.astype(int) - muted).mean() > 3
+    assert changed["jpeg"].shape == frame.shape
+
+
+def test_a_finger_too_many_is_where_no_finger_was_and_stays_the_same():
+    """Of the open hand, whose fingers are apart: the copy ends further from every joint than a finger is wide."""
+    tracks = made_up(4, slots=1)
+    (extra,) = extra_fingers(tracks, 0, 1)
+    assert extra_fingers(tracks, 0, 3)[0] == extra
+    frame = pictures(1)[0]
+    changed = (damage_frame(frame, tracks, 0, "finger_added", 1) != frame).any(axis=-1)
+    points = tracks.landmarks[0, 0]
+    turn = np.array([[np.cos(extra.angle), -np.sin(extra.angle)], [np.sin(extra.angle), np.cos(extra.angle)]])
+    chain = points[CHAINS[extra.finger]]
+    tip = chain[0] + turn @ (chain[3] - chain[0])
+    assert np.linalg.norm(points - tip, axis=1).min() > 15
+    assert changed[int(tip[1]), int(tip[0])]
+    # nothing is drawn over the other fingers' ends
+    for joint in {8, 12, 16, 20} - {int(CHAINS[extra.finger][3])}:
+        x, y = (int(v) for v in points[joint])
+        assert not changed[y - 2 : y + 3, x - 2 : x + 3].all()

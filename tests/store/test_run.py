@@ -96,6 +96,26 @@ def test_a_lifted_limit_and_one_more_model_resume(tmp_path: Path) -> None:
     assert RunStore.open(tmp_path, HEADER).header.cases == header.cases
 
 
+def test_a_run_by_metrics_of_an_earlier_version_goes_on_with_the_present_ones(tmp_path: Path) -> None:
+    before = replace(HEADER, metrics=("hand.recall@1", "hand_quality@1"), environment={"hands": "hands@1"})
+    store = RunStore.open(tmp_path, before)
+    store.append(UnitRecord("wave", 0, "A", "out/wave.mp4", "f" * 64, 1.0, (), (
+        Score("wave", 0, "A", "hand.recall@1", 0.5), Score("wave", 0, "A", "hand_quality@1", 0.4),
+    )))  # fmt: skip
+    store.close()
+    now = replace(
+        HEADER, metrics=("hand_quality@2", "hand.recall@1", "hand.offset@1"), environment={"hands": "hands@2"}
+    )
+    going_on = RunStore.open(tmp_path, now)
+    assert (going_on.header.metrics, going_on.header.environment) == (now.metrics, now.environment)
+    assert going_on.header.created == before.created
+    assert going_on.read().done(now.metrics) == set()
+    assert going_on.records()["wave", 0, "A"].scores[1].metric == "hand_quality@1"
+    # fewer metrics that there still are is another run
+    with pytest.raises(UserError, match=r"hand\.offset@1"):
+        RunStore.open(tmp_path, replace(now, metrics=now.metrics[:2]))
+
+
 @pytest.mark.parametrize(
     ("other", "said"),
     [

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +10,11 @@ from rich.console import Console
 
 from ipa_bench.models.damage import DAMAGES
 from ipa_bench.validate import HARMLESS_VARIANTS, Validation, judge
-from ipa_bench.validate.ladder import CLEAN, VARIANTS, Losses
+from ipa_bench.validate.ladder import BELOW_SIGHT, CLEAN, IN_SIGHT, VARIANTS, Losses
 from ipa_bench.validate.report import EVERY, WIDE, as_dict, blind, markdown, render_validation, summary, untested
 
-METRIC = "hand_quality@1"
+METRIC = "hand_quality@2"
+TIMED = tuple(d.name for d in DAMAGES if d.kind == "temporal")
 TEMPORAL = {d.name for d in DAMAGES if d.kind == "temporal"}
 
 
@@ -82,10 +84,10 @@ def test_strengths_are_ordered_without_a_floor():
 def test_nothing_tested_is_unknown_not_zero():
     validation = judge({"clip": table(still=20)}, [METRIC], {})
     assert validation.share(METRIC, ["lag"], ("strong",)) is None
-    assert untested(validation) == {"stutter, frozen, lag": [METRIC]}
-    assert not any(damage in blind(validation, METRIC) for damage in ("stutter", "frozen", "lag"))
+    assert untested(validation) == {", ".join(TIMED): [METRIC]}
+    assert not any(damage in blind(validation, METRIC) for damage in TIMED)
     page = markdown(validation)
-    assert page.index("## Not seen") < page.index("## Not tested") < page.index(f"- stutter, frozen, lag: `{METRIC}`")
+    assert page.index("## Not seen") < page.index("## Not tested") < page.index(f"- {', '.join(TIMED)}: `{METRIC}`")
     assert "## Not tested" not in markdown(judge({"clip": table()}, [METRIC], {}))
 
 
@@ -109,6 +111,22 @@ def test_the_table_is_whole_at_any_width(width):
     assert all((cell.count("/") == 2) == (width >= WIDE) for row in rows for cell in row[: len(EVERY)][:-1])
 
 
+def test_unseen_changes_stand_above_seen_ones_or_are_named():
+    entry = table()
+    whole = {(METRIC, v): 0.01 for v in BELOW_SIGHT} | {(METRIC, v): 0.2 for v in IN_SIGHT}
+    (sight,) = judge({"c": replace(entry, whole=whole)}, [METRIC], {}).sights
+    assert (sight.right, sight.pairs) == (18 * 4, 18 * 4)
+    whole[METRIC, ("hue", "strong")] = 0.3
+    validation = judge({"c": replace(entry, whole=whole)}, [METRIC], {})
+    (sight,) = validation.sights
+    assert (sight.right, sight.unseen) == (17 * 4, ("hue", "strong", 0.3))
+    assert "68 of 72 pairs of an unseen and a seen change in order" in " ".join(summary(validation))
+    assert f"| `{METRIC}` |" in markdown(validation).partition("## What nobody sees")[2].partition("##")[0]
+    # what does not change the hand's pixels on a clip is not seen there
+    (sight,) = judge({"c": replace(entry, whole=whole, in_sight=IN_SIGHT[:2])}, [METRIC], {}).sights
+    assert sight.pairs == 18 * 2
+
+
 def test_reports_hold_every_metric_and_are_strict_json():
     validation = judge({"clip": table()}, [METRIC], {"other.mp4": "shows a hand in fewer than 24 frames"})
     assert isinstance(validation, Validation)
@@ -127,7 +145,7 @@ def test_a_real_clip_from_end_to_end(tool, footage, tmp_path):
     cells = [c for c in found["cells"] if c["metric"] == METRIC and c["damage"] in ("finger_melt", "flicker")]
     assert sum(c["worse"] for c in cells) >= 5
     assert (tmp_path / "out" / "validation.md").read_text().startswith("# What the metrics see")
-    assert "hand_quality@1 orders damage correctly" in result.stdout
+    assert "hand_quality@2 orders damage correctly" in result.stdout
     assert pytest.approx(1.0) == next(
         c["worse"] / c["windows"] for c in found["cells"]
         if (c["metric"], c["damage"], c["strength"]) == ("hand.psnr@1", "finger_melt", "strong")

@@ -10,9 +10,9 @@ from ipa_bench.engine.processes import cores
 from ipa_bench.errors import Unscorable
 from ipa_bench.metrics import Measured, find
 from ipa_bench.metrics.base import unknown
+from ipa_bench.metrics.table import parts_of
 from ipa_bench.observers.looker import Looker
 from ipa_bench.scorer import Scorer
-from ipa_bench.select import parts_of
 from ipa_bench.types import Case
 from trainers.rewards.base import Reward
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ipa_bench import video, weights
 from ipa_bench.errors import UserError
-from ipa_bench.metrics.table import FID_VID, FVD, FVD_DISCO, FVD_EMBEDDED
+from ipa_bench.metrics.set_table import FID_VID, FVD, FVD_DISCO, FVD_EMBEDDED
 from ipa_bench.observers.features.backbone import TorchBackbone
 from ipa_bench.observers.features.definition import DISCO_POOL, FeatureDefinition
 from ipa_bench.observers.features.policies import Scale

@@ -1,0 +1,28 @@
+"""Metrics of earlier versions that nothing computes any more: known, so that the runs that hold them can be read."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ipa_bench.types import Better, MetricInfo
+
+
+def _former(
+    id: str, unit: str, better: Better, blind_spot: str, needs: Literal["driving", "free"] = "driving"
+) -> MetricInfo:
+    source = "an earlier version of ipa-bench"
+    return MetricInfo(id, unit, better, source, blind_spot, needs, "video", True, ("mediapipe-hands",))
+
+
+#: in report order
+FORMER: tuple[MetricInfo, ...] = (
+    _former("hand_quality@1", "0-1", "higher", "a lag of two frames and a shift of 2 % cost more than a wrong finger"),
+    _former("hand_quality.place@1", "0-1", "higher", "as hand.keypoint_error"),
+    _former("hand_quality.sharpness@1", "0-1", "higher", "as hand.sharpness"),
+    _former("hand_quality.motion@1", "0-1", "higher", "what could not be told counted as right"),
+    _former("hand.jitter@1", "|ln ratio|", "lower", "estimator noise; rates that are no multiples of each other"),
+    _former("hand.speed@1", "|ln ratio|", "lower", "rates that are no multiples of each other"),
+    _former("hand.lag@1", "seconds", "lower", "delays over 0.4 s; not defined for a hand that is still"),
+    _former("hand.sharpness@1", "|ln ratio|", "lower", "blur of fast frames only; blur in the reference; shapes"),
+    _former("hand_quality_free@1", "0-1", "higher", "points the wrong way: malformed hands scored higher", "free"),
+)
