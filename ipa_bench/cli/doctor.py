@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 
-def doctor() -> None:
+def doctor(
+    suite: Annotated[
+        Path | None, typer.Argument(metavar="[SUITE]", help="Also say what does not fit in a suite's cases.")
+    ] = None,
+) -> None:
     """Check the environment and name what to do about what is wrong."""
     from rich.markup import escape
 
@@ -19,5 +26,11 @@ def doctor() -> None:
         if check.fix and not check.ok:
             OUT.print(f"      fix: {escape(check.fix)}")
         good = good and check.ok is not False
+    if suite is not None:
+        from ipa_bench.harness.fit import misfits
+        from ipa_bench.suite import load_suite
+
+        for line in misfits(load_suite(suite)):
+            OUT.print(f"[yellow]note[/] {escape(line)}", soft_wrap=True)
     if not good:
         raise typer.Exit(1)

@@ -158,8 +158,9 @@ def print_matches(matches: Mapping[str, FolderMatch]) -> None:
 
 
 def print_plan(suite: Suite, folder: Path) -> None:
-    """What a run would do."""
+    """What a run would do, and what in its cases does not fit."""
     from ipa_bench.cli.console import OUT
+    from ipa_bench.harness.fit import misfits
     from ipa_bench.store import RunStore
 
     videos = len(suite.cases) * len(suite.models) * len(suite.seeds)
@@ -169,6 +170,8 @@ def print_plan(suite: Suite, folder: Path) -> None:
     counts = f"{len(suite.cases)} cases, {len(suite.models)} models, {len(suite.seeds)} seeds"
     OUT.print(f"{suite.name}: {counts}", markup=False)
     OUT.print(f"{videos} videos, {done} scored already in {folder}; nothing was done", markup=False)
+    for line in misfits(suite):
+        OUT.print(line, markup=False, soft_wrap=True)
 
 
 def print_report(view: ReportView, folder: Path, *, jobs: int) -> bool:

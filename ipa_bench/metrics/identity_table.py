@@ -150,7 +150,7 @@ def _metric(line: _Who, network: Network) -> Metric:
         line.needs,
         "video",
         line.has_floor,
-        ("yunet", network.name),
+        (network.name,),
     )
     measure = partial(identity.of_evidence, measure=line.measure, network=network)
     return Metric(info, measure, (f"faces.{network.name}", f"reference.{network.name}"), "truth", asked=True)

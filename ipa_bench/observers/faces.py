@@ -16,7 +16,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -25,6 +25,7 @@ from ipa_bench import weights
 from ipa_bench.errors import Unscorable, UserError
 from ipa_bench.metrics.people import LADDER, LEAST_HEIGHT
 from ipa_bench.observers.base import Arrays, Observer, Truth
+from ipa_bench.observers.detector import DETECTION_SIDE, Detector, Face, detector
 from ipa_bench.observers.face_tracks import join
 from ipa_bench.observers.perceptual import one_thread
 from ipa_bench.types import Float32, UInt8
@@ -32,12 +33,7 @@ from ipa_bench.types import Float32, UInt8
 if TYPE_CHECKING:
     from torch import nn
 
-    from ipa_bench.nets.yunet import YuNet
 
-#: longer side of the picture in which faces are looked for, px; a reference without a face is looked at twice as large
-DETECTION_SIDE = 640
-#: least score of a face; three-quarter views have 0.85 and more, hands taken for faces up to 0.6
-LEAST_SCORE = 0.7
 #: what is cut out around a face, in shares of its box's longer side: all that the networks look at
 MARGIN = 0.6
 #: a second face of a reference that is at least this high, beside the largest one, makes it two people's picture
@@ -86,34 +82,11 @@ SFACE = Embedder("sface", "sface", _load_sface, _sface_square)
 DLIB = Embedder("dlib", "dlib_face", _load_dlib, _dlib_square, asked=True)
 
 
-class Face(NamedTuple):
-    """One face: pixels of the frame, x right, y down."""
-
-    #: left, top, width, height
-    box: Float32
-    #: [5, 2]
-    points: Float32
-    score: float
-
-
 class _Eyes:
     """Both networks, loaded: what looks at one picture, and holds nothing of it."""
 
-    def __init__(self, detector: YuNet, embedder: nn.Module, square: tuple[Float32, int]) -> None:
-        self._detector, self._embedder, self._square = detector, embedder, square
-
-    def faces(self, image: UInt8, side: int = DETECTION_SIDE) -> list[Face]:
-        """The faces of uint8 RGB [H, W, 3], the surest first."""
-        from ipa_bench.nets.yunet import detect
-
-        height, width = image.shape[:2]
-        scale = side / max(height, width)
-        size = max(round(width * scale), 1), max(round(height * scale), 1)
-        shown = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-        (found,) = detect(self._detector, shown[None], LEAST_SCORE)
-        step = np.array([width / size[0], height / size[1]], np.float32)
-        boxes, points = found.box * np.tile(step, 2), found.points * step
-        return [Face(*each) for each in zip(boxes, points, found.score.tolist(), strict=True)]
+    def __init__(self, finder: Detector, embedder: nn.Module, square: tuple[Float32, int]) -> None:
+        self.finder, self._embedder, self._square = finder, embedder, square
 
     def numbers(self, image: UInt8, face: Face, heights: tuple[float, ...]) -> Float32:
         """The network's numbers of a face, [len(heights), 128]: shrunk to each of the heights, px."""
@@ -169,11 +142,10 @@ class _FaceNetworks(Observer):
             return None
         if self._about.asked and (reason := self.missing()):
             return reason
-        from ipa_bench.nets.yunet import load_yunet
-
         try:
-            detector, embedder = weights.path("yunet"), weights.path(self._about.weight)
-            self._eyes = _Eyes(load_yunet(detector), self._about.load(embedder), self._about.square())
+            finder, embedder = detector(weights.path("yunet")), weights.path(self._about.weight)
+            finder.look_ahead(2 * self._threads + 1 if self._pool else 1)
+            self._eyes = _Eyes(finder, self._about.load(embedder), self._about.square())
         except UserError as error:
             return error.reason
         return None
@@ -230,6 +202,7 @@ class FaceSession:
         ``times`` [T], s; ``size`` (width, height).
         """
         self._frames += [future.result() for future in self._due]
+        self._eyes.finder.forget()
         boxes = [np.array([face.box for face, _ in frame], np.float32).reshape(-1, 4) for frame in self._frames]
         numbers = [np.stack([n for _, n in frame]) if frame else None for frame in self._frames]
         tracks = join(boxes, numbers, self._times)
@@ -251,7 +224,7 @@ class FaceSession:
         return {**made, "times": np.array(self._times), "size": np.array(self._size)}
 
     def _look(self, image: UInt8) -> list[tuple[Face, Float32]]:
-        return [(face, self._numbers(image, face)) for face in self._eyes.faces(image)]
+        return [(face, self._numbers(image, face)) for face in self._eyes.finder.faces(image)]
 
     def _numbers(self, image: UInt8, face: Face) -> Float32:
         numbers = self._eyes.numbers(image, face, (LADDER[-1],))[0]
@@ -290,7 +263,7 @@ class ReferenceSession:
         """
         if self._image is None:
             raise Unscorable("the reference has no picture")
-        faces = self._eyes.faces(self._image) or self._eyes.faces(self._image, 2 * DETECTION_SIDE)
+        faces = self._eyes.finder.faces(self._image) or self._eyes.finder.faces(self._image, 2 * DETECTION_SIDE)
         if not faces:
             raise Unscorable("no face is found in the reference picture")
         largest, *others = sorted(faces, key=lambda face: -face.box[3])

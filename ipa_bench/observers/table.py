@@ -32,7 +32,9 @@ def faces_by(embedder: faces.Embedder) -> tuple[ObserverInfo, ObserverInfo]:
     def pictures(threads: int, _: str) -> faces.ReferenceObserver:
         return faces.ReferenceObserver(embedder, threads)
 
-    family = ("yunet", embedder.name)
+    # Not the detector's, which both share: it says where a face is, not whose, and what was made to please one of the
+    # two networks is judged by the other.
+    family = (embedder.name,)
     return (
         ObserverInfo(f"faces.{embedder.name}", f"faces.{embedder.name}@1", family, clips, asked=True),
         ObserverInfo(

@@ -239,3 +239,37 @@ def test_networks_that_are_not_here(tmp_path, monkeypatch):
 
     monkeypatch.setattr(weights, "path", refuse)
     assert "is not what it should be" in FaceObserver(SFACE).load()
+
+
+# ---- both networks
+
+
+def test_a_frame_is_searched_for_faces_once_for_both_networks(monkeypatch):
+    from ipa_bench.nets import yunet
+
+    published_file("dlib_face")
+    looked = []
+    real = yunet.detect
+    monkeypatch.setattr(yunet, "detect", lambda *given: looked.append(1) or real(*given))
+    frames = [pair(ANNA, BEN), pair(ANNA, None), pair(BEN, ANNA)]
+    for threads in (1, 2):
+        both = [FaceObserver(embedder, threads) for embedder in (SFACE, DLIB)]
+        assert [each.load() for each in both] == [None, None]
+        sessions = [each.start() for each in both]
+        looked.clear()
+        with both[0].working():
+            for index, frame in enumerate(frames):
+                for session in sessions:
+                    session.push(frame, index / 8)
+            one, two = (session.finish() for session in sessions)
+        assert len(looked) == len(frames)
+        assert np.array_equal(one["box"], two["box"])
+        for each in both:
+            each.close()
+
+
+def test_what_was_made_to_please_one_network_is_judged_by_the_other():
+    from ipa_bench.metrics.table import is_evidence
+
+    assert is_evidence("identity.top1.dlib", ["identity.similarity.sface"])
+    assert not is_evidence("identity.top1.sface", ["identity.similarity.sface"])

@@ -59,8 +59,9 @@ def gallery(key: Key, described: Setting, slot: int) -> tuple[Person, ...]:
 class Reader:
     """Reads frames of a clip's scene. What is drawn for a frame is kept: about half a megabyte."""
 
-    def __init__(self, key: Key) -> None:
-        self._setting = setting(key)
+    def __init__(self, key: Key, described: Setting | None = None) -> None:
+        """``described``: the setting, where it is not the key's own: the same people, elsewhere or otherwise lit."""
+        self._setting = setting(key) if described is None else described
         self._galleries = [gallery(key, self._setting, slot) for slot in range(key.people)]
         self._wall = paint.wall(self._setting.scenes[0], self._setting.size[0])
         self.scene = lru_cache(maxsize=None)(self._scene)
