@@ -78,6 +78,9 @@ def print_scores(result: Mapping[str, Any]) -> None:
 def validate(
     clips: Clips,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write validation.json and .md here.")] = None,
+    people: Annotated[
+        bool, typer.Option("--people", help="Of who is who, on clips that show two people: faces exchanged, blended.")
+    ] = False,
     jobs: Jobs = 0,
 ) -> None:
     """How far can each metric be trusted on this footage?"""
@@ -96,12 +99,35 @@ def validate(
         except OSError as error:
             raise UserError(f"cannot make {out}: {error.strerror}", "choose a folder that can be written to") from None
         write_atomic(out / "validation.md", b"not finished\n")  # whether it can be written shows before the work
+    if people:
+        _validate_people(files, out, jobs)
+        return
     with console.progress() as on_progress:
         validation = validate_files(files, jobs, on_progress)
     console.OUT.print(render_validation(validation))
     if out is not None:
         write_atomic(out / "validation.json", json.dumps(as_dict(validation), indent=1, allow_nan=False).encode())
         write_atomic(out / "validation.md", markdown(validation).encode(errors="backslashreplace"))
+        console.OUT.print(f"\n{out / 'validation.md'}", markup=False)
+
+
+def _validate_people(files: list[Path], out: Path | None, jobs: int) -> None:
+    """The faults of who is who, printed, and written where a folder is given."""
+    from dataclasses import asdict
+
+    from ipa_bench.cli import console
+    from ipa_bench.files import write_atomic
+    from ipa_bench.harness.workers import validate_people_files
+    from ipa_bench.validate import people
+
+    with console.progress() as on_progress:
+        found = validate_people_files(files, jobs, on_progress)
+    text = people.markdown(found)
+    console.OUT.print(people.terminal(found))
+    if out is not None:
+        whole = {"schema_version": 1, **asdict(found)}
+        write_atomic(out / "validation.json", json.dumps(whole, indent=1, allow_nan=False).encode())
+        write_atomic(out / "validation.md", text.encode(errors="backslashreplace"))
         console.OUT.print(f"\n{out / 'validation.md'}", markup=False)
 
 

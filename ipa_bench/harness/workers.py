@@ -19,6 +19,7 @@ from ipa_bench.validate import ladder
 
 if TYPE_CHECKING:
     from ipa_bench.validate import Validation
+    from ipa_bench.validate.people import PeopleValidation
 
 #: the scorer of this process, once :func:`start` has run
 _scorers: list[Scorer] = []
@@ -102,6 +103,19 @@ def score_files(
             progress("score", count, len(clips))
     finally:
         stop()
+
+
+def validate_people_files(clips: Sequence[Path], jobs: int, progress: Progress) -> PeopleValidation:
+    """Known faults of who is who on every clip with two people. Raises UserError where no clip can be used."""
+    from ipa_bench.validate import people
+
+    def run(items: Sequence[tuple[Path, people.Variant]]) -> Iterator[dict[str, Any]]:
+        progress("faults", 0, len(items))
+        for count, arrays in enumerate(pool.imap(people.observe, items, min(jobs or pool.cores(), len(items))), 1):
+            yield arrays
+            progress("faults", count, len(items))
+
+    return people.validate_people(clips, run)
 
 
 def validate_files(clips: Sequence[Path], jobs: int, progress: Progress) -> Validation:

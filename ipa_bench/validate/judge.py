@@ -191,10 +191,14 @@ def _cell(metric: str, variant: Variant, clips: Mapping[str, tuple[Float64, floa
 
 
 def _floor(entry: Losses, metric: str, variants: Sequence[Variant]) -> float:
-    """One-sided 99 % prediction bound for one more difference between harmless versions, Student-t; at least 0."""
+    """:func:`bound` of the differences between harmless versions."""
+    return bound(np.concatenate([entry.loss[metric, variant] for variant in variants]))
+
+
+def bound(values: Float64) -> float:
+    """One-sided 99 % prediction bound for one more of such differences, Student-t; NaN does not count; at least 0."""
     from scipy.special import stdtrit  # slow to import, and workers import this room for the ladder alone
 
-    values = np.concatenate([entry.loss[metric, variant] for variant in variants])
     values = values[np.isfinite(values)]
     if len(values) < 2:
         return float(np.abs(values).sum())

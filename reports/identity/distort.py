@@ -11,19 +11,21 @@ table of README.md beside this file.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image
 
 from ipa_bench import video, weights
 from ipa_bench.metrics import identity
 from ipa_bench.metrics.people import DLIB, SFACE, Network, People, beside
-from ipa_bench.nets.align import similarity
 from ipa_bench.nets.yunet import YuNet, detect, load_yunet
 from ipa_bench.observers import faces
 from ipa_bench.types import Float32, Observation, UInt8
+from ipa_bench.validate.faces import laid
+from ipa_bench.validate.people import matched_anew
 
 MEDIA = Path(os.environ["IPA_BENCH_MEDIA"])
 FRAMES, FPS, SIDE = 24, 12.0, 320
@@ -70,19 +72,6 @@ def beside_each_other(left: UInt8, right: UInt8) -> UInt8:
 def points_of(net: YuNet, image: UInt8) -> Float32:
     """Five points of the surest face."""
     return detect(net, image[None], 0.5)[0].points[0]
-
-
-def laid(onto: UInt8, points: Float32, other: UInt8, other_points: Float32, share: float) -> UInt8:
-    """``other``'s face over the face of ``onto``, by a share from 0 to 1, in an oval with a soft edge."""
-    matrix = similarity(points, other_points)  # Pillow asks where each pixel of the result comes from
-    warped = Image.fromarray(other).transform(
-        (onto.shape[1], onto.shape[0]), Image.Transform.AFFINE, tuple(matrix.ravel()), Image.Resampling.BILINEAR
-    )
-    (x, y), eyes = points.mean(0), float(np.linalg.norm(points[0] - points[1]))
-    mask = Image.new("L", warped.size, 0)
-    ImageDraw.Draw(mask).ellipse((x - 1.15 * eyes, y - 1.35 * eyes, x + 1.15 * eyes, y + 1.45 * eyes), fill=255)
-    soft = mask.filter(ImageFilter.GaussianBlur(0.12 * eyes)).point(lambda value: round(value * share))
-    return np.asarray(Image.composite(warped, Image.fromarray(onto), soft))
 
 
 def variants(net: YuNet) -> dict[str, list[UInt8]]:
@@ -140,18 +129,6 @@ def look(observer: faces.FaceObserver | faces.ReferenceObserver, frames: list[UI
         return Observation(observer.id, "", session.finish())
 
 
-def anew(people: People) -> float:
-    """The peers' way: faces matched to references anew in each frame, mean likeness of those that are matched."""
-    from scipy.optimize import linear_sum_assignment
-
-    values = []
-    for likeness, judged in zip(people.likeness, people.judged, strict=True):
-        rows = likeness[judged]
-        if len(rows):
-            values += list(rows[linear_sum_assignment(rows, maximize=True)])
-    return float(np.mean(values))
-
-
 def table(embedder: faces.Embedder, network: Network, clips: dict[str, list[UInt8]]) -> list[str]:
     """The lines of one network's table."""
     watcher, pictures = faces.FaceObserver(embedder), faces.ReferenceObserver(embedder)
@@ -166,13 +143,17 @@ def table(embedder: faces.Embedder, network: Network, clips: dict[str, list[UInt
         seen = beside(look(watcher, frames), people, network, truth=truth)
         values = [measure(seen).value for _, measure in COLUMNS]
         cells = ["–" if value is None else f"{value + 0.0:.2f}".replace("-0.00", "0.00") for value in values]
-        lines.append(f"| {name} | {anew(seen):.2f} | " + " | ".join(cells) + " |")
+        lines.append(f"| {name} | {matched_anew(seen).value:.2f} | " + " | ".join(cells) + " |")
         print(lines[-1], flush=True)
     return lines
 
 
 def main() -> None:
-    """Measure and write."""
+    """Measure and write; with the name of a clip write that alone: the two people, for ``ipa-bench validate --people``."""
+    if len(sys.argv) > 1:
+        pairs = zip(*halves(), strict=True)
+        video.encode((beside_each_other(*pair) for pair in pairs), Path(sys.argv[1]), FPS, crf=12)
+        return
     clips = variants(load_yunet(weights.path("yunet")))
     by_sface = table(faces.SFACE, SFACE, clips)
     by_dlib = table(faces.DLIB, DLIB, clips)
