@@ -11,6 +11,8 @@ from ipa_bench.types import Finding
 UNUSED = "no GPU was used"
 NO_TORCH = "torch is not loaded, which the matmul peak is measured with"
 _NOTHING = {UNUSED, NO_TORCH}
+#: share of its wall time that work may stand in line for a core and still be timed
+CROWDED = 0.1
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,9 @@ class Amount(Finding[float]):
         super().__post_init__()
         if self.value is not None and self.value < 0:
             raise ValueError(f"an Amount is not negative: {self}")
+
+
+NOT_MEASURED = Amount(reason="not measured")
 
 
 def larger(one: Amount, other: Amount) -> Amount:
@@ -57,6 +62,10 @@ class Usage:
     host: Amount
     #: joules of the whole GPUs that this process holds memory on, idle power and other processes included
     energy: Amount
+    #: processor time of this process, all threads, in seconds
+    cpu: Amount = NOT_MEASURED
+    #: seconds that the thread which had to wait most was ready to run and had no core
+    waited: Amount = NOT_MEASURED
 
     def then(self, other: Usage) -> Usage:
         """Both stretches, one after the other: times and energies add up, peaks do not."""
@@ -66,4 +75,6 @@ class Usage:
             larger(self.device_reserved, other.device_reserved),
             larger(self.host, other.host),
             added(self.energy, other.energy),
+            added(self.cpu, other.cpu),
+            added(self.waited, other.waited),
         )

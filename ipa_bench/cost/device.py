@@ -21,6 +21,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped, unused-ignore]
 
 from ipa_bench.cost.amount import NO_TORCH, UNUSED, Amount, Usage
+from ipa_bench.cost.clock import Stopwatch
 from ipa_bench.engine.processes import cores
 
 #: seconds between two looks at the memory of this process and its descendants
@@ -151,13 +152,14 @@ class Span:
             _torch().cuda.reset_peak_memory_stats(index)
         self._energy = _energy_counters()
         host.mark()
-        self._begin = time.perf_counter()
+        self._watch = Stopwatch()
 
     def end(self) -> Usage:
         """What was taken since. An error of the GPU is not raised here, but where its results are used."""
         _synchronize()
-        seconds = time.perf_counter() - self._begin
-        return Usage(seconds, *_device_memory(), Amount(float(self._host.peak())), self._energy_since())
+        lap = self._watch.lap()
+        host = Amount(float(self._host.peak()))
+        return Usage(lap.seconds, *_device_memory(), host, self._energy_since(), Amount(lap.cpu), lap.waited)
 
     def _energy_since(self) -> Amount:
         used = _devices(holding=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ipa_bench.cost.amount import Amount
 from ipa_bench.cost.ledger import Costs, PostTraining
@@ -12,6 +12,8 @@ from ipa_bench.types import Better, Comparison, Leaderboard
 
 NOT_KNOWN = Amount(reason="not known")
 NOT_MADE_HERE = Amount(reason="its videos were not made here")
+#: a model and its base make clips at the same cost where neither takes more than this many times the other's time
+SAME = 1.2
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,12 @@ class ModelCost:
     gain: Gain | None
     #: why there is no gain
     no_gain: str | None
+    #: processor-seconds to make a clip where no GPU did, and the share of the wall time in line for a core
+    cpu: Amount
+    crowded: Amount
+    #: the model that it was made from, and how many times the time of that one it took to make a clip, where the two
+    #: differ by more than :data:`SAME`: a LoRA makes clips at its base's cost
+    unlike_base: tuple[str, float] | None = None
 
 
 def model_costs(board: Leaderboard, costs: Costs, metric: str, better: Better) -> tuple[ModelCost, ...]:
@@ -55,8 +63,9 @@ def model_costs(board: Leaderboard, costs: Costs, metric: str, better: Better) -
         gain, why = _gain(board, row.model, trained, metric, better)
         hours = Amount(0.0) if row.model in bases else NOT_KNOWN
         hours = hours if trained is None else trained.device_hours
-        found.append(ModelCost(row.model, *_inference(made), trained, hours, gain, why))
-    return tuple(found)
+        found.append(ModelCost(row.model, *_inference(made), trained, hours, gain, why, *_load(made)))
+    by_name = {cost.model: cost for cost in found}
+    return tuple(_beside_base(cost, by_name) for cost in found)
 
 
 def _inference(made: PhaseCost | None) -> tuple[Amount, Amount, Amount, Amount, Amount]:
@@ -67,6 +76,29 @@ def _inference(made: PhaseCost | None) -> tuple[Amount, Amount, Amount, Amount, 
         return (Amount(reason=made.items.reason or "no clip was finished"),) * 5
     energy = made.energy if made.energy.value is None else Amount(made.energy.value / items)
     return Amount(made.process_seconds / items), made.video_per_second, made.memory, energy, made.peak_share
+
+
+def _load(made: PhaseCost | None) -> tuple[Amount, Amount]:
+    """Processor-seconds of a clip, and the share of the time in line for a core."""
+    if made is None:
+        return NOT_MADE_HERE, NOT_MADE_HERE
+    if made.device_allocated.value is not None:
+        return Amount(reason="it was made on a GPU"), made.crowded
+    items, cpu = made.items.value, made.cpu
+    return cpu if cpu.value is None or not items else Amount(cpu.value / items), made.crowded
+
+
+def _beside_base(cost: ModelCost, by_name: Mapping[str, ModelCost]) -> ModelCost:
+    """With a note where a clip of the model took other time than one of the model that it was made from."""
+    base = by_name.get((cost.post_training.base if cost.post_training else None) or "")
+    if base is None:
+        return cost
+    pairs = ((cost.cpu.value, base.cpu.value), (cost.seconds.value, base.seconds.value))
+    for mine, theirs in pairs:  # processor time where both have it
+        if mine is not None and theirs:
+            ratio = mine / theirs
+            return replace(cost, unlike_base=None if 1 / SAME <= ratio <= SAME else (base.model, ratio))
+    return cost
 
 
 def _gain(

@@ -57,6 +57,8 @@ class Phase:
             device_reserved=self.measured.device_reserved,
             host=self.measured.host,
             energy=self.measured.energy,
+            cpu=self.measured.cpu,
+            waited=self.measured.waited,
         )
         return Cost((cost,), {} if peak.value is None else {f"{self.dtype} on {device}": peak.value})
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from ipa_bench.cost.amount import Amount, added, larger
+from ipa_bench.cost.amount import NOT_MEASURED, Amount, added, larger
 from ipa_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -55,6 +55,9 @@ class PhaseCost:
     device_reserved: Amount
     host: Amount
     energy: Amount
+    #: over all processes, in seconds: processor time (what workers took is theirs), and time in line for a core
+    cpu: Amount = NOT_MEASURED
+    waited: Amount = NOT_MEASURED
 
     def __post_init__(self) -> None:
         if self.name not in PHASES:
@@ -66,6 +69,11 @@ class PhaseCost:
     def memory(self) -> Amount:
         """Peak bytes: of the GPUs where some were used, else of the host."""
         return self.host if self.device_allocated.value is None else self.device_allocated
+
+    @property
+    def crowded(self) -> Amount:
+        """Share of the time spent in line for a core: where it is large, wall time is not to be compared."""
+        return _ratio(self.waited, Amount(self.process_seconds))
 
     @property
     def items_per_second(self) -> Amount:
@@ -121,6 +129,8 @@ class PhaseCost:
             device_reserved=of_peaks(self.device_reserved, other.device_reserved),
             host=of_peaks(self.host, other.host),
             energy=added(self.energy, other.energy),
+            cpu=added(self.cpu, other.cpu),
+            waited=added(self.waited, other.waited),
         )
 
 

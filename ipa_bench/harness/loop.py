@@ -188,4 +188,4 @@ def _score(job: Job | FloorJob) -> Result:
         notes=result.notes,
         scores=scores,
     )
-    return record, details(result)
+    return record, details(result, job.case)

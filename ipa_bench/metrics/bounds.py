@@ -29,7 +29,7 @@ UNITS: Mapping[str, Bounds] = {
     "1/s": UNBOUNDED,
 }
 #: metrics of a network whose unit says less than is known, by their names without network and version
-NAMES: Mapping[str, Bounds] = {"identity.similarity": (None, 1.0), "identity.facesim": (0.0, 1.0)}
+NAMES: Mapping[str, Bounds] = {"identity.similarity": (-1.0, 1.0), "identity.facesim": (0.0, 1.0)}
 
 
 def bounds(info: MetricInfo) -> Bounds:

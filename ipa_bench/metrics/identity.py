@@ -32,12 +32,13 @@ FACESIM_FRAMES = 16
 
 def of_evidence(evidence: Evidence, measure: Callable[[People], Measured], network: Network) -> Measured:
     """A metric of this module for what was observed through ``network``, or the reason why there is nothing."""
-    people = _people(evidence, network)
+    people = people_of(evidence, network)
     return people if isinstance(people, Measured) else measure(people)
 
 
 @lru_cache(maxsize=2)  # all metrics of a video are taken one after another
-def _people(evidence: Evidence, network: Network) -> People | Measured:
+def people_of(evidence: Evidence, network: Network) -> People | Measured:
+    """Who is where in a video as ``network`` sees it, or the reason why that is not known."""
     clips, pictures = f"faces.{network.name}", f"reference.{network.name}"
     if clips not in evidence.seen:
         return unknown(evidence.reasons.get(clips, "faces were not looked for"))

@@ -69,6 +69,9 @@ class People:
     #: same time in the clip; NaN where one of them is missing
     truth: Float[ndarray, "T K"] | None = None
     truth_beside: Float[ndarray, "T K"] | None = None
+    #: where each face is, for drawing: left, top, width and height of its box, and its five points, px
+    box: Float[ndarray, "T N 4"] | None = None
+    points: Float[ndarray, "T N 5 2"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +153,7 @@ def bound(clip: Observation, truth: Observation, chosen: Int[ndarray, " K"]) -> 
         column[frame, faces[near]] = places[near]
     rows, faces = np.nonzero(clip["found"])
     made = dict(clip.values)
-    for name in ("found", "box", "numbers"):
+    for name in ("found", "box", "points", "numbers") if "points" in clip.values else ("found", "box", "numbers"):
         whole = np.zeros((frames, len(chosen) + tracks, *clip[name].shape[2:]), clip[name].dtype)
         whole[rows, column[rows, faces]] = clip[name][rows, faces]
         made[name] = whole
@@ -178,7 +181,11 @@ def _people(clip: Observation, references: Sequence[Observation], network: Netwo
         likeness[judged] = likenesses(np.repeat(numbers[:, None], len(references), 1), shrunk, network)
     expected = np.ones((len(found), len(references)), bool)
     times = clip["times"].astype(np.float64)
-    return People(likeness, found, judged, expected, times, network.same, network.angular, np.where(found, height, 0.0))
+    tall = np.where(found, height, 0.0)
+    return People(
+        likeness, found, judged, expected, times, network.same, network.angular, tall,
+        box=clip["box"], points=clip.values.get("points"),
+    )  # fmt: skip
 
 
 def rungs(height: Float[ndarray, " F"]) -> Int[ndarray, " F"]:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ipa_bench.cost.gain import front
-from ipa_bench.report.costs import costs, quality_metric
+from ipa_bench.report.costs import by_processor, comparable, costs, quality_metric
 from ipa_bench.report.plots import FAINT, GRID, SERIES, drawing, shortened, to_svg
 from ipa_bench.report.text import arrow
 from ipa_bench.report.view import ReportView, base_name
@@ -26,16 +26,19 @@ def quality_against_cost(view: ReportView) -> str | None:
     cells = {row.model: row.cells.get(info.id) for row in view.leaderboard.rows}
     making: dict[str, tuple[float, float]] = {}
     training: dict[str, tuple[float, float]] = {}
-    for cost in costs(view):
+    found = costs(view)
+    seconds = comparable(found)
+    for cost in found:
         cell = cells[cost.model]
         if cell is None or cell.mean is None:
             continue
-        if cost.seconds.value is not None:
-            making[cost.model] = (cost.seconds.value, cell.mean)
+        if cost.model in seconds:
+            making[cost.model] = (seconds[cost.model], cell.mean)
         if cost.device_hours.value is not None:
             training[cost.model] = (cost.device_hours.value, cell.mean)
     trained = any(hours for hours, _ in training.values())
-    panels = [("device-seconds a clip", making)] if making else []
+    kind = "processor" if by_processor(found) else "device"
+    panels = [(f"{kind}-seconds a clip", making)] if making else []
     panels += [("device-hours of post-training", training)] if trained else []
     if not panels:
         return None

@@ -14,6 +14,7 @@ import numpy as np
 
 from ipa_bench.files import located
 from ipa_bench.report.closeups import Camera, Closeup, Closeups
+from ipa_bench.report.faces import Pictures, people_data
 from ipa_bench.report.media import Copy
 from ipa_bench.report.view import ReportView, metric_order
 from ipa_bench.store import CaseEntry, Details, Unit, UnitRecord
@@ -21,6 +22,8 @@ from ipa_bench.types import Bool, Float32
 
 #: Landmarks are whole numbers in the data files: this many steps across the frame.
 STEPS = 10_000
+#: of references whose faces were not cut out
+NO_PICTURES: Pictures = {}
 
 
 def to_script(value: Any) -> str:
@@ -123,12 +126,12 @@ def _playable(text: str | None, media: Media, camera: Camera | None) -> dict[str
     return found
 
 
-def clip_script(view: ReportView, unit: Unit, record: UnitRecord) -> str:
+def clip_script(view: ReportView, unit: Unit, record: UnitRecord, pictures: Pictures = NO_PICTURES) -> str:
     """The data file of one video: a call that the page answers, since pages opened from disk may not fetch."""
-    return f"ipaBenchClip({to_script(data_name(unit))},{to_script(clip_data(view, unit, record))});\n"
+    return f"ipaBenchClip({to_script(data_name(unit))},{to_script(clip_data(view, unit, record, pictures))});\n"
 
 
-def clip_data(view: ReportView, unit: Unit, record: UnitRecord) -> dict[str, Any]:
+def clip_data(view: ReportView, unit: Unit, record: UnitRecord, pictures: Pictures = NO_PICTURES) -> dict[str, Any]:
     """Scores with their reasons, and what was seen frame by frame."""
     place = {metric: position for position, metric in enumerate(metric_order(view))}
     scores = sorted(record.scores, key=lambda score: (place.get(score.metric, len(place)), score.metric))
@@ -145,6 +148,7 @@ def clip_data(view: ReportView, unit: Unit, record: UnitRecord) -> dict[str, Any
             "generated": _hands(details.generated_landmarks, details.generated_found),
             "driving": _driving(details),
             "series": {metric: _series(values) for metric, values in details.series.items()},
+            "people": None if details.people is None else people_data(details.people, pictures, STEPS),
         }
     return data
 

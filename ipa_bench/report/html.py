@@ -23,7 +23,8 @@ from ipa_bench.report import costs, page, plots, sets
 from ipa_bench.report.closeups import case_cameras, make_closeups
 from ipa_bench.report.cost_plot import quality_against_cost
 from ipa_bench.report.drilldown import Media, clip_script, data_name, index, sources, to_script
-from ipa_bench.report.media import Copy, StillJob, make_copies, make_stills
+from ipa_bench.report.faces import Pictures, make_pictures, reference_part
+from ipa_bench.report.media import Copy, Part, StillJob, make_copies, make_stills
 from ipa_bench.report.text import number
 from ipa_bench.report.view import (
     TRAINED,
@@ -39,7 +40,7 @@ from ipa_bench.report.worst import Moment, worst_moments
 
 Progress = Callable[[int, int], None]
 
-SCRIPTS = ("table.js", "player.js", "overlay.js", "zoom.js", "strips.js", "clip.js")
+SCRIPTS = ("table.js", "player.js", "overlay.js", "zoom.js", "strips.js", "people.js", "clip.js")
 
 
 def write(view: ReportView, folder: Path, *, jobs: int, progress: Progress | None = None) -> Path:
@@ -49,7 +50,7 @@ def write(view: ReportView, folder: Path, *, jobs: int, progress: Progress | Non
     exist are used again.
     """
     assets = folder / "report"
-    _write_data(view, assets / "data")
+    _write_data(view, assets / "data", make_pictures(view, folder, assets / "stills", jobs=jobs))
     copies = make_copies(sources(view, folder), assets / "media", jobs=jobs, progress=progress)
     closeups = make_closeups(view, folder, assets / "media", jobs=jobs, progress=progress)
     run = index(view, Media(folder, copies, closeups, case_cameras(view)))
@@ -59,12 +60,12 @@ def write(view: ReportView, folder: Path, *, jobs: int, progress: Progress | Non
     return target
 
 
-def _write_data(view: ReportView, folder: Path) -> None:
+def _write_data(view: ReportView, folder: Path, pictures: Pictures) -> None:
     """One script per video. They can be made again at any time, so they are not synced one by one."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for unit, record in view.records.items():
-            (folder / f"{data_name(unit)}.js").write_text(clip_script(view, unit, record), encoding="utf-8")
+            (folder / f"{data_name(unit)}.js").write_text(clip_script(view, unit, record, pictures), encoding="utf-8")
     except OSError as problem:
         raise UserError(
             f"cannot write in {folder}: {problem.strerror or problem}", "free some space, or give another run folder"
@@ -102,6 +103,7 @@ def _render(view: ReportView, run: Mapping[str, Any], gallery: list[dict[str, An
         cost_lines=costs.lines(view),
         cost_plot=None if cost_plot is None else _picture(cost_plot),
         costs_explained=costs.EXPLAINED,
+        cost_remarks=costs.remarks(view),
         phase_head=costs.PHASE_HEAD,
         phases=costs.phases(view),
         warnings=warnings(view),
@@ -144,6 +146,7 @@ def _gallery(
                     "value": number(card.moment.value, digits=3),
                     "measured": card.moment.measured,
                     "metric": card.moment.metric,
+                    "person": card.moment.person,
                     "frame": card.moment.frame,
                     "time": f"{card.moment.time:.2f}",
                     "still": shown.get(card.moment),
@@ -157,15 +160,29 @@ def _gallery(
 
 def _still(view: ReportView, folder: Path, copies: Mapping[Path, Copy | str], moment: Moment) -> StillJob | None:
     case = next(case for case in view.header.cases if case.id == moment.unit[0])
-    paths = [located(text, folder) for text in (case.driving, view.records[moment.unit].video)]
-    found = [(path, copies.get(path)) for path in paths if path is not None]
-    names = [copy.name for _, copy in found if isinstance(copy, Copy)]
-    if not names:
+    own = _part(view.records[moment.unit].video, moment, folder, copies)
+    if moment.reference is None:
+        beside = _part(case.driving, moment, folder, copies)
+    else:
+        beside = reference_part(folder, *moment.reference)
+    parts = tuple(part for part in (beside, own) if part is not None)
+    if own is None and moment.reference is not None:
         return None
-    digest = hashlib.sha256(repr((names, moment.box, moment.time)).encode()).hexdigest()
-    out = folder / "report" / "stills" / f"{digest[:24]}.jpg"
-    playable = tuple(path for path, copy in found if isinstance(copy, Copy))
-    return StillJob(out, playable, moment.box, moment.time)
+    names = [(*_copied(part, copies), part.time, part.box) for part in parts]
+    digest = hashlib.sha256(repr(names).encode()).hexdigest()
+    return StillJob(folder / "report" / "stills" / f"{digest[:24]}.jpg", parts) if parts else None
+
+
+def _part(text: str | None, moment: Moment, folder: Path, copies: Mapping[Path, Copy | str]) -> Part | None:
+    """The moment of a video that can be played."""
+    path = located(text, folder)
+    return Part(path, moment.time, moment.box) if isinstance(copies.get(path or Path()), Copy) and path else None
+
+
+def _copied(part: Part, copies: Mapping[Path, Copy | str]) -> tuple[str, ...]:
+    """What a still is named after: content where it is known, else where the picture lies and when it was written."""
+    copy = copies.get(part.path)
+    return (copy.name,) if isinstance(copy, Copy) else (str(part.path), str(part.path.stat().st_mtime_ns))
 
 
 def _link(view: ReportView, run: Mapping[str, Any], moment: Moment) -> str:

@@ -170,7 +170,8 @@ def _costs(view: ReportView) -> list[str]:
     lines = costs.lines(view)
     if lines:
         rows = [[escape(cell.text) for cell in line] for line in lines]
-        found += ["## Cost", costs.EXPLAINED_IN_TEXT, table([*costs.head(view)], rows, left=1)]
+        said = [f"> **Note:** {escape(remark)}" for remark in costs.remarks(view)]
+        found += ["## Cost", costs.EXPLAINED_IN_TEXT, *said, table([*costs.head(view)], rows, left=1)]
     spent = costs.phases(view)
     if spent:
         rows = [[escape(cell.text) for cell in line] for line in spent]

@@ -42,15 +42,23 @@ class Copy:
 
 
 @dataclass(frozen=True)
-class StillJob:
-    """One moment of several videos, side by side: what was asked for and what was made."""
+class Part:
+    """A moment of a video, or a picture."""
 
-    out: Path
-    videos: tuple[Path, ...]
-    #: what to look at, x0, y0, x1, y1 in [0, 1] of width and height; None for the whole frame
-    box: tuple[float, float, float, float] | None
+    path: Path
     #: seconds from the first frame
     time: float
+    #: what to look at, x0, y0, x1, y1 in [0, 1] of width and height; None for the whole frame
+    box: tuple[float, float, float, float] | None
+
+
+@dataclass(frozen=True)
+class StillJob:
+    """Moments side by side: what was asked for and what was made. ``side`` of each, px."""
+
+    out: Path
+    parts: tuple[Part, ...]
+    side: int = STILL_SIDE
 
 
 def make_copies(
@@ -120,10 +128,10 @@ def _fitted(width: int, height: int) -> tuple[int, int]:
 def _still(job: StillJob) -> str | None:
     if job.out.exists():
         return None
-    parts = [_crop(_frame_at(path, job.time), job.box) for path in job.videos]
-    sheet = Image.new("RGB", (STILL_SIDE * len(parts) + 2 * (len(parts) - 1), STILL_SIDE), "white")
+    parts = [_crop(_frame_at(part.path, part.time), part.box, job.side) for part in job.parts]
+    sheet = Image.new("RGB", (job.side * len(parts) + 2 * (len(parts) - 1), job.side), "white")
     for index, part in enumerate(parts):
-        sheet.paste(part, (index * (STILL_SIDE + 2), 0))
+        sheet.paste(part, (index * (job.side + 2), 0))
     job.out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(job.out) as part_path:
         sheet.save(part_path, format="JPEG", quality=86)
@@ -142,8 +150,8 @@ def _frame_at(path: Path, time: float) -> UInt8:
     return found
 
 
-def _crop(image: UInt8, box: tuple[float, float, float, float] | None) -> Image.Image:
-    """A square of :data:`STILL_SIDE` pixels around ``box`` with room about it, or the whole frame with bars."""
+def _crop(image: UInt8, box: tuple[float, float, float, float] | None, shown: int) -> Image.Image:
+    """A square of ``shown`` pixels around ``box`` with room about it, or the whole frame with bars."""
     height, width = image.shape[:2]
     side, middle = float(max(width, height)), [width / 2, height / 2]
     if box is not None:
@@ -156,4 +164,4 @@ def _crop(image: UInt8, box: tuple[float, float, float, float] | None) -> Image.
             middle[axis] = min(max(middle[axis], side / 2), length - side / 2) if side <= length else length / 2
     left, top = (round(centre - side / 2) for centre in middle)
     cut = Image.fromarray(image).crop((left, top, left + int(side), top + int(side)))
-    return cut.resize((STILL_SIDE, STILL_SIDE), Image.Resampling.LANCZOS)
+    return cut.resize((shown, shown), Image.Resampling.LANCZOS)

@@ -41,7 +41,7 @@ GAP = 2
 #: head, side, width
 Column = tuple[str | Text, JustifyMethod, int]
 #: columns of the table of costs that are told here too
-TOLD = ("s/clip", "peak GB", "post-training h", "gain per h", "post-training price")
+TOLD = ("s/clip", costs.CPU, "peak GB", "post-training h", "gain per h", "post-training price")
 
 
 @dataclass(frozen=True)
@@ -192,6 +192,7 @@ def _costs(view: ReportView) -> list[Text]:
         told = [f"{text} {name}" for name, text in named if text != NOTHING]
         if told:
             found.append(Text("cost: ", style="bold").append(f"{cells['model'].text}: {', '.join(told)}", "not bold"))
+    found += [Text("cost: ", style="bold").append(plain(remark), "not bold") for remark in costs.remarks(view)]
     return [Text(), *found] if found else []
 
 

@@ -13,8 +13,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from ipa_bench.report.faces import reference_key
 from ipa_bench.report.view import ReportView, base_name
-from ipa_bench.store import Details, Unit
+from ipa_bench.store import Details, PeopleDetails, Unit
 from ipa_bench.types import Bool, Float32, Float64
 
 #: cards of a reason that are shown at first, and more of each model that its name brings up
@@ -40,6 +41,9 @@ class Moment:
     box: Box | None
     #: larger is worse
     badness: float
+    #: whose face it is about, and where the reference shows it: the picture, and the face's box in its pixels
+    person: str = ""
+    reference: tuple[str, tuple[float, ...]] | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class Group:
 
 
 Find = Callable[[ReportView, Unit, Details], Moment | None]
+FindPerson = Callable[[Unit, Details, PeopleDetails, int], Moment | None]
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ def _lost(view: ReportView, unit: Unit, details: Details) -> Moment | None:
     """The middle of the longest time in which a hand of the driving video is not found."""
     if details.driving_found is None or details.driving_landmarks is None or len(details.times) < 2:
         return None
-    step = float(np.median(np.diff(details.times)))
+    step = _step(details)
     slot, start, length = max(
         ((slot, *_longest(details.driving_found[:, slot] & ~details.generated_found[:, slot])) for slot in (0, 1)),
         key=lambda run: run[2],
@@ -138,7 +143,77 @@ def _missed(details: Details) -> Bool:
     return np.asarray((details.driving_found & ~details.generated_found).any(axis=1), bool)
 
 
+def _of_people(view: ReportView, unit: Unit, details: Details, find: FindPerson) -> Moment | None:
+    """The worst moment of any person of a video."""
+    if details.people is None:
+        return None
+    people = details.people
+    found = [moment for person in range(len(people.names)) if (moment := find(unit, details, people, person))]
+    return max(found, key=lambda moment: moment.badness, default=None)
+
+
+def _unlike(unit: Unit, details: Details, people: PeopleDetails, person: int) -> Moment | None:
+    """The frame in which a face that counts as the person's own is least like the reference."""
+    own = people.expected[:, person] & (people.whose[:, person] == person)
+    if not own.any():
+        return None
+    frame = int(np.argmin(np.where(own, people.likeness[:, person], np.inf)))
+    value = float(people.likeness[frame, person])
+    return _face(unit, details, people, person, frame, "identity.similarity", value, "likeness", -value)
+
+
+def _another(unit: Unit, details: Details, people: PeopleDetails, person: int) -> Moment | None:
+    """The middle of the longest time in which the person has another's face."""
+    whose = people.whose[:, person]
+    start, length = _longest((whose >= 0) & (whose != person))
+    if not length:
+        return None
+    frame, seconds = start + length // 2, length * _step(details)
+    measured = f"s with the face of {people.names[whose[frame]]}"
+    return _face(unit, details, people, person, frame, "identity.swap", seconds, measured, seconds)
+
+
+def _faceless(unit: Unit, details: Details, people: PeopleDetails, person: int) -> Moment | None:
+    """The middle of the longest time in which the person's face is due and is not found."""
+    start, length = _longest(people.expected[:, person] & ~people.found[:, person])
+    if not length:
+        return None
+    seconds = length * _step(details)
+    return _face(unit, details, people, person, start + length // 2, "identity.coverage", seconds, "s", seconds)
+
+
+def _face(
+    unit: Unit, details: Details, people: PeopleDetails, person: int, frame: int, metric: str, value: float,
+    measured: str, badness: float,
+) -> Moment:  # fmt: skip
+    x0, y0, x1, y1 = (float(end) for end in people.box[frame, person])
+    box = (x0, y0, x1, y1) if people.found[frame, person] else None
+    time = float(details.times[frame])
+    return Moment(
+        unit, metric, value, measured, time, frame, box, badness, people.names[person], reference_key(people, person)
+    )
+
+
+def _step(details: Details) -> float:
+    return float(np.median(np.diff(details.times))) if len(details.times) > 1 else 1 / details.fps
+
+
 REASONS = (
+    Reason(
+        "A face is somebody else's",
+        "The longest time in which a person has the face of another; the person's reference left.",
+        partial(_of_people, find=_another),
+    ),
+    Reason(
+        "A face is not found",
+        "The longest time in which a person's face is due and none is found; the person's reference left.",
+        partial(_of_people, find=_faceless),
+    ),
+    Reason(
+        "A face is unlike its reference",
+        "The frame in which a person's own face is least like the reference, which stands left.",
+        partial(_of_people, find=_unlike),
+    ),
     Reason(
         "A hand is not found",
         "The longest time in which the driving video shows a hand and the tracker sees none.",

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ipa_bench.types import Bool, Float32, Float64, Score, Split
+
+Int8 = NDArray[np.int8]
 
 #: (case, seed, model): one video.
 Unit = tuple[str, int, str]
@@ -103,6 +108,34 @@ class FloorRecord:
 
 
 @dataclass(frozen=True, eq=False)
+class PeopleDetails:
+    """Who is who in one video, by a network that tells faces apart: T frames as :class:`Details` has them, K people.
+
+    Values of a face that is not there are 0.
+    """
+
+    #: of the people, in the case's order, and of the network
+    names: tuple[str, ...]
+    network: str
+    #: bool ``[T, K]``: the person's face is due; one is there; it is large enough to say whose it is
+    expected: Bool
+    found: Bool
+    judged: Bool
+    #: int8 ``[T, K]``: the number of the person whose face it is, the own one or another's; -1 where not judged
+    whose: Int8
+    #: float32 ``[T, K]``: to the own reference; 0 where not judged
+    likeness: Float32
+    #: likeness from which two faces are one person's, by the network's authors
+    same: float
+    #: float32 ``[T, K, 4]`` and ``[T, K, 5, 2]``, in [0, 1] of width and height: x0, y0, x1, y1 of the face, its points
+    box: Float32
+    points: Float32
+    #: where each reference picture lies, and float32 ``[K, 4]``, px, the box of the face in it
+    pictures: tuple[str, ...]
+    faces: Float32
+
+
+@dataclass(frozen=True, eq=False)
 class Details:
     """What a report draws of one video: landmarks of both sides, and per-frame values."""
 
@@ -120,3 +153,5 @@ class Details:
     driving_found: Bool | None = None
     #: metric id -> float32 ``[T]``, NaN in frames without a value
     series: Mapping[str, Float32] = field(default_factory=dict)
+    #: None where nobody looked for faces
+    people: PeopleDetails | None = None

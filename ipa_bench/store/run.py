@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from ipa_bench.store.records import (
     SCHEMA_VERSION,
     Details,
     FloorRecord,
+    PeopleDetails,
     RunHeader,
     Unit,
     UnitRecord,
@@ -170,6 +171,8 @@ class RunStore:
         }
         if details.driving_landmarks is not None and details.driving_found is not None:
             arrays |= {"driving_landmarks": details.driving_landmarks, "driving_found": details.driving_found}
+        if details.people is not None:
+            arrays |= {f"people_{name}": np.array(value) for name, value in vars(details.people).items()}
         buffer = BytesIO()
         np.savez_compressed(buffer, allow_pickle=False, **arrays)
         write_atomic(self._details_path(unit), buffer.getvalue())
@@ -191,6 +194,7 @@ class RunStore:
                     driving_landmarks=data.get("driving_landmarks"),
                     driving_found=data.get("driving_found"),
                     series=dict(zip(data["series_ids"].tolist(), data["series"], strict=True)),
+                    people=_people_in(data),
                 )
         except Exception:  # a damaged zip or npy raises a dozen kinds; without details the report draws less
             return None
@@ -204,6 +208,16 @@ def _floor_of(record: UnitRecord) -> FloorRecord:
     changes = {score.metric: score.value for score in record.scores if score.value is not None}
     reasons = {score.metric: score.reason for score in record.scores if score.reason is not None}
     return FloorRecord(record.case, changes, reasons)
+
+
+def _people_in(data: Mapping[str, Any]) -> PeopleDetails | None:
+    """Who is who, as :meth:`RunStore.write_details` stores it."""
+    if "people_names" not in data:
+        return None
+    found = {each.name: data[f"people_{each.name}"] for each in fields(PeopleDetails)}
+    for name in ("names", "pictures"):
+        found[name] = tuple(str(text) for text in found[name])
+    return PeopleDetails(**(found | {"network": str(found["network"]), "same": float(found["same"])}))
 
 
 def _unit_text(unit: Unit) -> str:

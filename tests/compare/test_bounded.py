@@ -158,7 +158,7 @@ def test_every_unit_of_a_metric_says_where_it_ends() -> None:
     known = {metric.info.id.partition("@")[0].rpartition(".")[0] for metric in METRICS}
     assert NAMES.keys() <= known
     assert bounds(MetricInfo("hand.recall@1", "share", "higher", "", "")) == SHARE
-    assert bounds(MetricInfo("identity.similarity.sface@1", "likeness", "higher", "", "")) == (None, 1.0)
+    assert bounds(MetricInfo("identity.similarity.sface@1", "likeness", "higher", "", "")) == (-1.0, 1.0)
     assert bounds(MetricInfo("x@1", "a unit of its own", "higher", "", "")) == (None, None)
 
 

@@ -110,3 +110,55 @@ def test_a_run_that_knows_no_cost_says_nothing(numbers: ReportView) -> None:
     assert costs.lines(numbers) == costs.phases(numbers) == ()
     assert quality_against_cost(numbers) is None
     assert "## Cost" not in markdown.render(numbers)
+
+
+def timed(wall: float, cpu: float, waited: float, *, gpu: bool = False) -> Cost:
+    """20 clips, in so many seconds."""
+    none = Amount(reason=UNUSED)
+    (phase,) = made(wall).phases
+    memory = Amount(1e9) if gpu else none
+    return Cost((replace(phase, cpu=Amount(cpu), waited=Amount(waited), device_allocated=memory),))
+
+
+def busy_run(view: ReportView, **sheets: Cost) -> tuple[dict[str, dict[str, costs.Cell]], ReportView]:
+    busy = replace(view, costs=Costs(sheets, view.costs.post_training))
+    return {x[0].text: dict(zip(costs.head(busy), x, strict=True)) for x in costs.lines(busy)}, busy
+
+
+def test_wall_time_on_a_busy_machine_is_marked_and_processor_time_stands_beside_it(view: ReportView) -> None:
+    """The same work: 95.6 s on a quiet machine, and 1350 s while others ran."""
+    cells, busy = busy_run(view, base=timed(95.6, 90.0, 0.5), tuned=timed(1350.0, 92.0, 1200.0))
+    assert (cells["base"]["s/clip"].text, cells["base"][costs.CPU].text) == ("4.78", "4.50")
+    assert (cells["tuned"]["s/clip"].text, cells["tuned"][costs.CPU].text) == ("67.5 busy", "4.60")
+    assert "89 % of the time" in cells["tuned"]["s/clip"].reason
+    (remark,) = costs.remarks(busy)
+    assert "tuned (89 %)" in remark
+    assert "base" not in remark
+    assert costs.comparable(costs.costs(busy)) == {"base": 4.5, "tuned": 4.6}
+    assert "processor-seconds a clip" in (quality_against_cost(busy) or "")
+    for text in (markdown.render(busy), _terminal(busy)):
+        assert "67.5 busy" in text
+        assert "stood in line for a core" in " ".join(text.split())
+
+
+def test_a_lora_that_takes_other_time_than_its_base_is_pointed_out(view: ReportView) -> None:
+    _, busy = busy_run(view, base=timed(95.6, 90.0, 0.5), tuned=timed(200.0, 190.0, 0.5))
+    (remark,) = costs.remarks(busy)
+    assert remark.startswith("A clip of tuned took 2.1 times the time of one of base, from which it was made")
+    _, same = busy_run(view, base=timed(95.6, 90.0, 0.5), tuned=timed(99.0, 97.0, 0.5))
+    assert costs.remarks(same) == ()
+    _, on_gpu = busy_run(view, base=timed(20, 20.0, 0.0, gpu=True), tuned=timed(60, 20.0, 0.0, gpu=True))
+    assert "took 3 times" in costs.remarks(on_gpu)[0]  # wall time counts there
+    assert costs.CPU not in costs.head(on_gpu)
+
+
+def test_sheets_without_processor_time_are_shown_as_they_were(view: ReportView) -> None:
+    assert costs.CPU not in costs.head(view)
+    assert "busy" not in markdown.render(view)
+    assert "device-seconds a clip" in (quality_against_cost(view) or "")
+
+
+def _terminal(view: ReportView) -> str:
+    out = StringIO()
+    Console(file=out, width=100).print(terminal.render(view))
+    return out.getvalue()

@@ -8,7 +8,7 @@ from PIL import Image
 
 from ipa_bench import video
 from ipa_bench.report import media
-from ipa_bench.report.media import Copy, StillJob, make_copies, make_stills
+from ipa_bench.report.media import Copy, Part, StillJob, make_copies, make_stills
 from ipa_bench.types import UInt8
 
 
@@ -85,7 +85,7 @@ def test_a_bug_in_one_copy_is_a_reason_too(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_still_shows_that_moment_of_both_videos(tmp_path: Path) -> None:
     videos = (clip(tmp_path / "a.mp4", 12, 24), clip(tmp_path / "b.mp4", 6, 12))
-    job = StillJob(tmp_path / "out" / "still.jpg", videos, (0.4, 0.4, 0.6, 0.6), 7 / 24)
+    job = StillJob(tmp_path / "out" / "still.jpg", tuple(Part(v, 7 / 24, (0.4, 0.4, 0.6, 0.6)) for v in videos))
     assert make_stills([job], jobs=1) == [None]
     sheet = np.asarray(Image.open(job.out).convert("L")).astype(int)
     assert sheet.shape == (media.STILL_SIDE, 2 * media.STILL_SIDE + 2)
@@ -97,12 +97,12 @@ def test_a_still_shows_that_moment_of_both_videos(tmp_path: Path) -> None:
 def test_a_still_near_the_edge_stays_inside_the_frame(tmp_path: Path) -> None:
     white = [np.full((64, 96, 3), 250, np.uint8)] * 2
     video.encode(white, tmp_path / "a.mp4", 24)
-    job = StillJob(tmp_path / "still.jpg", (tmp_path / "a.mp4",), (0.9, 0.8, 1.0, 1.0), 0.0)
+    job = StillJob(tmp_path / "still.jpg", (Part(tmp_path / "a.mp4", 0.0, (0.9, 0.8, 1.0, 1.0)),))
     assert make_stills([job], jobs=1) == [None]
     assert np.asarray(Image.open(job.out)).min() > 200
 
 
 def test_a_still_that_cannot_be_made_is_a_reason(tmp_path: Path) -> None:
-    job = StillJob(tmp_path / "still.jpg", (tmp_path / "none.mp4",), None, 0.0)
+    job = StillJob(tmp_path / "still.jpg", (Part(tmp_path / "none.mp4", 0.0, None),))
     assert make_stills([job], jobs=1) == ["none.mp4: no such file"]
     assert not list(tmp_path.iterdir())

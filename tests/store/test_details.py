@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ipa_bench.store import Details, RunStore
+from ipa_bench.store import Details, PeopleDetails, RunStore
 from tests.store.runs import HEADER
 
 UNIT = ("wave", 0, "A")
@@ -94,3 +94,27 @@ def test_details_are_never_unpickled(tmp_path: Path) -> None:
         arrays = dict(data)
     np.savez(path, **(arrays | {"times": np.array([{}], dtype=object)}))
     assert store.read_details(UNIT) is None
+
+
+def test_who_is_who_is_kept(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    found = rng.random((5, 2)) > 0.3
+    people = PeopleDetails(
+        names=("anna", "Bén \u202e"), network="sface", expected=~found, found=found, judged=found,
+        whose=np.array([[0, 1], [1, 0], [-1, 1], [0, -1], [0, 1]], np.int8),
+        likeness=rng.random((5, 2)).astype(np.float32), same=0.363, box=rng.random((5, 2, 4)).astype(np.float32),
+        points=rng.random((5, 2, 5, 2)).astype(np.float32), pictures=("/a/anna.png", ""),
+        faces=np.array([[1, 2, 30, 40], [5, 6, 7, 8]], np.float32),
+    )  # fmt: skip
+    store = RunStore.open(tmp_path, HEADER)
+    store.write_details(UNIT, replace(details(), people=people))
+    read = RunStore.load(tmp_path).read_details(UNIT)
+    assert read is not None
+    assert read.people is not None
+    for name, value in vars(people).items():
+        got = getattr(read.people, name)
+        assert np.array_equal(got, value) if isinstance(value, np.ndarray) else got == value
+    store.write_details(UNIT, details())
+    without = RunStore.load(tmp_path).read_details(UNIT)
+    assert without is not None
+    assert without.people is None

@@ -40,6 +40,10 @@
     player.seek(time);
   });
   const closeups = order.map((key) => panels[key].closeup.querySelector("video"));
+  const people = new People(get("people"), (time) => {
+    player.pause();
+    player.seek(time);
+  });
   const player = new Player([...order.map((key) => panels[key].video), ...closeups], {
     onTick: () => { showClock(); follow(); },
     onState: showState,
@@ -120,6 +124,7 @@
       const layers = [];
       if (hands && frames) layers.push({ hands: frames.generated, driving: false });
       if (driving && frames?.driving) layers.push({ hands: frames.driving, driving: true });
+      if (get("show-faces").checked && frames?.people) layers.push({ people: frames.people });
       panels[key].overlay.set(frames?.times ?? [], layers);
     }
     const frames = [shownData.a?.frames, shownData.b?.frames].find((each) => each?.driving);
@@ -128,6 +133,7 @@
     const any = Boolean(shownData.a?.frames || shownData.b?.frames);
     get("show-hands").disabled = !any;
     get("show-driving").disabled = !frames;
+    get("show-faces").parentElement.hidden = !shownData.a?.frames?.people && !shownData.b?.frames?.people;
   }
 
   /* ---- the camera ---- */
@@ -154,6 +160,7 @@
     const slots = ["a", "b"].filter((key) => shownData[key]?.frames).map((key) => ({ key, ...shownData[key].frames }));
     const last = Math.max(0, ...slots.map(({ times }) => times.at(-1) ?? 0));
     strips.set(slots, player.duration || last);
+    people.set(slots.filter((slot) => slot.people), player.duration || last);
   }
 
   function showNotes(units) {
@@ -195,6 +202,7 @@
     get("scrub").value = frame;
     get("clock").textContent = duration ? `${(frame / player.fps).toFixed(2)} s · frame ${frame} / ${frames - 1}` : "–";
     strips.at(Math.min(player.time, duration || player.time));
+    people.at(Math.min(player.time, duration || player.time));
   }
 
   function showState() {
@@ -300,6 +308,7 @@
   pick("loop", () => { player.loop = get("loop").checked; });
   pick("show-hands", showOverlays);
   pick("show-driving", showOverlays);
+  pick("show-faces", showOverlays);
   pick("zoom", showZoom);
   pick("show-closeups", () => show(player.time));
   get("previous-case").addEventListener("click", () => moveCase(-1));

@@ -8,13 +8,17 @@ const HAND_COLOURS = ["#ffb000", "#3fd0ff"]; // left, right; they stand out from
 const DRIVING_COLOUR = "#ffffff";
 const OUTLINE = "rgba(10, 12, 16, 0.75)";
 
+/* People by their number; what is nobody's face is grey. Apart from the hands' colours. */
+const PERSON_COLOURS = ["#62c462", "#e46fd0", "#ff7b54", "#8f8cff", "#c9c94a", "#4fd1b5"];
+const personColour = (whose) => (whose >= 0 ? PERSON_COLOURS[whose % PERSON_COLOURS.length] : "#b9bec4");
+
 class Overlay {
   constructor(canvas, video) {
     this.canvas = canvas;
     this.video = video;
     this.times = [];
     this.scale = 1; // how much the panel is magnified
-    this.layers = []; // each {hands, driving}: per frame [left, right], 42 whole numbers or null
+    this.layers = []; // each {hands, driving}: per frame [left, right], 42 whole numbers or null; or {people}
     new ResizeObserver(() => this.draw()).observe(canvas);
   }
 
@@ -47,11 +51,41 @@ class Overlay {
     const index = this.index;
     if (index < 0 || !width) return;
     const pen = Math.max(1.4, width / this.scale / 260) * Math.sqrt(this.scale);
-    for (const { hands, driving } of this.layers) {
-      (hands[index] ?? []).forEach((hand, slot) => {
+    for (const { hands, driving, people } of this.layers) {
+      people?.box[index]?.forEach((box, person) => { if (box) this.face(context, people, person, index, pen); });
+      (hands?.[index] ?? []).forEach((hand, slot) => {
         if (hand) this.hand(context, hand, driving ? DRIVING_COLOUR : HAND_COLOURS[slot], pen, driving);
       });
     }
+  }
+
+  /* A face's box, its eyes, nose and mouth, in the colour and with the name of whose it is. */
+  face(context, people, person, index, pen) {
+    const { width, height } = this.canvas;
+    const [x0, y0, x1, y1] = people.box[index][person].map((value, axis) => (value / STEPS) * (axis % 2 ? height : width));
+    const whose = people.who[person][index];
+    const colour = personColour(whose);
+    context.setLineDash(whose === person || whose < 0 ? [] : [4 * pen, 3 * pen]);
+    for (const [style, size] of [[OUTLINE, 2.4 * pen], [colour, pen]]) {
+      context.strokeStyle = style;
+      context.lineWidth = size;
+      context.strokeRect(x0, y0, x1 - x0, y1 - y0);
+    }
+    context.setLineDash([]);
+    context.fillStyle = colour;
+    const points = people.points[index][person];
+    for (let place = 0; place < points.length; place += 2) {
+      context.beginPath();
+      context.arc((points[place] / STEPS) * width, (points[place + 1] / STEPS) * height, 1.2 * pen, 0, 2 * Math.PI);
+      context.fill();
+    }
+    const text = people.names[whose] ?? "too small";
+    context.font = `${7.5 * pen}px system-ui, sans-serif`;
+    context.lineWidth = 2 * pen;
+    context.strokeStyle = OUTLINE;
+    const baseline = y0 > 10 * pen ? y0 - 2.5 * pen : y1 + 8 * pen;
+    context.strokeText(text, x0, baseline);
+    context.fillText(text, x0, baseline);
   }
 
   hand(context, hand, colour, pen, driving) {
