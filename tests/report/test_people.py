@@ -28,7 +28,7 @@ PEOPLE = """(frame) => ({
 BAND = """(place) => {
   const canvas = document.querySelectorAll("#people canvas")[place];
   const context = canvas.getContext("2d");
-  return [0.1, 0.5, 0.75, 0.97].map((share) => {
+  return [0.1, 0.375, 0.625, 0.9].map((share) => {
     const [r, g, b, a] = context.getImageData(Math.floor(share * canvas.width), canvas.height - 2, 1, 1).data;
     return a ? `${r},${g},${b}` : "";
   });
@@ -84,10 +84,10 @@ def test_each_person_has_a_row_with_face_share_and_band(browser: Any, page: tupl
             found.page.evaluate(SCRUB, frame)
             settle(found)
             assert found.page.evaluate(PEOPLE)["readouts"] == [readout, "0.7"]
-        own, _, missing, again = found.page.evaluate(BAND, 0)
+        own, exchanged, missing, again = found.page.evaluate(BAND, 0)
         other = found.page.evaluate(BAND, 1)[0]
         assert len({own, other, missing}) == 3
-        assert again == own
+        assert (again, exchanged) == (own, other)
         assert found.trouble == []
 
 
