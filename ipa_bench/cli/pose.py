@@ -20,6 +20,7 @@ POSE = examples(
     "ipa-bench pose clip.mp4 --out pose.mp4",
     "ipa-bench pose clip.mp4 --out pose.mp4 --size 128x128 --fps 12 --frames 17",
     "ipa-bench pose clips/ --out poses/ --size 832x480 --fps 16 --frames 81",
+    "ipa-bench pose duo.mp4 --out pose.mp4 --people 2          and pose.a.npz, pose.b.npz: `poses` of a case",
 )
 
 
@@ -31,12 +32,18 @@ def pose(
     ] = None,
     fps: Annotated[float | None, typer.Option(help="Frames per second (the clip's own).")] = None,
     frames: Annotated[int | None, typer.Option(min=1, help="Only the first N frames of the pose video.")] = None,
+    people: Annotated[
+        int, typer.Option(min=1, max=9, help="Draw so many people, and store a track of each beside the pose video.")
+    ] = 1,
     jobs: Jobs = 0,
 ) -> None:
     """Draw the body and hands of a clip as a pose map, the driving signal of pose-conditioned models."""
     from ipa_bench.cli import console
 
     console.prepare_workers()
+    if people > 1:
+        _pose_people(clips, out, size, fps, frames, people)
+        return
     if not pose_clips(clips, out, size, fps, frames, jobs):
         raise typer.Exit(1)
 
@@ -76,6 +83,19 @@ def pose_clips(
                 failed = True
                 say(f"not drawn: {result}")
     return not failed
+
+
+def _pose_people(
+    clips: Sequence[Path], out: Path, size: str | None, fps: float | None, frames: int | None, people: int
+) -> None:
+    """The pose video of several people of each clip, and their tracks. Raises UserError."""
+    from ipa_bench.models.poses import write_people
+    from ipa_bench.observers.looker import Looker
+
+    files, shape, looker = videos_in(clips), size_of(size) if size else None, Looker()
+    for clip, path in zip(files, outputs(files, out), strict=True):
+        for made in write_people(clip, path, looker, people, size=shape, fps=fps, frames=frames):
+            print_written(made)
 
 
 def print_written(made: PoseVideo) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from string import ascii_lowercase
 
 import numpy as np
 
 from ipa_bench import video
 from ipa_bench.errors import Unscorable, UserError
 from ipa_bench.observers.looker import Looker
-from ipa_bench.observers.pose import observe_pose
-from ipa_bench.pose import Pose, cropped, draw_frame, draw_group, read_track
+from ipa_bench.observers.pose import joined, observe_pose
+from ipa_bench.pose import BODY_JOINTS, Pose, cropped, draw_frame, draw_group, inside, read_track, write_track
 from ipa_bench.types import UInt8
 from ipa_bench.video.timing import Int64, resampled
 
@@ -69,6 +70,47 @@ def write_pose(
     video.encode(_drawn(pose), out, fps or source_fps, crf=CRF)
     left, right = (int(count) for count in hands.sum(axis=0))
     return PoseVideo(out, len(pose), fps or source_fps, pose.size, int(body.sum()), left, right)
+
+
+def write_people(
+    clip: Path,
+    out: Path,
+    looker: Looker,
+    people: int,
+    *,
+    size: tuple[int, int] | None = None,
+    fps: float | None = None,
+    frames: int | None = None,
+) -> list[PoseVideo]:
+    """Draw the poses of so many people of ``clip`` into the MP4 ``out``, and store a track of each beside it.
+
+    They are those who are seen longest, from the left as they are first seen: ``out`` with ``.a.npz``, ``.b.npz``, ...
+    Options as in :func:`write_pose`; what is given has a line for each. Raises as :func:`write_pose` does, and
+    :class:`UserError` where fewer people are seen in half of the frames.
+    """
+    source_fps = video.probe(clip).fps
+    seen = looker.look(clip, ("people",)).observations["people"]
+    often = int((seen["found"].sum(0) >= len(seen["found"]) / 2).sum())
+    if often < people:
+        raise UserError(f"{clip.name}: {often} people are seen in half of the frames, not {people}", "ask for fewer")
+    necks = [float(seen["body"][seen["found"][:, n], n, BODY_JOINTS.index("neck"), 0][:1].sum()) for n in range(people)]
+    try:
+        shown = resampled(seen["times"], source_fps, fps or source_fps, frames)
+    except ValueError as error:
+        raise UserError(f"{clip.name} {error}, not {frames}", "ask for fewer frames or give a longer clip") from None
+    width, height = (int(side) for side in seen["size"])
+    poses, made = [], []
+    for letter, n in zip(ascii_lowercase, np.argsort(necks, kind="stable"), strict=False):
+        hands = np.repeat(seen["hands_found"][:, n, :, None], 21, axis=2)
+        whole = inside(Pose(seen["body"][:, n], seen["body_found"][:, n], seen["hands"][:, n], hands, (width, height)))
+        pose = _shown(replace(whole, body_found=joined(whole.body_found)), shown, size)
+        track = out.with_suffix(f".{letter}.npz")
+        write_track(pose, fps or source_fps, track)
+        body, (left, right) = pose.body_found.any(axis=1).sum(), pose.hands_found.any(axis=2).sum(axis=0)
+        poses.append(pose)
+        made.append(PoseVideo(track, len(pose), fps or source_fps, pose.size, int(body), int(left), int(right)))
+    video.encode(draw_group(poses), out, fps or source_fps, crf=CRF)
+    return made
 
 
 def write_tracks(

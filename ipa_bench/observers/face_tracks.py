@@ -33,8 +33,10 @@ class _Track:
     numbers: Float64
 
 
-def join(boxes: Sequence[Float32], numbers: Sequence[Float32 | None], times: Sequence[float]) -> list[Int64]:
-    """The track, from 0, of each face of each frame.
+def join(
+    boxes: Sequence[Float32], numbers: Sequence[Float32 | None], times: Sequence[float], unlike: float = UNLIKE
+) -> list[Int64]:
+    """The track, from 0, of each face of each frame; ``unlike``: what a wholly different one costs.
 
     ``boxes`` [n, 4] (left, top, width, height) and ``numbers`` [n, D] (zeros: not known) of each frame's faces, None
     where it has none; ``times`` in seconds. A track that was lost goes on where a face appears near enough.
@@ -45,9 +47,8 @@ def join(boxes: Sequence[Float32], numbers: Sequence[Float32 | None], times: Seq
         owner = np.full(len(box), -1, np.int64)
         centres = (box[:, :2] + box[:, 2:] / 2).astype(np.float64)
         if number is not None and len(box):
-            cost = np.array(
-                [[_cost(t, *face, time) for t in tracks] for face in zip(centres, box[:, 3], number, strict=True)]
-            )
+            faces = list(zip(centres, box[:, 3], number, strict=True))
+            cost = np.array([[_cost(track, *face, time, unlike) for track in tracks] for face in faces])
             if tracks:
                 rows, columns = linear_sum_assignment(np.where(np.isfinite(cost), cost, 1e3))
                 matched = np.isfinite(cost[rows, columns])
@@ -61,7 +62,7 @@ def join(boxes: Sequence[Float32], numbers: Sequence[Float32 | None], times: Seq
     return owners
 
 
-def _cost(track: _Track, centre: Float64, height: float, number: Float32, time: float) -> float:
+def _cost(track: _Track, centre: Float64, height: float, number: Float32, time: float, unlike: float) -> float:
     """Distance in face heights and unlikeness; infinite where the face cannot be the track's."""
     size = (track.height + height) / 2
     distance = float(np.linalg.norm(centre - track.centre)) / size
@@ -69,7 +70,7 @@ def _cost(track: _Track, centre: Float64, height: float, number: Float32, time: 
     if distance > reach or max(track.height, height) > GROWTH * min(track.height, height):
         return float("inf")
     length = float(np.linalg.norm(track.numbers) * np.linalg.norm(number))
-    return distance + (UNLIKE * (1 - float(track.numbers @ number) / length) if length > 0 else UNLIKE / 2)
+    return distance + (unlike * (1 - float(track.numbers @ number) / length) if length > 0 else unlike / 2)
 
 
 def _follow(track: _Track, centre: Float64, height: float, number: Float32, time: float) -> None:

@@ -17,18 +17,13 @@ from ipa_bench import video
 from ipa_bench.cache import Cache
 from ipa_bench.errors import Unscorable
 from ipa_bench.observers.looker import Looker
-from ipa_bench.observers.mediapipe.body import LEFT_SHOULDER, RIGHT_SHOULDER, Body, BodyNet
+from ipa_bench.observers.mediapipe.body import BodyNet, coco18
 from ipa_bench.pose import LIMBS, Pose, inside
 from ipa_bench.types import Bool, Float32
 
 #: changes whenever a value of the observation may change
 OBSERVER_ID = "pose@1"
-#: a body joint that is less visible than this is not found
-MIN_VISIBILITY = 0.5
 _KIND = f"{OBSERVER_ID}-{video.DECODER}"
-#: index among MediaPipe's 33 joints of each of COCO-18's; the neck, which has none, is put between the shoulders
-_JOINTS = np.array([0, -1, 12, 14, 16, 11, 13, 15, 24, 26, 28, 23, 25, 27, 5, 2, 8, 7])
-_NECK = 1
 
 
 def observe_pose(
@@ -55,17 +50,6 @@ def observe_pose(
     hands_found = np.repeat(tracks.found[:, :, None], 21, axis=2)
     pose = inside(Pose(body, found, tracks.landmarks, hands_found, tracks.size))
     return replace(pose, body_found=joined(pose.body_found))
-
-
-def coco18(body: Body | None) -> tuple[Float32, Bool]:
-    """Joints float32 ``[18, 2]`` in pixels and bool ``[18]`` found, of a body in MediaPipe's order."""
-    if body is None:
-        return np.zeros((18, 2), np.float32), np.zeros(18, bool)
-    joints, visible = body.joints[_JOINTS], body.visibility[_JOINTS] >= MIN_VISIBILITY
-    shoulders = [LEFT_SHOULDER, RIGHT_SHOULDER]
-    joints[_NECK] = body.joints[shoulders].mean(axis=0)
-    visible[_NECK] = bool((body.visibility[shoulders] >= MIN_VISIBILITY).all())
-    return joints, visible
 
 
 def joined(found: Bool) -> Bool:

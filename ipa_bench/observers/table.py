@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ipa_bench.observers import faces, hands, perceptual, pixels, truth
+from ipa_bench.observers import faces, hands, people, perceptual, pixels, truth
 from ipa_bench.observers.base import ObserverInfo
 from ipa_bench.observers.networks import EMBEDDED, PUBLISHED, Network
 from ipa_bench.observers.perceptual import PerceptualObserver
@@ -43,6 +43,8 @@ def faces_by(embedder: faces.Embedder) -> tuple[ObserverInfo, ObserverInfo]:
     )
 
 
+#: nobody's metric reads it: pose tracks are made of what it sees
+PEOPLE = ObserverInfo("people", people.OBSERVER_ID, ("mediapipe-body",), lambda *_: people.PeopleObserver(), asked=True)
 TRUTH = ObserverInfo(
     "truth", truth.OBSERVER_ID, ("truth",), lambda *_: truth.TruthObserver(), "hands", asked=True,
     staged=truth.NOT_RENDERED,
@@ -50,7 +52,7 @@ TRUTH = ObserverInfo(
 
 OBSERVERS: tuple[ObserverInfo, ...] = (
     HANDS, PIXELS, perceptual_by(PUBLISHED), perceptual_by(EMBEDDED), *faces_by(faces.SFACE), *faces_by(faces.DLIB),
-    TRUTH,
+    PEOPLE, TRUTH,
 )  # fmt: skip
 
 

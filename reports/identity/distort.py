@@ -149,7 +149,7 @@ def table(embedder: faces.Embedder, network: Network, clips: dict[str, list[UInt
 
 
 def main() -> None:
-    """Measure and write; with the name of a clip write that alone: the two people, for ``ipa-bench validate --people``."""
+    """Measure and write; with the name of a clip write that alone, for ``ipa-bench validate --people``."""
     if len(sys.argv) > 1:
         pairs = zip(*halves(), strict=True)
         video.encode((beside_each_other(*pair) for pair in pairs), Path(sys.argv[1]), FPS, crf=12)

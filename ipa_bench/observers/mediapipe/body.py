@@ -8,14 +8,23 @@ import numpy as np
 from PIL import Image
 
 from ipa_bench import weights
-from ipa_bench.observers.mediapipe.detect import detect, upright, whole
+from ipa_bench.observers.mediapipe.detect import Detection, detect, upright, whole
 from ipa_bench.observers.mediapipe.litert import Net, Roi, sigmoid, ssd_anchors, warp
-from ipa_bench.types import Float32
+from ipa_bench.types import Bool, Float32
 
 LEFT_SHOULDER, RIGHT_SHOULDER = 11, 12
 LEFT_ELBOW, RIGHT_ELBOW = 13, 14
 LEFT_WRIST, RIGHT_WRIST = 15, 16
 MIN_PRESENCE = 0.5
+#: a body joint that is less visible than this is not found
+MIN_VISIBILITY = 0.5
+#: index among MediaPipe's 33 joints of each of COCO-18's; the neck, which has none, is put between the shoulders
+_JOINTS = np.array([0, -1, 12, 14, 16, 11, 13, 15, 24, 26, 28, 23, 25, 27, 5, 2, 8, 7])
+_NECK = 1
+#: an image this much longer than wide is also searched in squares
+LONG = 1.2
+#: two bodies are two where their heads and shoulders are at least this many shoulder widths apart, on average
+APART = 0.4
 
 
 class Body(NamedTuple):
@@ -36,9 +45,22 @@ class BodyNet:
     def __call__(self, image: Image.Image) -> Body | None:
         """Find the body, or None where nobody is seen."""
         people = detect(self._detector, self._anchors, image, whole(image), low=-1.0)
-        if not people:
-            return None
-        hips, top = people[0].keypoints[0], people[0].keypoints[1]
+        return self._body(image, people[0]) if people else None
+
+    def all(self, image: Image.Image) -> list[Body]:
+        """Everybody who is seen, the surest first: in the whole image, and in squares along it where it is not one."""
+        parts = [detect(self._detector, self._anchors, image, part, low=-1.0) for part in _squares(image)]
+        found = [person for people in parts for person in people]
+        bodies: list[Body] = []
+        for person in sorted(found, key=lambda each: -each.score):
+            body = self._body(image, person)
+            if body is not None and not any(_same(body, other) for other in bodies):
+                bodies.append(body)
+        return bodies
+
+    def _body(self, image: Image.Image, person: Detection) -> Body | None:
+        """The joints of somebody who was detected, or None where nobody is."""
+        hips, top = person.keypoints[0], person.keypoints[1]
         radius = float(np.hypot(*(top - hips)))
         roi = Roi(float(hips[0]), float(hips[1]), 2 * radius * 1.25, upright(hips, top))
         output = self._landmarks(warp(image, roi, self._landmarks.side))
@@ -46,3 +68,37 @@ class BodyNet:
             return None
         joints = output[0].reshape(39, 5)[:33]
         return Body(roi.to_image(joints[:, :2] / self._landmarks.side), sigmoid(joints[:, 3]))
+
+
+def coco18(body: Body | None) -> tuple[Float32, Bool]:
+    """Joints float32 ``[18, 2]`` in pixels and bool ``[18]`` found, of a body in MediaPipe's order."""
+    if body is None:
+        return np.zeros((18, 2), np.float32), np.zeros(18, bool)
+    joints, visible = body.joints[_JOINTS], body.visibility[_JOINTS] >= MIN_VISIBILITY
+    shoulders = [LEFT_SHOULDER, RIGHT_SHOULDER]
+    joints[_NECK] = body.joints[shoulders].mean(axis=0)
+    visible[_NECK] = bool((body.visibility[shoulders] >= MIN_VISIBILITY).all())
+    return joints, visible
+
+
+def _squares(image: Image.Image) -> list[Roi]:
+    """The whole image, and in a long one squares of its short side, each half over the next: people look larger."""
+    width, height = image.size
+    side, length = sorted((width, height))
+    if length < LONG * side:
+        return [whole(image)]
+    count = int(np.ceil(2 * length / side)) - 1
+    middles = np.linspace(side / 2, length - side / 2, count)
+    parts = [(m, height / 2) if width > height else (width / 2, m) for m in middles]
+    return [whole(image), *(Roi(float(x), float(y), float(side)) for x, y in parts)]
+
+
+def _same(one: Body, other: Body) -> bool:
+    """Whether two bodies are one that was found twice: joints of head and shoulders where the other's are."""
+    upper = slice(0, RIGHT_SHOULDER + 1)
+    away = float(np.linalg.norm(one.joints[upper] - other.joints[upper], axis=1).mean())
+    return away < APART * max(_shoulders(one), _shoulders(other), 1.0)
+
+
+def _shoulders(body: Body) -> float:
+    return float(np.linalg.norm(body.joints[LEFT_SHOULDER] - body.joints[RIGHT_SHOULDER]))
