@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 
 from ipa_bench.errors import UserError
 from ipa_bench.files import write_atomic
-from ipa_bench.types import Bool, Float32, Float64, UInt8
+from ipa_bench.types import Bool, Float32, Float64, Observation, UInt8
 
 BODY_JOINTS = (
     "nose", "neck",
@@ -57,6 +57,8 @@ _HAND_JOINT_WIDTH = (8.0, 0.8)
 _ANGLES = np.linspace(0, 2 * np.pi, 24, endpoint=False)
 #: a joint farther outside than this many frames is an estimator's slip, and more than Pillow's integers should carry
 _FAR = 4
+#: of a face, over the distance of its ears and of its eyes
+_FACE_HEIGHT = {"ear": 1.3, "eye": 2.6}
 #: of a pose, as a track's file holds them
 _ARRAYS = ("body", "body_found", "hands", "hands_found")
 
@@ -118,6 +120,37 @@ def read_track(path: Path) -> tuple[Pose, float]:
         why = str(error).strip("'\"")
         arrays_ = ", ".join((*_ARRAYS, "size", "fps"))
         raise UserError(f"{path.name} is no pose track: {why}", f"write an .npz with {arrays_}") from None
+
+
+def heads(tracks: Sequence[tuple[Pose, float]]) -> Observation:
+    """Where the heads of several people are, by their pose tracks of one rate and size: for each frame of the shortest.
+
+    ``found`` bool [T, K] and ``box`` float32 [T, K, 4] (left, top, width, height), px: about the nose, as high as the
+    ears or the eyes say that a face is; ``times`` s, ``size``. Raises ``ValueError`` for tracks of different rates or
+    sizes, or none.
+    """
+    if len({(pose.size, fps) for pose, fps in tracks}) != 1:
+        raise ValueError("pose tracks of one clip have one size and one rate")
+    count = min(len(pose) for pose, _ in tracks)
+    found, boxes = zip(*(_head(pose) for pose, _ in tracks), strict=True)
+    size, fps = tracks[0][0].size, tracks[0][1]
+    whole = {"found": np.stack([each[:count] for each in found], 1), "box": np.stack([b[:count] for b in boxes], 1)}
+    return Observation("poses@1", "", {**whole, "times": np.arange(count) / fps, "size": np.array(size)})
+
+
+def _head(pose: Pose) -> tuple[Bool, Float32]:
+    """Whether the head is there, [T], and its face's box, [T, 4]."""
+    nose = BODY_JOINTS.index("nose")
+    wide = np.zeros(len(pose), np.float32)
+    for part, share in _FACE_HEIGHT.items():
+        left, right = (BODY_JOINTS.index(f"{side}_{part}") for side in ("left", "right"))
+        both = pose.body_found[:, left] & pose.body_found[:, right]
+        away = share * np.linalg.norm(pose.body[:, left] - pose.body[:, right], axis=1)
+        wide = np.where(both, np.maximum(wide, away), wide)
+    found = pose.body_found[:, nose] & (wide > 0)
+    middle = np.where(found[:, None], pose.body[:, nose], 0)
+    box = np.concatenate([middle - wide[:, None] / 2, np.repeat(wide[:, None], 2, 1)], 1)
+    return np.asarray(found, bool), np.where(found[:, None], box, 0).astype(np.float32)
 
 
 def inside(pose: Pose) -> Pose:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ipa_bench.errors import Unscorable
+from ipa_bench.errors import Unscorable, UserError
 from ipa_bench.metrics.base import NO_TRUTH, Evidence, Measured
-from ipa_bench.metrics.pairing import pair_hands, period
+from ipa_bench.metrics.pairing import pair_hands, pair_times, period
 from ipa_bench.metrics.table import DEFAULT, find
 from ipa_bench.observers.looker import Looker
+from ipa_bench.pose import heads, read_track
 from ipa_bench.types import Case, HandTracks, Observation, Video
 from ipa_bench.video.timing import rate_of
 
@@ -101,7 +103,7 @@ class Scorer:
         evidence = Evidence(
             seen, pair, truth_pair, own.reasons, no_truth=no_truth,
             seen_in_driving=driving.observations, seen_in_truth=truth.observations,
-            **self._pictures(case),
+            **self._pictures(case), places=_places(case, hands, index) if self._of_pictures else None,
         )  # fmt: skip
         return evidence, notes
 
@@ -121,6 +123,18 @@ class Scorer:
                 seen[name].append(observation)
         whole = {name: each for name, each in seen.items() if name not in reasons}
         return {"seen_in_references": whole, "no_references": reasons}
+
+
+def _places(case: Case, hands: HandTracks, shared: NDArray[np.int64]) -> Observation | None:
+    """Where each person's head is, where everybody has a pose track that can be read and is as long as what drives."""
+    tracks = dict(case.poses)
+    if not case.references or any(name not in tracks for name, _ in case.references):
+        return None
+    try:
+        places = heads([read_track(tracks[name]) for name, _ in case.references])
+        return places if np.array_equal(pair_times(hands.times, places["times"])[0], shared) else None
+    except (UserError, ValueError):  # said beforehand: `--dry-run`; one assignment for the clip stands in
+        return None
 
 
 def _check(hands: HandTracks, driving: HandTracks, case: Case) -> tuple[str, ...]:

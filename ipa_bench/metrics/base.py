@@ -42,6 +42,9 @@ class Evidence:
     #: observer -> what it saw in each person's reference picture, in the case's order; for one that is not there why
     seen_in_references: Mapping[str, Sequence[Observation]] = field(default_factory=dict)
     no_references: Mapping[str, str] = field(default_factory=dict)
+    #: where the case's pose tracks have each person's head, in the case's order: ``found`` [T, K], ``box`` [T, K, 4]
+    #: (left, top, width, height), ``times``, ``size``; None without a track for everybody
+    places: Observation | None = None
 
     @cached_property
     def hands(self) -> HandTracks:

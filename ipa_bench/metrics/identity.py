@@ -46,7 +46,8 @@ def people_of(evidence: Evidence, network: Network) -> People | Measured:
         return unknown(evidence.no_references.get(pictures, "the case has no reference picture"))
     truth = None if evidence.no_truth == NO_TRUTH_VIDEO else evidence.seen_in_truth.get(clips)
     driving = evidence.seen_in_driving.get(clips)
-    return beside(evidence.seen[clips], evidence.seen_in_references[pictures], network, driving, truth)
+    seen, references = evidence.seen[clips], evidence.seen_in_references[pictures]
+    return beside(seen, references, network, driving, truth, evidence.places)
 
 
 def similarity(people: People) -> Measured:
@@ -131,7 +132,8 @@ def drift(people: People) -> Measured:
     slopes = [_slope(people.times[seen], values[seen]) for values, seen in zip(lost.T, valid.T, strict=True)]
     known = [slope for slope in slopes if slope is not None]
     if not known:
-        return _nothing(people) if not stand.judged.any() else unknown(f"no face is seen for {LEAST_SECONDS} s")
+        due = (stand.judged & people.expected).any()
+        return unknown(f"no face is seen for {LEAST_SECONDS} s") if due else _nothing(people)
     return Measured(0.0 - float(np.mean(known)))
 
 

@@ -98,15 +98,23 @@ def beside(
     network: Network,
     driving: Observation | None = None,
     truth: Observation | None = None,
+    places: Observation | None = None,
 ) -> People:
-    """The faces of a clip beside its people's references, on the frames shared with the ground truth, else the driving
-    video, else on all.
+    """The faces of a clip beside its people's references, on the frames shared with the ground truth, else with the
+    poses, else with the driving video, else on all.
 
     ``clip``, ``driving`` and ``truth`` are what a face observer saw (:class:`ipa_bench.observers.faces.FaceSession`),
-    ``references`` what it saw in each reference, both through ``network``. A person should be seen where the
-    ground truth shows the person, without one where the driving video shows as many faces as there are people, and
-    without either everywhere. Of several people the ground truth also says who is where: see :func:`bound`.
+    ``references`` what it saw in each reference, both through ``network``. ``places`` says where the poses have each
+    person's head. A person should be seen where the ground truth shows the person, without one where the pose has the
+    head, without both where the driving video shows as many faces as there are people, and without all of them
+    everywhere. Of several people the ground truth, else the poses, also say who is where: see :func:`bound`.
     """
+    if truth is None and places is not None and len(references) > 1:
+        ours, theirs = pair_times(clip["times"], places["times"])
+        clip, places = clip.at(ours), places.at(theirs)
+        whose = np.arange(len(references))
+        people = _people(bound(clip, places, whose), references, network)
+        return replace(people, expected=places["found"].astype(bool), slot=whose)
     other = driving if truth is None else truth
     if other is None:
         return _people(clip, references, network)
