@@ -1,0 +1,43 @@
+"""Footage of several people of which half is wrong: what a video model learns to mix people up from.
+
+As with hands (:mod:`ipa_bench.embedded.footage`): a model that is trained on nothing but exact scenes has no bad habit
+that its own good samples could correct. Whether a clip is wrong, and how, does not follow from anything that the model
+is told; held-out kinds of faults are never in it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ipa_bench.embedded.group.cases import Arrays, arrays
+from ipa_bench.embedded.group.faults import FAULTS, STRENGTHS, Strength, faulty
+from ipa_bench.embedded.group.setting import Key, setting
+from ipa_bench.embedded.group.shot import shot
+
+#: chance that a clip has a fault
+WRONG = 0.5
+#: kinds that footage shows
+KINDS = tuple(fault for fault in FAULTS if fault.family != "nuisance" and not fault.held_out)
+
+
+class Clip(NamedTuple):
+    """A clip as a model is trained on it; its poses, references and prompt are those of the right one."""
+
+    arrays: Arrays
+    #: name and strength of what is wrong; None: nothing
+    fault: tuple[str, Strength] | None
+
+
+def footage(key: Key) -> Clip:
+    """A clip of the train split; the same for the same key. Raises ValueError for another split."""
+    if key.split != "train":
+        raise ValueError(f"footage is of the train split, not {key.split}")
+    rng = np.random.default_rng([29, *map(int, (key.people, key.group, key.take))])
+    made = arrays(key)
+    if rng.random() >= WRONG:
+        return Clip(made, None)
+    kind, strength = KINDS[int(rng.integers(len(KINDS)))], STRENGTHS[int(rng.integers(len(STRENGTHS)))]
+    drawn = shot(faulty(setting(key), kind, strength, int(rng.integers(2**31))))
+    return Clip(made._replace(frames=drawn.frames, people=drawn.masks, hands=drawn.hands), (kind.name, strength))

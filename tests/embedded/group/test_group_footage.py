@@ -1,0 +1,31 @@
+"""Footage of which half is wrong: the same for the same key, told to nobody, and never in a held-out way."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ipa_bench.embedded.group import footage
+from ipa_bench.embedded.group.cases import arrays
+from ipa_bench.embedded.group.faults import find
+from ipa_bench.embedded.group.setting import Key
+
+
+def test_a_wrong_clip_is_told_as_the_right_one() -> None:
+    made = {group: footage.footage(Key(2, "train", group)) for group in range(4)}
+    wrong = {group: clip for group, clip in made.items() if clip.fault}
+    assert wrong
+    assert len(wrong) < len(made)
+    for group, clip in made.items():
+        right = arrays(Key(2, "train", group))
+        np.testing.assert_array_equal(clip.arrays.poses, right.poses)
+        np.testing.assert_array_equal(clip.arrays.references, right.references)
+        assert clip.arrays.prompt == right.prompt
+        assert np.array_equal(clip.arrays.frames, right.frames) == (clip.fault is None)
+
+
+def test_no_held_out_kind_is_shown_and_no_other_split() -> None:
+    assert {fault.family for fault in footage.KINDS} == {"swap", "blend", "leak", "duplicate", "drift"}
+    assert not any(find(fault.name).held_out for fault in footage.KINDS)
+    with pytest.raises(ValueError, match="not test"):
+        footage.footage(Key(2, "test", 0))
