@@ -55,7 +55,7 @@ def test_a_step_against_the_published_recipe(benchmark, tmp_path):
     finally:
         for training in running.values():
             training.close()
-    seconds = {work: [update.seconds for update in taken[work][WARMUP:]] for work in WORKS}
+    seconds = {work: [update.lap.seconds for update in taken[work][WARMUP:]] for work in WORKS}
     processor = {work: found[WARMUP:] for work, found in spent.items()}
     shares, wall_shares = (
         {work: statistics.median(map(truediv, found[work], found["published"])) for work in WORKS}

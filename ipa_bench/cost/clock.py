@@ -71,18 +71,25 @@ def _waits() -> Mapping[str, int]:
     return found
 
 
-def quiet(take: Callable[[], Lap], count: int) -> tuple[Lap, ...]:
+def quiet(take: Callable[[], Sequence[Lap]], count: int) -> tuple[Lap, ...]:
     """``count`` laps of work that is the same each time, those in which it was disturbed least, in order.
 
-    Laps that stood in line for more than ``CROWDED`` of their time are taken again, up to ``PATIENCE`` times as many in
-    all: on a busy machine the rest is marked by its ``crowded``, not left out.
+    ``take`` takes a few of them. Laps that stood in line for more than ``CROWDED`` of their time are taken again, up to
+    about ``PATIENCE`` times as many in all: on a busy machine the rest is marked by its ``crowded``, not left out.
     """
-    laps = [take() for _ in range(count)]
-    while sum(lap.crowded <= CROWDED for lap in laps) < count and len(laps) < PATIENCE * count:
-        laps.append(take())
-    best = sorted(range(len(laps)), key=lambda place: (laps[place].crowded > CROWDED, laps[place].crowded, place))
-    free = [place for place in range(len(laps)) if laps[place].crowded <= CROWDED]
-    return tuple(laps[place] for place in (free[:count] if len(free) >= count else sorted(best[:count])))
+    laps: list[Lap] = []
+    while len(laps) < count or (len(_free(laps)) < count and len(laps) < PATIENCE * count):
+        laps += take()
+    free = _free(laps)
+    if len(free) >= count:
+        return tuple(laps[place] for place in free[:count])
+    best = sorted(range(len(laps)), key=lambda place: (laps[place].crowded, place))
+    return tuple(laps[place] for place in sorted(best[:count]))
+
+
+def _free(laps: Sequence[Lap]) -> list[int]:
+    """Places of the laps that were not disturbed."""
+    return [place for place, lap in enumerate(laps) if lap.crowded <= CROWDED]
 
 
 def crowded(laps: Sequence[Lap]) -> Amount:

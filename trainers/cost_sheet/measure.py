@@ -13,7 +13,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ipa_bench.cost.amount import Amount, Usage
+from ipa_bench.cost.clock import Lap, Stopwatch, crowded, quiet
 from ipa_bench.cost.device import HostMemory, Span, device_name, matmul_peak
 from ipa_bench.errors import UserError
 from ipa_bench.files import write_atomic
@@ -143,7 +143,7 @@ def _host() -> Iterator[HostMemory]:
 
 def _training(cell: Cell, about: Subject, known: Result, folder: Path, stage: _Stage) -> Result:
     from trainers.config import AdapterConfig
-    from trainers.cost_sheet.recipes import Recipe, Training
+    from trainers.cost_sheet.recipes import Recipe, Training, Update
 
     adapter = AdapterConfig(rank=cell.rank, layers=cell.layers or "qkv")
     recipe = Recipe(cell.work, adapter, cell.batch, cell.dtype, cell.checkpointing)
@@ -154,16 +154,24 @@ def _training(cell: Cell, about: Subject, known: Result, folder: Path, stage: _S
         stage.name = "training"
         first = training.take(cell.warmup)
         span = Span(host)
-        counted = training.take(cell.repeats)
+        updates: list[Update] = []
+
+        def take() -> list[Lap]:
+            updates.extend(found := training.take(cell.repeats))
+            return [update.lap for update in found]
+
+        laps = quiet(take, cell.repeats)
         took = span.end()
     found = replace(
         known,
         state="measured",
         reason=None,
-        seconds=tuple(update.seconds for update in counted),
-        energy=_each(took.energy, cell.repeats),
+        seconds=tuple(lap.seconds for lap in laps),
+        cpu=_processor_times(laps),
+        crowded=crowded(laps),
+        energy=_each(took.energy, len(updates)),
         held=training.held,
-        losses=tuple(float(update.metrics["loss"]) for update in (*first, *counted)),
+        losses=tuple(float(update.metrics["loss"]) for update in (*first, *updates[: cell.repeats])),
         **_peaks(took),
         **_where(),
     )
@@ -197,40 +205,56 @@ def _generating(cell: Cell, about: Subject, known: Result, folder: Path, stage: 
 
     with _host() as host:
         stage.name = "denoising"
-        steps, seconds = _repeated(denoise, cell, host)
+        steps, stepped, step_energy = _repeated(denoise, cell, host)
         stage.name = "decoding"
-        decoding, decoded = _repeated(decode, cell, host)
+        decoding, decoded, decode_energy = _repeated(decode, cell, host)
     both = steps.then(decoding)
     return replace(
         known,
         state="measured",
         reason=None,
-        seconds=seconds,
-        decode=decoded,
-        energy=_each(steps.energy, cell.repeats),
-        decode_energy=_each(decoding.energy, cell.repeats),
+        seconds=tuple(lap.seconds for lap in stepped),
+        decode=tuple(lap.seconds for lap in decoded),
+        cpu=_processor_times(stepped),
+        decode_cpu=_processor_times(decoded),
+        crowded=crowded((*stepped, *decoded)),
+        energy=step_energy,
+        decode_energy=decode_energy,
         held=bytes_of(*base.networks.values(), *base.aside),
         **_peaks(both),
         **_where(),
     )
 
 
-def _repeated(work: Callable[[], None], cell: Cell, host: HostMemory) -> tuple[Usage, tuple[float, ...]]:
-    """Do the work for its warm-up and then as often as it counts, waiting for the device each time."""
+def _repeated(work: Callable[[], None], cell: Cell, host: HostMemory) -> tuple[Usage, tuple[Lap, ...], Amount]:
+    """Do the work for its warm-up and then as often as it counts, waiting for the device each time.
+
+    Gives what all of it took, the laps that count, and the energy of one.
+    """
     import torch
 
-    def timed() -> float:
-        begin = time.perf_counter()
+    taken = 0
+
+    def timed() -> list[Lap]:
+        nonlocal taken
+        taken += 1
+        watch = Stopwatch()
         work()
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        return time.perf_counter() - begin
+        return [watch.lap()]
 
     for _ in range(cell.warmup):
         timed()
-    span = Span(host)
-    seconds = tuple(timed() for _ in range(cell.repeats))
-    return span.end(), seconds
+    taken, span = 0, Span(host)
+    laps = quiet(timed, cell.repeats)
+    usage = span.end()
+    return usage, laps, _each(usage.energy, taken)
+
+
+def _processor_times(laps: tuple[Lap, ...]) -> tuple[float, ...]:
+    """None where a GPU does the work: there the processor waits."""
+    return () if _device().type == "cuda" else tuple(lap.cpu for lap in laps)
 
 
 def _each(amount: Amount, count: int) -> Amount:

@@ -8,7 +8,6 @@ reference costs is all that differs: noise, noise levels, weights, losses, clipp
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from ipa_bench.cost.clock import Lap, Stopwatch
 from ipa_bench.models.base import Base
 from ipa_bench.models.outline import Outline, Shape
 from trainers.config import AdapterConfig, LossConfig, TrainTable
@@ -95,8 +95,8 @@ class Recipe:
 class Update:
     """One update that was taken."""
 
-    #: wall time, the device's work included
-    seconds: float
+    #: the device's work included
+    lap: Lap
     metrics: Mapping[str, float]
 
 
@@ -142,17 +142,16 @@ class Training:
     def take(self, count: int) -> list[Update]:
         """The next updates, each with the time it took. Raises what the loop raises, and out-of-memory errors."""
         found: list[Update] = []
-        last = time.perf_counter()
+        watch = Stopwatch()
 
         def tell(_: int, __: int, metrics: Mapping[str, float]) -> None:
-            nonlocal last
+            nonlocal watch
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
-            now = time.perf_counter()
-            found.append(Update(now - last, metrics))
+            found.append(Update(watch.lap(), metrics))
             if len(found) == count:
                 raise _Enough
-            last = now
+            watch = Stopwatch()
 
         with suppress(_Enough):
             self._loop.run(self._loss, tell=tell)

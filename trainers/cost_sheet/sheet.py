@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from ipa_bench.config.fields import checked
 from ipa_bench.cost import Amount
+from ipa_bench.cost.amount import CROWDED
 from ipa_bench.errors import UserError
 from ipa_bench.files import write_atomic
 from trainers.cost_sheet.plan import Cell
@@ -64,6 +65,11 @@ class Result:
     peak: Amount = NOT_REACHED
     #: of every update from the first on
     losses: tuple[float, ...] = ()
+    #: processor time of each of ``seconds`` and ``decode``, all threads; empty on a GPU
+    cpu: tuple[float, ...] = ()
+    decode_cpu: tuple[float, ...] = ()
+    #: share of their wall time that they stood in line for a core
+    crowded: Amount = NOT_REACHED
     device: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
 
@@ -83,6 +89,19 @@ class Result:
             return None
         whole = self.cell.steps * statistics.median(self.seconds) / self.cell.batch
         return whole + statistics.median(self.decode)
+
+    @property
+    def clip_cpu(self) -> float | None:
+        """Processor-seconds to make one clip, by the same sum."""
+        if not (self.cpu and self.decode_cpu):
+            return None
+        whole = self.cell.steps * statistics.median(self.cpu) / self.cell.batch
+        return whole + statistics.median(self.decode_cpu)
+
+    @property
+    def busy(self) -> bool:
+        """Whether other work was in the way, so that wall times are not to be compared."""
+        return (self.crowded.value or 0.0) > CROWDED
 
     @property
     def clip_energy(self) -> Amount:

@@ -15,6 +15,10 @@ GB = 1e9
 HOUR = 3600.0
 #: what a training price is given for
 STEPS = 1000
+BUSY = (
+    "CPU is processor time of all threads, where there is no GPU. Steps that stood in line for a core were repeated; "
+    "where that did not help the wall time is marked busy, and is not to be compared."
+)
 ABOUT = {name: recipe.title for name, recipe in RECIPES.items()} | {"generate": "generate"}
 
 
@@ -60,11 +64,17 @@ def options(cell: Cell) -> str:
     return ", ".join([*words, *([f"at most {cell.memory:g} GB"] if cell.memory is not None else [])])
 
 
-def timing(found: Spread | None) -> str:
-    """``median [least, most]`` in seconds."""
+def timing(found: Spread | None, *, busy: bool = False) -> str:
+    """``median [least, most]`` in seconds, and whether other work was in the way."""
     if found is None:
         return NOTHING
-    return f"{number(found.median, digits=3)} [{number(found.low, digits=3)}, {number(found.high, digits=3)}]"
+    ends = f"[{number(found.low, digits=3)}, {number(found.high, digits=3)}]"
+    return f"{number(found.median, digits=3)} {ends}{' busy' if busy else ''}"
+
+
+def _median(seconds: tuple[float, ...]) -> float | None:
+    found = spread(seconds)
+    return None if found is None else found.median
 
 
 def gigabytes(amount: Amount | int | None) -> str:
@@ -96,6 +106,7 @@ def training(results: Iterable[Result], price: float | None) -> Table:
         "method",
         "options",
         "s/step",
+        "CPU s/step",
         "clips/s",
         "peak GB",
         "weights GB",
@@ -107,7 +118,7 @@ def training(results: Iterable[Result], price: float | None) -> Table:
         "tensors of the GPU took, or the host's memory where there is no GPU. MFU is the step's FLOPs by formula, "
         "without what checkpointing repeats, over what matrix products at the peak measured on this machine would do "
         "in that time. A reference is known where its error for the same clip, noise and t was computed before: with "
-        "train.draws = D the first D showings of a clip cost a pass more."
+        "train.draws = D the first D showings of a clip cost a pass more. " + BUSY
     )
     rows = []
     for result in results:
@@ -115,7 +126,8 @@ def training(results: Iterable[Result], price: float | None) -> Table:
         if step is None or not cell.trains:
             continue
         row = (
-            *_names(cell), options(cell), timing(step), number(cell.batch / step.median, digits=3),
+            *_names(cell), options(cell), timing(step, busy=result.busy), number(_median(result.cpu), digits=3),
+            number(cell.batch / step.median, digits=3),
             gigabytes(result.memory), gigabytes(result.held), share(result.utilisation),
             number(result.energy.value, digits=3),
         )  # fmt: skip
@@ -171,12 +183,12 @@ def _ratio(part: float | None, whole: float | None) -> str:
 def generating(results: Iterable[Result], price: float | None) -> Table:
     """Clips: seconds to make one, against the seconds it lasts."""
     head = (
-        "model", "clip", "batch", "options", "s/denoising step", "s/decoding", "s/clip", "frames/s", "x real time",
-        "peak GB", "MFU", "J/clip",
+        "model", "clip", "batch", "options", "s/denoising step", "s/decoding", "s/clip", "CPU s/clip", "frames/s",
+        "x real time", "peak GB", "MFU", "J/clip",
     )  # fmt: skip
     note = (
         "A clip's seconds are its denoising steps at the median of one, shared by the batch, and the decoding of one "
-        f"clip; the text encoder is not in it. Real time is {FPS} frames/s: 1 is as fast as the clip plays."
+        f"clip; the text encoder is not in it. Real time is {FPS} frames/s: 1 is as fast as the clip plays. " + BUSY
     )
     rows = []
     for result in results:
@@ -184,8 +196,8 @@ def generating(results: Iterable[Result], price: float | None) -> Table:
         if step is None or decoding is None or seconds is None:
             continue
         row = (
-            cell.model, str(cell.clip), str(cell.batch), options(cell), timing(step),
-            number(decoding.median, digits=3), number(seconds, digits=4),
+            cell.model, str(cell.clip), str(cell.batch), options(cell), timing(step, busy=result.busy),
+            number(decoding.median, digits=3), number(seconds, digits=4), number(result.clip_cpu, digits=4),
             number(cell.clip.frames / seconds, digits=3), number(cell.clip.frames / FPS / seconds, digits=3),
             gigabytes(result.memory), share(result.utilisation), number(result.clip_energy.value, digits=3),
         )  # fmt: skip

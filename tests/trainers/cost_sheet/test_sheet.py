@@ -1,6 +1,7 @@
 """A sheet kept and read back, its tables by hand, and names that are text wherever they are shown."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -135,7 +136,7 @@ def test_names_are_text_in_every_format(tmp_path):
     assert "\x1b" not in page + text
     assert "<script" not in text
     table = text[text.index("## Training") :].split("\n\n")[2].splitlines()
-    assert {line.replace("\\|", "").count("|") for line in table} == {13}  # the bar in the name made no column
+    assert {line.replace("\\|", "").count("|") for line in table} == {14}  # the bar in the name made no column
     assert "<script" not in (tmp_path / "training.svg").read_text()
 
 
@@ -146,3 +147,21 @@ def test_machines_that_are_mixed_are_named():
     (warning,) = view.warnings(sheet(measured(), other))
     assert "2 machines" in warning
     assert view.warnings(sheet(measured())) == ()
+
+
+def test_wall_time_that_others_disturbed_is_marked_and_processor_time_stands_beside_it():
+    waited, quiet = Amount(0.7), Amount(0.02)
+    busy = replace(measured(), crowded=waited, cpu=(1.5, 1.0, 2.0))
+    (table, *_) = view.tables(sheet(busy, replace(measured("sft"), crowded=quiet)))
+    times = {row[3]: dict(zip(table.head, row, strict=True)) for row in table.rows}
+    marked, plain = (times[view.ABOUT[work]] for work in ("ipa-cached", "sft"))
+    assert marked["s/step"].endswith("] busy")
+    assert marked["CPU s/step"] == "1.50"
+    assert plain["s/step"].endswith("]")
+    assert plain["CPU s/step"] == view.NOTHING
+    made = Result(
+        cell("generate", steps=50, guidance=5.0), "measured", seconds=(2.0,) * 5, decode=(4.0,) * 5,
+        cpu=(1.0, 3.0, 1.0), decode_cpu=(2.5,) * 5,
+    )  # fmt: skip
+    assert made.clip_cpu == 50 * 1.0 / made.cell.batch + 2.5
+    assert not made.busy
