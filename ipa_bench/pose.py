@@ -153,6 +153,18 @@ def _head(pose: Pose) -> tuple[Bool, Float32]:
     return np.asarray(found, bool), np.where(found[:, None], box, 0).astype(np.float32)
 
 
+def at(pose: Pose, moments: Sequence[int]) -> Pose:
+    """The pose in these frames alone."""
+    index = list(moments)
+    return replace(
+        pose,
+        body=pose.body[index],
+        body_found=pose.body_found[index],
+        hands=pose.hands[index],
+        hands_found=pose.hands_found[index],
+    )
+
+
 def inside(pose: Pose) -> Pose:
     """The pose without the joints outside its frame: what an estimator could have seen of it."""
     limits = np.array(pose.size, np.float32)

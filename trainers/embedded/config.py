@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from ipa_bench.config.toml import read_toml
+from ipa_bench.nets.precision import Precision
+from trainers.flow import TSampling
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, le=1e-1)]
@@ -23,7 +25,7 @@ class _Table(BaseModel):
 
 
 class DataConfig(_Table):
-    """How much of the world's train split is shown."""
+    """How much of the world's train split is shown to the autoencoder."""
 
     identities: Positive = 500
     takes: Positive = 2
@@ -52,6 +54,25 @@ class VaeConfig(_Table):
     lr_rest: Rate
     ema: Annotated[float, Field(ge=0, lt=1)]
     phases: Annotated[tuple[Phase, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
+    #: a diffusers folder, or "embedded": its autoencoder is taken as it is, and none is trained
+    start: str = ""
+
+
+class Stage(_Table):
+    """``steps`` updates of the transformer on ``batch`` samples of ``frames`` latent frames and a reference.
+
+    ``stills`` are single frames of many people, ``clips`` a run of latent frames from anywhere in a clip.
+    """
+
+    source: Literal["stills", "clips"]
+    steps: Positive
+    batch: Positive
+    frames: Positive = 1
+    #: people of a shard, and the updates after which the next shard joins those that samples are drawn from
+    people: Positive = 512
+    every: Positive = 200
+    #: share of each frame's tokens that a step computes, those about hands first
+    keep: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
 class TransformerConfig(_Table):
@@ -62,19 +83,49 @@ class TransformerConfig(_Table):
     layers: Positive
     vace_layers: Ints
     ffn_dim: Positive
+    #: latents to a token, down and across
+    patch: Annotated[tuple[Positive, Positive], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)] = (
+        2,
+        2,
+    )
     lr: Rate
     lr_rest: Rate
     ema: Annotated[float, Field(ge=0, lt=1)]
-    steps: Positive
-    batch: Positive
+    stages: Annotated[
+        tuple[Stage, ...],
+        BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v),
+        Field(min_length=1),
+    ]
     #: chance that a sample is trained without its prompt, for guidance
     drop_prompt: Annotated[float, Field(ge=0, le=1)] = 0.1
+    #: how many times more an error counts where a latent is all hand
+    hand_weight: Annotated[float, Field(ge=1)] = 1.0
+    #: how much an error on the reference's latent frame counts, which a sampler throws away
+    reference_weight: Annotated[float, Field(ge=0, le=1)] = 1.0
+    t: TSampling = "uniform"
+    #: share of the updates before the learning rate falls
+    plateau: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    #: a diffusers folder, or "embedded": training begins with its weights
+    start: str = ""
+    #: compile the blocks: minutes of a C++ compiler once, then several times faster
+    compile: bool = False
+    #: updates between two measurements on held-out people
+    gate_every: Positive = 250
+    #: held-out people of such a measurement
+    gate_people: Positive = 64
+
+    @property
+    def steps(self) -> int:
+        """Updates of all stages."""
+        return sum(stage.steps for stage in self.stages)
 
 
 class PretrainConfig(_Table):
     """Everything that decides the result of a pretraining run."""
 
     seed: Annotated[int, Field(ge=0)] = 0
+    #: of products; "auto" asks the processor which is faster
+    precision: Precision = "auto"
     data: DataConfig
     vae: VaeConfig
     transformer: TransformerConfig

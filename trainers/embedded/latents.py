@@ -1,12 +1,21 @@
-"""The world's clips as latents: what the transformer is trained on, encoded once and kept on disk."""
+"""People of the world as latents: what the transformer is trained on.
+
+They come in shards of some hundred people, each a folder of arrays. Shard n is a function of its number, the
+autoencoder and the kind alone, and training meets shard n at a step that is known beforehand: so a run that was killed
+sees what it would have seen, and the world grows while it is trained on.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,30 +23,40 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ipa_bench import video
-from ipa_bench.embedded import world
-from ipa_bench.types import UInt8
-from trainers.embedded.rendered import WorldData
+from ipa_bench.embedded import estimator, world
+from ipa_bench.engine import processes as pool
+from ipa_bench.types import Split, UInt8
+from trainers import halo
+from trainers.embedded.rendered import WorldData, render
+from trainers.embedded.single import single_frames
 
 Float16 = NDArray[np.float16]
+#: one random frame of a clip, or all of it
+Kind = Literal["stills", "clips"]
 #: clips that the latents' mean and spread are measured on
 STATISTICS = 64
-#: clips encoded together
-AT_ONCE = 4
+#: frames encoded together
+AT_ONCE = 68
+#: first identity of the train split in a shard; smaller numbers are alignment's, the footage's and the shipped nets'
+FIRST = 2_000_000
+#: of a shard, in the order of :class:`LatentData`
+_NAMES = ("clips", "poses", "references", "masks", "prompts")
 
 
 @dataclass(frozen=True, eq=False)
 class LatentData:
-    """Normalised latents, float16 ``[n, z_dim, T', h, w]``; one frame for references; ``empty`` of a grey clip."""
+    """Normalised latents, float16 ``[n, z_dim, T', h, w]``; one frame for references."""
 
     clips: Float16
     poses: Float16
     references: Float16
-    empty: Tensor
+    #: how much of a latent element hands cover, ``[n, T', h, w]`` in [0, 1]
+    masks: Float16
     #: ``[n, TEXT_LENGTH, TEXT_DIM]``
-    prompts: Tensor
+    prompts: Float16
 
     def __len__(self) -> int:
-        """Number of clips."""
+        """Number of people."""
         return len(self.clips)
 
 
@@ -56,58 +75,110 @@ def coded(frames: UInt8) -> UInt8:
 
 
 @torch.inference_mode()
-def encoded(vae: Any, video: Tensor) -> Tensor:
-    """Latents of ``video`` ``[B, 3, T, H, W]``, normalised by the autoencoder's own statistics."""
-    with torch.autocast("cpu", torch.bfloat16):
+def encoded(vae: Any, video: Tensor, half: bool = True) -> Tensor:
+    """Latents of ``video`` ``[B, 3, T, H, W]`` on its device, normalised by the autoencoder's own statistics."""
+    single = single_frames() if video.shape[2] == 1 else nullcontext()
+    with torch.autocast(video.device.type, torch.bfloat16, enabled=half), single:
         latents = vae.encode(video).latent_dist.mode().float()
-    mean, std = (torch.tensor(v).view(1, -1, 1, 1, 1) for v in (vae.config.latents_mean, vae.config.latents_std))
+    mean, std = (
+        torch.tensor(v, device=video.device).view(1, -1, 1, 1, 1)
+        for v in (vae.config.latents_mean, vae.config.latents_std)
+    )
     return torch.as_tensor((latents - mean) / std)
 
 
-def measure(vae: Any, data: WorldData) -> None:
+def measure(vae: Any, data: WorldData, half: bool = True) -> None:
     """Set the autoencoder's ``latents_mean`` and ``latents_std`` from clips spread over the data."""
     vae.register_to_config(latents_mean=[0.0] * vae.config.z_dim, latents_std=[1.0] * vae.config.z_dim)
     index = np.unique(np.linspace(0, len(data) - 1, STATISTICS).round().astype(int))
-    latents = torch.cat([encoded(vae, pixels(data.frames[i : i + 1])) for i in index])
+    device = next(vae.parameters()).device
+    latents = torch.cat([encoded(vae, pixels(data.frames[i : i + 1]).to(device), half) for i in index])
     vae.register_to_config(
         latents_mean=latents.mean((0, 2, 3, 4)).tolist(), latents_std=latents.std((0, 2, 3, 4)).tolist()
     )
 
 
-def latents(
-    vae: Any,
-    prompts: Tensor,
-    data: WorldData,
-    folder: Path,
-    progress: Callable[[str, int, int], None] = lambda *_: None,
-) -> LatentData:
-    """Latents of all clips, from ``folder`` where this autoencoder made them before."""
-    folder.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in vae.encoder.parameters())).hexdigest()
-    marker = folder / "encoder.txt"
-    names = ("clips", "poses", "references")
-    if not marker.exists() or marker.read_text() != f"{digest} {len(data)}":
-        _encode_all(vae, data, folder, progress)
-        marker.write_text(f"{digest} {len(data)}")
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
-    empty = encoded(vae, torch.zeros(1, 3, *data.frames.shape[1:4]))
-    return LatentData(**arrays, empty=empty, prompts=prompts)
+class Shards:
+    """Shards of one kind in a folder; one that is not there is rendered and encoded when it is asked for."""
+
+    def __init__(
+        self,
+        folder: Path,
+        kind: Kind,
+        people: int,
+        vae: Any,
+        prompts: Callable[[tuple[str, ...]], Tensor],
+        *,
+        split: Split = "train",
+        half: bool = True,
+        jobs: int = 1,
+        progress: Callable[[str, int, int], None] = lambda *_: None,
+    ) -> None:
+        """``prompts`` gives features ``[n, TEXT_LENGTH, TEXT_DIM]`` of texts; ``half`` encodes in bf16; ``jobs``
+        processes render.
+        """
+        self._kind, self._people, self._vae, self._prompts = kind, people, vae, prompts
+        self._split, self._half, self._jobs, self._progress = split, half, jobs, progress
+        weights = b"".join(p.detach().cpu().numpy().tobytes() for p in vae.encoder.parameters())
+        self._about = [hashlib.sha256(weights).hexdigest(), world.VERSION, kind, split, people]
+        self._folder = folder / f"{split}-{kind}-{people}"
+        self._open: dict[int, LatentData] = {}
+
+    def __getitem__(self, number: int) -> LatentData:
+        """Shard ``number``, mapped from disk."""
+        if number not in self._open:
+            folder = self._folder / f"{number:05d}"
+            marker = folder / "about.json"
+            if not marker.exists() or json.loads(marker.read_text()) != self._about:
+                self._make(number, folder)
+            self._open[number] = LatentData(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in _NAMES))
+        return self._open[number]
+
+    @cached_property
+    def empty(self) -> Tensor:
+        """Latents ``[1, z_dim, T', h, w]`` of a grey clip of this kind's length."""
+        frames = 1 if self._kind == "stills" else world.FRAMES
+        return self._encoded(np.full((1, frames, world.SIZE, world.SIZE, 3), 127.5, np.float32)).float()
+
+    def _make(self, number: int, folder: Path) -> None:
+        """Render, encode and write a shard, whole or not at all."""
+        first = (FIRST if self._split == "train" else 0) + number * self._people
+        keys = [(self._split, first + i) for i in range(self._people)]
+        made, texts = [], []
+        for arrays, prompt in pool.imap(partial(_person, kind=self._kind), keys, self._jobs):
+            made.append(arrays)
+            texts.append(prompt)
+        size = max(1, AT_ONCE // len(made[0]["frames"]))
+        parts: dict[str, list[Float16]] = {name: [] for name in ("frames", "poses", "references")}
+        for at in range(0, len(made), size):
+            for name, part in parts.items():
+                part.append(self._encoded(np.stack([arrays[name] for arrays in made[at : at + size]])).numpy())
+            self._progress(f"{self._split} {self._kind} {number}", min(at + size, len(made)), len(made))
+        arrays = {name: np.concatenate(part) for name, part in parts.items()}
+        grid = arrays["frames"].shape[2:]
+        masks = np.stack([halo.to_latent(np.asarray(one["masks"] / 255, np.float32), *grid) for one in made])
+        self._write(folder, [*arrays.values(), masks, self._prompts(tuple(texts)).cpu().numpy()])
+
+    def _write(self, folder: Path, arrays: list[Any]) -> None:
+        part = folder.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        for name, array in zip(_NAMES, arrays, strict=True):
+            np.save(part / f"{name}.npy", array.astype(np.float16))
+        (part / "about.json").write_text(json.dumps(self._about))
+        shutil.rmtree(folder, ignore_errors=True)
+        part.replace(folder)
+
+    def _encoded(self, frames: UInt8 | NDArray[np.float32]) -> Tensor:
+        device = next(self._vae.parameters()).device
+        return encoded(self._vae, pixels(frames).to(device), self._half).cpu().half()  # type: ignore[arg-type]
 
 
-def _encode_all(vae: Any, data: WorldData, folder: Path, progress: Callable[[str, int, int], None]) -> None:
-    sources = {"clips": data.frames, "poses": data.poses, "references": data.references[:, None]}
-    shapes = {name: encoded(vae, pixels(source[:1])).shape[1:] for name, source in sources.items()}
-    arrays = {
-        name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float16, (len(data), *shape))
-        for name, shape in shapes.items()
-    }
-    for first in range(0, len(data), AT_ONCE):
-        index = slice(first, min(first + AT_ONCE, len(data)))
-        for name, source in sources.items():
-            frames = source[index]
-            if name == "poses":
-                frames = np.stack([coded(clip) if i % 2 else clip for i, clip in enumerate(frames, first)])
-            arrays[name][index] = encoded(vae, pixels(frames)).numpy()
-        progress("latents", index.stop, len(data))
-    for array in arrays.values():
-        array.flush()
+def _person(key: tuple[Split, int], kind: Kind) -> tuple[dict[str, UInt8], str]:
+    """Arrays of one sample ``[T, ...]``; takes of the two kinds differ. The pose is seen as the suites' are."""
+    split, identity = key
+    take = 0 if kind == "stills" else 1
+    moment = int(np.random.default_rng([7, identity]).integers(world.FRAMES))
+    arrays, prompt = render((split, identity, take), estimator.MILD, [moment] if kind == "stills" else None)
+    poses = coded(arrays["poses"]) if identity % 2 else arrays["poses"]
+    return arrays | {"poses": poses, "references": arrays["references"][None]}, prompt

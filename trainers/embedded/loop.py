@@ -7,7 +7,8 @@ that was not interrupted.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from trainers.schedule import cosine, decay, follow, warm_up
 
 #: optimiser updates between two saved states
 SAVE_EVERY = 200
+#: seconds after which it is saved whatever the step
+SAVE_SECONDS = 150.0
 #: largest norm of the gradient
 CLIP = 1.0
 WARMUP = 50
@@ -46,11 +49,21 @@ class Plan:
     ema: float
     #: orthogonalise large matrices in bf16: several times faster
     half: bool = False
+    #: share of the steps before the learning rate falls
+    plateau: float = PLATEAU
 
 
-def schedule(done: float, step: int) -> float:
+@dataclass(frozen=True)
+class Watch:
+    """Figures of the averaged model, every so many updates, into ``<stage>-watch.jsonl``."""
+
+    every: int
+    measure: Callable[[], Mapping[str, float]]
+
+
+def schedule(done: float, step: int, plateau: float = PLATEAU) -> float:
     """Share of the learning rate at ``done`` in [0, 1]: linear warm-up, a plateau, then a cosine down to 2 %."""
-    return warm_up(step, WARMUP) * (0.02 + 0.98 * cosine((done - PLATEAU) / (1 - PLATEAU)))
+    return warm_up(step, WARMUP) * (0.02 + 0.98 * cosine((done - plateau) / (1 - plateau)))
 
 
 def _optimisers(plan: Plan, parameters: Mapping[str, nn.Parameter]) -> Optimisers:
@@ -73,30 +86,37 @@ def train(
     folder: Path,
     *,
     stop_after: int | None = None,
+    watch: Watch | None = None,
     tell: Callable[[str, int, int, Mapping[str, float]], None] = lambda *_: None,
 ) -> bool:
     """Train ``model`` in place and leave it with its averaged weights; True when all steps are done.
 
     Goes on from ``folder/<stage>.pt`` where there is one and logs every step to ``folder/<stage>.jsonl``.
-    ``stop_after`` ends early at that step, resumable. Raises UserError where a loss is not finite, before the step.
+    ``watch`` measures before the first step too. ``stop_after`` ends early at that step, resumable. Raises
+    UserError where a loss is not finite, before the step.
     """
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     optimisers = _optimisers(plan, parameters)
     average = {name: p.detach().clone() for name, p in parameters.items()}
     file, log = folder / f"{plan.stage}.pt", folder / f"{plan.stage}.jsonl"
     first = _resume(file, parameters, average, optimisers)
+    watched = folder / f"{plan.stage}-watch.jsonl"
     states.trim(log, first)
+    states.trim(watched, first)
     last = min(plan.steps, stop_after) if stop_after is not None else plan.steps
-    begin = time.monotonic()
+    begin = kept = time.monotonic()
     for step in range(first, last):
+        if watch is not None and step % watch.every == 0:
+            with _averaged(parameters, average):
+                states.append(watched, {"step": step, **watch.measure()})
         for optimiser, lr in zip(optimisers, (plan.lr, plan.lr_rest), strict=True):
             for group in optimiser.param_groups:
-                group["lr"] = lr * schedule(step / plan.steps, step)
+                group["lr"] = lr * schedule(step / plan.steps, step, plan.plateau)
         value, metrics = loss(step, generator(plan.seed, plan.stage, step))
         if not torch.isfinite(value):
             raise UserError(
                 f"{plan.stage}: the loss of step {step} is {value.item()}",
-                f"lower lr; the state of step {step // SAVE_EVERY * SAVE_EVERY} is kept in {file}",
+                f"lower lr; the last saved state is kept in {file}",
             )
         model.zero_grad(set_to_none=True)
         torch.autograd.backward(value)
@@ -107,13 +127,29 @@ def train(
         metrics = {"loss": value.item(), "norm": norm.item(), **metrics}
         seconds = round(time.monotonic() - begin, 2)
         states.append(log, {"step": step, "seconds": seconds, **metrics})
-        if (step + 1) % SAVE_EVERY == 0 or step + 1 == last:
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == last or time.monotonic() - kept > SAVE_SECONDS:
             _save(file, step + 1, parameters, average, optimisers)
+            kept = time.monotonic()
         tell(plan.stage, step + 1, plan.steps, metrics)
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(average[name])
     return last == plan.steps
+
+
+@contextmanager
+def _averaged(parameters: Mapping[str, Tensor], average: Mapping[str, Tensor]) -> Iterator[None]:
+    """The averaged weights in place of the trained ones."""
+    trained = [p.detach().clone() for p in parameters.values()]
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(average[name])
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, own in zip(parameters.values(), trained, strict=True):
+                parameter.copy_(own)
 
 
 def _save(

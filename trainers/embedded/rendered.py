@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,12 +38,24 @@ class WorldData:
         return len(self.frames)
 
 
-def _rendered(key: tuple[Split, int, int]) -> tuple[dict[str, UInt8], str]:
+def render(
+    key: tuple[Split, int, int],
+    failings: estimator.Failings = estimator.SEVERE,
+    moments: Sequence[int] | None = None,
+) -> tuple[dict[str, UInt8], str]:
+    """Arrays of the clip of (split, identity, take) with the shapes above, and its prompt.
+
+    ``moments``: only these frames of it. What the estimator loses is lost in the whole clip, so a hand is as often
+    unseen in a single frame as in a clip's.
+    """
     split, identity, take = key
-    clip = world.clip(split, identity, take)
+    clip = world.clip(split, identity, take, moments=moments)
+    seen = estimator.estimated_pose(clip, split, identity, take, failings)
+    if moments is not None:
+        seen = pose.at(seen, moments)
     arrays = {
         "frames": clip.frames,
-        "poses": pose.draw(estimator.estimated_pose(clip, split, identity, take)),
+        "poses": pose.draw(seen),
         "masks": (clip.masks.sum(1) * 255 + 0.5).clip(0, 255).astype(np.uint8),
         "references": world.reference(split, identity, take),
     }
@@ -71,7 +83,7 @@ def rendered(
         }
         prompts = []
         progress("render", 0, len(keys))
-        for index, (clip, prompt) in enumerate(pool.imap(_rendered, keys, pool.cores())):
+        for index, (clip, prompt) in enumerate(pool.imap(render, keys, pool.cores())):
             for name, array in arrays.items():
                 array[index] = clip[name]
             prompts.append(prompt)

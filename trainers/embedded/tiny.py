@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,12 +12,13 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import nn
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
+from ipa_bench.errors import UserError
+from ipa_bench.models.checkpoint import EMBEDDED_FOLDER
+from ipa_bench.models.specs import EMBEDDED
 from trainers.embedded.config import TransformerConfig, VaeConfig
 
 #: pixels of space and time to a latent
 SPACE, TIME = 8, 2
-#: latents to a token, each way
-PATCH = 2
 TEXT_DIM = 32
 #: tokens of a prompt; ``tokenizer.model_max_length``
 TEXT_LENGTH = 64
@@ -24,13 +26,29 @@ TEXT_LENGTH = 64
 SHIFT = 2.0
 
 
+def _taken(kind: Any, start: str, part: str, must: dict[str, object]) -> Any:
+    """``part`` of the diffusers folder ``start`` in fp32. Raises UserError where it is missing, or not as ``must``."""
+    folder = EMBEDDED_FOLDER if start == EMBEDDED else Path(start)
+    try:
+        module = kind.from_pretrained(folder, subfolder=part, dtype=torch.float32, local_files_only=True)
+    except (OSError, ValueError) as error:
+        why = str(error).partition("\n")[0]
+        raise UserError(f"start: {folder}/{part}: {why}", f'name a diffusers folder, or "{EMBEDDED}"') from None
+    for key, value in must.items():
+        if (found := module.config[key]) != value and list(found) != value:
+            raise UserError(f"start: {folder}/{part} has {key} {found}", f"configure it so, not {value}")
+    return module
+
+
 def build_vae(config: VaeConfig) -> Any:
-    """An untrained autoencoder: 8x in space (2x of it patches), 2x in time.
+    """An untrained autoencoder, or the one that it starts from: 8x in space (2x of it patches), 2x in time.
 
     ``WanVACEPipeline`` takes the spatial factor from 2^len(temperal_downsample) and the temporal one from
     2^sum(temperal_downsample), and ignores ``patch_size``. The third entry stands for the patches; encoder and decoder
     read two entries each, from either end, so the middle one is the only place where time is halved.
     """
+    if config.start:
+        return _taken(AutoencoderKLWan, config.start, "vae", {"z_dim": config.z_dim})
     vae: Any = AutoencoderKLWan(  # type: ignore[no-untyped-call]
         base_dim=config.encoder_dim,
         decoder_base_dim=config.decoder_dim,
@@ -73,9 +91,20 @@ def _start(vae: nn.Module) -> None:
 
 
 def build_transformer(config: TransformerConfig, z_dim: int) -> Any:
-    """An untrained transformer for latents of ``z_dim`` channels."""
+    """A transformer for latents of ``z_dim`` channels, untrained or as the one that it starts from."""
+    if config.start:
+        must: dict[str, object] = {
+            "patch_size": [1, *config.patch],
+            "in_channels": z_dim,
+            "num_attention_heads": config.heads,
+            "attention_head_dim": config.head_dim,
+            "num_layers": config.layers,
+            "vace_layers": list(config.vace_layers),
+            "ffn_dim": config.ffn_dim,
+        }
+        return _taken(WanVACETransformer3DModel, config.start, "transformer", must)
     return WanVACETransformer3DModel(  # type: ignore[no-untyped-call]
-        patch_size=(1, PATCH, PATCH),
+        patch_size=(1, *config.patch),
         num_attention_heads=config.heads,
         attention_head_dim=config.head_dim,
         in_channels=z_dim,

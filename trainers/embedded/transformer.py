@@ -3,15 +3,38 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from trainers import flow
-from trainers.embedded.latents import LatentData
+from trainers.embedded import fused
+from trainers.embedded.config import Stage, TransformerConfig
+from trainers.embedded.fused import Block
+from trainers.embedded.latents import Kind, LatentData, Shards
 from trainers.embedded.tiny import SHIFT, SPACE
+
+#: noise levels that the gate is measured at
+LEVELS = (0.3, 0.6, 0.9)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Samples as the transformer takes them, ``B`` of them on one device."""
+
+    #: reference and clip, ``[B, z, 1 + T', h, w]``
+    x: Tensor
+    #: ``[B, 2 z + 64, 1 + T', h, w]``
+    control: Tensor
+    #: ``[B, TEXT_LENGTH, TEXT_DIM]``
+    prompt: Tensor
+    #: how much of an element hands cover, ``[B, 1, 1 + T', h, w]``, 0 on the reference
+    hands: Tensor
 
 
 def control(reference: Tensor, pose: Tensor, empty: Tensor) -> Tensor:
@@ -30,27 +53,169 @@ def control(reference: Tensor, pose: Tensor, empty: Tensor) -> Tensor:
     return torch.cat([torch.cat([first, rest], 2), mask], 1)
 
 
-def flow_loss(
-    transformer: Any, data: LatentData, batch: int, drop_prompt: float, step: int, rng: np.random.Generator
-) -> tuple[Tensor, dict[str, float]]:
-    """Mean squared error of the velocity on a random batch, the reference's latent frame included; any ``step``."""
-    index = np.sort(rng.integers(len(data), size=batch))
-    reference, pose, clip = (
-        torch.from_numpy(array[index].astype(np.float32)) for array in (data.references, data.poses, data.clips)
+def stage_of(stages: Sequence[Stage], step: int) -> tuple[Stage, int]:
+    """The stage that a step belongs to, and the number of the step in it; the last stage goes on for ever."""
+    for stage in stages[:-1]:
+        if step < stage.steps:
+            return stage, step
+        step -= stage.steps
+    return stages[-1], step
+
+
+def render_ahead(pools: Mapping[Kind, Shards], stages: Sequence[Stage]) -> None:
+    """Make every shard that the stages will draw from."""
+    for stage in stages:
+        for number in range(1 + (stage.steps - 1) // stage.every):
+            pools[stage.source][number]
+
+
+def drawn(shards: Shards, stage: Stage, step: int, rng: np.random.Generator) -> list[tuple[LatentData, int, int]]:
+    """(data, person, first latent frame) of the samples of a stage's ``step``, from the shards that it has by then."""
+    reached = 1 + step // stage.every
+    number = rng.integers(reached, size=stage.batch)
+    person = rng.integers(stage.people, size=stage.batch)
+    longest = shards[0].clips.shape[2]
+    first = rng.integers(longest - stage.frames + 1, size=stage.batch)
+    chosen: Iterator[tuple[int, int, int]] = zip(number.tolist(), person.tolist(), first.tolist(), strict=True)
+    return [(shards[n], p, f) for n, p, f in chosen]
+
+
+def batch_of(samples: Sequence[tuple[LatentData, int, int]], frames: int, empty: Tensor, device: torch.device) -> Batch:
+    """The samples with ``frames`` latent frames each on ``device``; ``empty`` ``[1, z, T', h, w]`` is cut alike."""
+
+    def stacked(part: Callable[[LatentData, int, int], Any]) -> Tensor:
+        return torch.from_numpy(np.stack([part(*sample) for sample in samples])).to(device).float()
+
+    reference = stacked(lambda data, i, _: data.references[i])
+    pose = stacked(lambda data, i, at: data.poses[i][:, at : at + frames])
+    clip = stacked(lambda data, i, at: data.clips[i][:, at : at + frames])
+    hands = stacked(lambda data, i, at: data.masks[i][None, at : at + frames])
+    prompt = stacked(lambda data, i, _: data.prompts[i])
+    return Batch(
+        torch.cat([reference, clip], 2),
+        control(reference, pose, empty[:, :, :frames].to(device)),
+        prompt,
+        torch.cat([torch.zeros_like(hands[:, :, :1]), hands], 2),
     )
-    x = torch.cat([reference, clip], 2)
-    noise = torch.from_numpy(rng.standard_normal(x.shape, np.float32))
-    t = flow.shifted(torch.from_numpy(rng.random(batch).astype(np.float32)), SHIFT)
-    prompt = data.prompts[index] * torch.from_numpy(rng.random(batch) >= drop_prompt)[:, None, None]
-    with torch.autocast("cpu", torch.bfloat16), warnings.catch_warnings():
+
+
+def error_of(transformer: Any, batch: Batch, noise: Tensor, t: Tensor, half: bool, run: Block | None = None) -> Tensor:
+    """Squared error of the velocity at noise levels ``t`` ``[B]``: ``[B, z, 1 + T', h, w]`` in fp32.
+
+    ``run`` computes a block (:mod:`trainers.embedded.fused`); None leaves all to the library.
+    """
+    target = flow.velocity(batch.x, noise)
+    if run is not None:
+        x = flow.noised(batch.x, noise, t)
+        fast = fused.velocity(
+            transformer, x, batch.control, t * flow.TIMESTEPS, batch.prompt, run=run, dtype=_dtype(half)
+        )
+        return (fast - target).square()
+    with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=half), warnings.catch_warnings():
         # Norms keep fp32 weights under autocast; torch says each time that this takes its slower path.
         warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
-        made = transformer(
-            hidden_states=flow.noised(x, noise, t),
+        made: Tensor = transformer(
+            hidden_states=flow.noised(batch.x, noise, t),
             timestep=t * flow.TIMESTEPS,
-            encoder_hidden_states=prompt,
-            control_hidden_states=control(reference, pose, data.empty),
+            encoder_hidden_states=batch.prompt,
+            control_hidden_states=batch.control,
             return_dict=False,
         )[0].float()
-    error = (made - flow.velocity(x, noise)).square().mean((1, 2, 3, 4))
-    return error.mean(), {"t": t.mean().item()}
+    return (made - target).square()
+
+
+def flow_loss(
+    transformer: Any, pools: Mapping[Kind, Shards], config: TransformerConfig, half: bool, run: Block | None,
+    step: int, rng: np.random.Generator,
+) -> tuple[Tensor, dict[str, float]]:  # fmt: skip
+    """Weighted mean squared error of the velocity on the random batch of ``step``, and the plain one on hands."""
+    device = next(transformer.parameters()).device
+    stage, within = stage_of(config.stages, step)
+    shards = pools[stage.source]
+    batch = batch_of(drawn(shards, stage, within, rng), stage.frames, shards.empty, device)
+    noise = torch.from_numpy(rng.standard_normal(batch.x.shape, np.float32)).to(device)
+    t = flow.sample_t(rng, stage.batch, config.t, SHIFT).to(device)
+    shown = torch.from_numpy(rng.random(stage.batch) >= config.drop_prompt).to(device)
+    batch = Batch(batch.x, batch.control, batch.prompt * shown[:, None, None], batch.hands)
+    weight = weights(batch.hands, config.hand_weight, config.reference_weight)
+    if stage.keep < 1:
+        patch = tuple(transformer.config.patch_size)
+        keep = chosen(batch.hands, patch, stage.keep, rng)
+        x = flow.noised(batch.x, noise, t)
+        made = fused.velocity(
+            transformer, x, batch.control, t * flow.TIMESTEPS, batch.prompt, keep=keep, run=run, dtype=_dtype(half)
+        )
+        target, weight, hands = (
+            fused.tokens(z, patch, keep) for z in (flow.velocity(batch.x, noise), weight, batch.hands)
+        )
+        error = (made - target).square().reshape(*weight.shape, -1).mean(-1)
+        hand = float((error.detach() * hands).sum() / hands.sum().clamp(min=1e-6))
+        return (error * weight).mean(), {"hand": hand, "frames": float(stage.frames)}
+    error = error_of(transformer, batch, noise, t, half, run)
+    hand = on_hands(error.detach(), batch.hands)
+    return (error * weight).mean(), {"hand": hand, "frames": float(stage.frames)}
+
+
+def _dtype(half: bool) -> torch.dtype:
+    return torch.bfloat16 if half else torch.float32
+
+
+#: how far chance goes against the share of a token that is hand, when tokens are chosen
+_CHANCE = 0.6
+
+
+def chosen(hands: Tensor, patch: tuple[int, ...], share: float, rng: np.random.Generator) -> Tensor:
+    """Numbers of the tokens of a batch that a step computes, ``[B, K]``: ``share`` of each latent frame's.
+
+    Of the reference's frame by chance, of the others those about hands first, and some by chance. ``hands``
+    ``[B, 1, 1 + T', h, w]`` in [0, 1].
+    """
+    frames = hands.shape[2]
+    _, ph, pw = patch
+    pooled = F.max_pool2d(hands[:, 0], (ph, pw)).flatten(2)
+    count = pooled.shape[-1]
+    score = pooled + torch.from_numpy(rng.random(pooled.shape, np.float32)).to(hands.device) * _CHANCE
+    inside = score.topk(max(1, round(share * count)), dim=-1).indices
+    first = torch.arange(frames, device=hands.device)[None, :, None] * count
+    return (inside + first).flatten(1)
+
+
+def weights(hands: Tensor, hand_weight: float, reference_weight: float) -> Tensor:
+    """How much the error of an element counts: 1 off hands, ``hand_weight`` on them; ``[B, 1, 1 + T', h, w]``."""
+    weight = 1 + (hand_weight - 1) * hands
+    weight[:, :, 0] = reference_weight
+    return weight
+
+
+def on_hands(error: Tensor, hands: Tensor) -> float:
+    """Mean of an error ``[B, z, T, h, w]`` weighted by how much of an element is hand ``[B, 1, T, h, w]``."""
+    return float((error.mean(1, keepdim=True) * hands).sum() / hands.sum().clamp(min=1e-6))
+
+
+@torch.no_grad()
+def gate(
+    transformer: Any, held_out: Mapping[Kind, Shards], people: int, half: bool, run: Block | None = None
+) -> dict[str, float]:
+    """Flow errors on held-out people at :data:`LEVELS`, on hands and on the frame without the reference.
+
+    Names are ``stills hand@0.6``; the noise is the same at every call.
+    """
+    device = next(transformer.parameters()).device
+    found: dict[str, float] = {}
+    for kind, shards in held_out.items():
+        data = shards[0]
+        frames, size = data.clips.shape[2], 4 if kind == "clips" else 32
+        sums = np.zeros((len(LEVELS), 2))
+        starts = range(0, people, size)
+        for at in starts:
+            part = range(at, min(at + size, people))
+            batch = batch_of([(data, i, 0) for i in part], frames, shards.empty, device)
+            rng = np.random.default_rng([5, at])
+            noise = torch.from_numpy(rng.standard_normal(batch.x.shape, np.float32)).to(device)
+            for row, level in enumerate(LEVELS):
+                levels = torch.full((len(part),), level, device=device)
+                error = error_of(transformer, batch, noise, levels, half, run)
+                sums[row] += on_hands(error, batch.hands), float(error[:, :, 1:].mean())
+        for level, (hand, frame) in zip(LEVELS, sums / len(starts), strict=True):
+            found |= {f"{kind} hand@{level}": round(hand, 4), f"{kind} frame@{level}": round(frame, 4)}
+    return found

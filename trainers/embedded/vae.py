@@ -72,14 +72,15 @@ def reconstruction_loss(
 
 
 def vae_loss(
-    vae: Any, data: WorldData, config: VaeConfig, step: int, rng: np.random.Generator
+    vae: Any, data: WorldData, config: VaeConfig, half: bool, step: int, rng: np.random.Generator
 ) -> tuple[Tensor, dict[str, float]]:
     """Loss of one step of the autoencoder: reconstruction, and a small pull of the posterior to a unit Gaussian."""
-    video, hands = crops(data, phase_of(config.phases, step), rng)
-    with torch.autocast("cpu", torch.bfloat16):
+    device = next(vae.parameters()).device
+    video, hands = (part.to(device) for part in crops(data, phase_of(config.phases, step), rng))
+    with torch.autocast(device.type, torch.bfloat16, enabled=half):
         posterior = vae.encode(video).latent_dist
         mean, logvar = posterior.mean.float(), posterior.logvar.float().clamp(-20, 10)
-        noise = torch.from_numpy(rng.standard_normal(mean.shape, np.float32))
+        noise = torch.from_numpy(rng.standard_normal(mean.shape, np.float32)).to(device)
         made = vae.decode(mean + noise * torch.exp(0.5 * logvar), return_dict=False)[0].float()
     loss, metrics = reconstruction_loss(made, video, hands, config.hand_weight)
     kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
