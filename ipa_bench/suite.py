@@ -19,7 +19,7 @@ from pydantic import Field, Strict
 
 from ipa_bench.config.fields import Array, Count, Name, Size, Table, Text, Whole, plain_name
 from ipa_bench.config.toml import Loc, Toml, read_toml
-from ipa_bench.embedded.group.setting import key_of
+from ipa_bench.embedded.scenes import people_in
 from ipa_bench.errors import UserError
 from ipa_bench.files import sha256_of
 from ipa_bench.models.specs import EMBEDDED, HUB_NAME, BaseSpec, FolderSpec, ModelSpec, WrittenSpec, base_spec
@@ -45,6 +45,8 @@ class _SuiteTable(Table):
     metrics: Array[Text] = ()
     #: the command that makes the clips, for suites that are too large to hand on
     made_by: Text = ""
+    #: a test set that is only ever evaluated on, and whose uses are written down
+    sealed: bool = False
 
 
 class _About(Table):
@@ -99,6 +101,8 @@ class Suite:
     metrics: tuple[str, ...] = ()
     #: all cases, where ``cases`` are only the first few of them
     whole: tuple[Case, ...] = ()
+    #: where the uses of a sealed test set are written down; None: it is not sealed
+    sealed: Path | None = None
 
     def hash(self) -> str:
         """sha256 over the cases: what is asked for, and the bytes of the clips and images, not where they lie.
@@ -169,6 +173,10 @@ def load_suite(path: Path) -> Suite:
         if spec.name in models:
             toml.fail(("model", index, "name"), f'there are two models named "{spec.name}"', "name them apart")
         models[spec.name] = _placed(toml, ("model", index), spec)
+    if file.suite.sealed:
+        for case, loc in cases.values():
+            if case.split != "test":
+                toml.fail(loc, f"{case.id} is of the {case.split} split in a sealed test set", 'say split = "test"')
     return Suite(
         name=file.suite.name or plain_name(path.stem),
         cases=tuple(case for case, _ in cases.values()),
@@ -176,6 +184,7 @@ def load_suite(path: Path) -> Suite:
         seeds=file.suite.seeds,
         primary=file.suite.primary,
         metrics=file.suite.metrics,
+        sealed=path.with_suffix(".uses.jsonl") if file.suite.sealed else None,
     )
 
 
@@ -243,10 +252,10 @@ def _of_people(toml: Toml[_File], loc: Loc, key: str, files: Mapping[str, str]) 
 def _world(toml: Toml[_File], loc: Loc, text: str, people: int) -> str:
     """The name of a scene of the built-in world that shows so many people."""
     try:
-        shown = key_of(text).people
+        shown = people_in(text)
     except UserError as error:
         toml.fail(loc, error.problem, error.fix)
-    if shown != people:
+    if shown != max(people, 1):
         toml.fail(loc, f"the scene shows {shown} people, and the case has {people} references", "name each of them")
     return text
 

@@ -18,6 +18,7 @@ Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of everyt
     epilog=examples(
         "ipa-bench embedded suite benchmarks/embedded-full --identities 96 --takes 2",
         "ipa-bench embedded suite runs/people --align 96 8 48      train, val and test people, for ipa-bench align",
+        "ipa-bench embedded suite runs/sealed --first 1000 --identities 96 --seeds 2 --sealed      once a release",
         "ipa-bench embedded suite runs/pairs --people 2 --identities 12      twelve pairs, who cross, wave and meet",
     )
 )
@@ -37,6 +38,10 @@ def suite(
         ),
     ] = None,
     people: Annotated[int, typer.Option(min=1, max=3, help="In one scene; of 2 and 3 --identities counts groups.")] = 1,
+    first: Annotated[int, typer.Option(min=0, help="Number of the first person.")] = 0,
+    sealed: Annotated[
+        bool, typer.Option("--sealed", help="A test set to evaluate once a release: uses are written down beside it.")
+    ] = False,
     sheet: Annotated[
         Path | None, typer.Option(metavar="PNG", help="Also draw a contact sheet of the first 8 people.")
     ] = None,
@@ -48,6 +53,8 @@ def suite(
         raise typer.BadParameter("it takes numbers of people, at least one of them above 0", param_hint="--align")
     if align is not None and people > 1:
         raise typer.BadParameter("a suite to align with has one person a clip", param_hint="--align")
+    if sealed and (split != "test" or align is not None or people > 1):
+        raise typer.BadParameter("it is a set of single people of the test split", param_hint="--sealed")
     prepare_workers("ipa_bench.embedded.cases")
     from PIL import Image
 
@@ -59,7 +66,7 @@ def suite(
     elif align is not None:
         file = cases.write_alignment(folder, cases.people(align))
     else:
-        file = cases.write(folder, split, identities, takes, seeds, steps)
+        file = cases.write(folder, split, identities, takes, seeds, steps, first=first, sealed=sealed)
     if sheet is not None and people > 1:
         Image.fromarray(groups.contact_sheet(people, split, min(8, identities))).save(sheet, optimize=True)
     elif sheet is not None:
@@ -74,6 +81,12 @@ def pretrain(
     stop_after: Annotated[
         int | None, typer.Option(metavar="STEP", help="End each stage at this step, resumable.")
     ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Threads, and processes that render; every core by default.")
+    ] = None,
+    world_ahead: Annotated[
+        bool, typer.Option("--world-ahead", help="Render everybody before the transformer's training begins.")
+    ] = False,
 ) -> None:
     """Train the tiny Wan-VACE from scratch on the built-in world. Each stage goes on where it stopped."""
     from ipa_bench.cli.console import prepare_workers, resumable
@@ -82,7 +95,7 @@ def pretrain(
     from trainers.embedded import pretrain as training
 
     with resumable("stopped; the same command goes on"):
-        training.pretrain(config, out, stop_after)
+        training.pretrain(config, out, stop_after, jobs, world_ahead)
 
 
 @group.command(epilog=examples("ipa-bench embedded footage runs/footage"))
@@ -105,9 +118,12 @@ def footage(
         OUT.print(str(training.tune(folder, steps)), markup=False, soft_wrap=True)
 
 
-@group.command(epilog=examples("ipa-bench embedded nets video runs/nets", "ipa-bench embedded nets image runs/nets"))
+@group.command(epilog=examples("ipa-bench embedded nets video runs/nets", "ipa-bench embedded nets joints runs/nets"))
 def nets(
-    kind: Annotated[Literal["video", "image"], typer.Argument(help="Of fvd.embedded, or of lpips.embedded.")],
+    kind: Annotated[
+        Literal["video", "image", "joints"],
+        typer.Argument(help="Of fvd.embedded, of lpips.embedded, or of the judge (truth.hand_error)."),
+    ],
     folder: Folder,
     people: Annotated[int | None, typer.Option(min=1, help="Of the train split, in place of the usual number.")] = None,
     held_out: Annotated[int | None, typer.Option(min=1, help="People of val, in place of the usual number.")] = None,
@@ -115,7 +131,7 @@ def nets(
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes that render (one a core).")] = None,
 ) -> None:
-    """Train one of the two small networks that ship with the project, and measure it on other people."""
+    """Train one of the small networks that ship with the project, and measure it on other people."""
     from ipa_bench.cli.console import OUT, prepare_workers
 
     prepare_workers("trainers.embedded.nets.samples")

@@ -18,7 +18,6 @@ from ipa_bench.embedded.gesture import TEST_MOTION, TEST_POSTURES
 from ipa_bench.engine import processes as pool
 from ipa_bench.errors import UserError
 from ipa_bench.files import write_atomic
-from ipa_bench.metrics import PART_IDS, QUALITY
 from ipa_bench.types import Split
 
 #: H.264 quality of driving clips and pose maps
@@ -43,8 +42,18 @@ class Part:
 ALIGNMENT = (Part("train", 32, 500), Part("val", 6), Part("test", 24))
 
 
-def write(folder: Path, split: Split, identities: int, takes: int, seeds: int, steps: int = STEPS) -> Path:
-    """Render ``identities`` x ``takes`` cases into ``folder`` and write ``suite.toml``.
+def write(
+    folder: Path,
+    split: Split,
+    identities: int,
+    takes: int,
+    seeds: int,
+    steps: int = STEPS,
+    *,
+    first: int = 0,
+    sealed: bool = False,
+) -> Path:
+    """Render ``identities`` x ``takes`` cases, people from ``first`` on, into ``folder`` and write ``suite.toml``.
 
     Its models are the ground truth, re-encoded, and the base and the aligned model, sampled in ``steps`` with ``seeds``
     seeds.
@@ -52,8 +61,10 @@ def write(folder: Path, split: Split, identities: int, takes: int, seeds: int, s
     Raises :class:`UserError` where the folder cannot be written.
     """
     made_by = f"ipa-bench embedded suite {folder.as_posix()} --split {split} --identities {identities} --takes {takes}"
+    made_by += (f" --first {first}" if first else "") + (" --sealed" if sealed else "")
     models = [TRUTH, _model("base", steps), _model("aligned", steps)]
-    return write_parts(folder, [Part(split, identities)], takes, seeds, models, made_by, estimator.USUAL)
+    parts = [Part(split, identities, first)]
+    return write_parts(folder, parts, takes, seeds, models, made_by, estimator.USUAL, sealed=sealed)
 
 
 def write_alignment(folder: Path, parts: Sequence[Part] = ALIGNMENT, steps: int = STEPS) -> Path:
@@ -73,6 +84,8 @@ def write_parts(
     models: Sequence[str],
     made_by: str,
     failings: estimator.Failings,
+    *,
+    sealed: bool = False,
 ) -> Path:
     """Render the cases of ``parts`` and write ``suite.toml`` with ``models`` as TOML tables. Raises :class:`UserError`.
 
@@ -92,6 +105,7 @@ def write_parts(
     ]
     _place_loras(folder, models)
     head = HEAD.format(name=folder.absolute().name, made_by=made_by, seeds=list(range(seeds)))
+    head += "sealed = true\n" if sealed else ""
     tables = []
     for index, table in enumerate(pool.imap(_write_case, keys, min(pool.cores(), len(keys))), 1):
         tables.append(table)
@@ -149,19 +163,16 @@ steps = {steps}
 """
 
 
-#: of the LoRA in the package: its 1,536 candidates and 100 updates at the rates of ``ipa-bench align`` on two cores
-_SPENT = """\
-post_training = { device_hours = 0.56, base = "base", source = "estimated: 1,536 candidates and 100 updates at \
-the rates of ipa-bench align on two CPU cores" }
-"""
+#: what the candidates of the LoRA in the package were chosen by
+_CHOSEN_BY = ("hand_quality@1", "hand_quality.place@1", "hand_quality.sharpness@1", "hand_quality.motion@1")
 
 
 def _model(name: Literal["base", "aligned"], steps: int) -> str:
     """A table of the suite file: the tiny checkpoint with one of :data:`LORAS`."""
     if name == "base":
         return _TINY.format(name=name, steps=steps)
-    chosen = f"trained_on = {[QUALITY.info.id, *PART_IDS]}\n".replace("'", '"')
-    return _TINY.format(name=name, steps=steps) + _SPENT + chosen
+    chosen = f"trained_on = {list(_CHOSEN_BY)}\n".replace("'", '"')
+    return _TINY.format(name=name, steps=steps) + chosen
 
 
 def case_name(split: Split, identity: int, take: int) -> str:
@@ -195,6 +206,7 @@ def _write_case(key: tuple[Path, Split, int, int, estimator.Failings]) -> str:
         f'identity = "{split}{identity:03d}"',
         f'split = "{split}"',
         f'prompt = "{world.prompt(clip.person)}"',
+        f'world = "{world.scene_name(split, identity, take)}"',
         f"frames = {world.FRAMES}",
         f"fps = {world.FPS:.1f}",
         f"size = [{world.SIZE}, {world.SIZE}]",

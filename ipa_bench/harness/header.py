@@ -20,10 +20,10 @@ from ipa_bench.metrics.table import DEFAULT, METRICS, RANKED_ON, SET_METRICS, fi
 from ipa_bench.models import Model, kinds
 from ipa_bench.models.folder import FolderMatch
 from ipa_bench.models.specs import ModelSpec
-from ipa_bench.observers.table import versions
+from ipa_bench.observers.table import OBSERVERS, versions
 from ipa_bench.store import CaseEntry, ModelEntry, RunHeader
 from ipa_bench.suite import Suite
-from ipa_bench.types import MetricInfo
+from ipa_bench.types import Case, MetricInfo
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,9 @@ def metrics_of(suite: Suite) -> tuple[Metric, ...]:
     primary = primary_of(suite)
     if not suite.metrics:
         named = any(case.references for case in suite.cases)
-        staged = any(case.world for case in suite.cases)
         chosen = {m.info.id for m in DEFAULT} | {primary}
         chosen |= {m.info.id for m in METRICS if named and "faces.sface" in m.reads}
-        chosen |= {m.info.id for m in METRICS if staged and "truth" in m.reads}
+        chosen |= {m.info.id for m in METRICS if _staged(m) and any(_takes(m, case) for case in suite.cases)}
         return tuple(m for m in METRICS if m.info.id in chosen)
     of_sets = {name for info in SET_METRICS for name in _names(info)}
     of_videos = [name for name in suite.metrics if name not in of_sets]
@@ -87,9 +86,20 @@ def primary_of(suite: Suite) -> str:
     if suite.primary is not None:
         return find(suite.primary).info.id
     has_truth = all(case.ground_truth is not None for case in suite.cases)
-    scored = [name for name in RANKED_ON if has_truth or find(name).info.needs != "ground_truth"]
+    possible = [find(name) for name in RANKED_ON if has_truth or find(name).info.needs != "ground_truth"]
+    scored = [metric.info.id for metric in possible if all(_takes(metric, case) for case in suite.cases)]
     fair = [name for name in scored if all(is_evidence(name, model.trained_on) for model in suite.models)]
     return (fair or scored)[0]
+
+
+def _staged(metric: Metric) -> bool:
+    """Whether it knows what the built-in world's scenes are."""
+    return any(observer.stage for observer in OBSERVERS if observer.name in metric.reads)
+
+
+def _takes(metric: Metric, case: Case) -> bool:
+    """Whether its observers can look at clips of a case, as far as scenes of the built-in world go."""
+    return all(observer.takes(case.world) for observer in OBSERVERS if observer.name in metric.reads)
 
 
 def set_metrics_of(suite: Suite) -> tuple[MetricInfo, ...]:

@@ -17,7 +17,7 @@ from ipa_bench.engine import Engine, EngineName, opened
 from ipa_bench.engine.processes import Progress
 from ipa_bench.errors import Unscorable
 from ipa_bench.files import file_sha256
-from ipa_bench.harness import floor, generate
+from ipa_bench.harness import floor, generate, sealed
 from ipa_bench.harness import sets as set_stage
 from ipa_bench.harness import workers as work
 from ipa_bench.harness.details import details
@@ -93,6 +93,8 @@ def run_prepared(
     where the folder cannot be used or belongs to another suite, or where the engine cannot be had.
     """
     store = RunStore.open(run.folder, run.header)
+    if run.suite.sealed is not None:
+        sealed.note_use(run.suite.sealed, run.header, run.folder)
     cost_ledger.write_post_training(run.folder, run.post_training)
     with opened(engine, jobs) as workers:
         if run.plans:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ipa_bench.cost import ledger as cost_ledger
-from ipa_bench.harness import floor
+from ipa_bench.harness import floor, sealed
 from ipa_bench.metrics.table import infos_of
 from ipa_bench.report.view import ReportView
 from ipa_bench.store import RunStore
@@ -38,4 +38,5 @@ def view(store: RunStore, price: float | None = None) -> ReportView:
         costs=cost_ledger.read(store.folder),
         price=price,
         damaged=held.damaged,
+        sealed_uses=sealed.uses_of(store.folder),
     )

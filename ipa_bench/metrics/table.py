@@ -12,6 +12,7 @@ from ipa_bench.metrics import alignment, frame, hand, motion, quality
 from ipa_bench.metrics.base import Evidence, Measured, Metric
 from ipa_bench.metrics.former import FORMER
 from ipa_bench.metrics.identity_table import IDENTITY
+from ipa_bench.metrics.judge import JUDGE
 from ipa_bench.metrics.set_table import SET_METRICS as SET_METRICS
 from ipa_bench.metrics.truth import TRUTH
 from ipa_bench.types import Better, MetricInfo
@@ -306,6 +307,7 @@ METRICS: tuple[Metric, ...] = (
     ),
     *IDENTITY,
     *TRUTH,
+    *JUDGE,
 )
 #: those that are computed where none is named
 DEFAULT = tuple(metric for metric in METRICS if not metric.asked)
@@ -321,7 +323,7 @@ def parts_of(metric: str) -> tuple[str, ...]:
 
 
 #: what models are ranked on where a suite names no metric: the first of these that is evidence for all of them
-RANKED_ON = (QUALITY.info.id, "hand.ssim@1", "hand.lpips.embedded@1")
+RANKED_ON = (QUALITY.info.id, "truth.hand_error@1", "hand.ssim@1", "hand.lpips.embedded@1")
 
 _FAMILIES = {info.id.partition("@")[0]: info.family for info in (*FORMER, *(m.info for m in METRICS), *SET_METRICS)}
 

@@ -153,7 +153,7 @@ def load_video(dtype: torch.dtype = torch.float32, device: str = "cpu", folder: 
     Raises UserError where the file in ``folder`` cannot be read or is not the one of :data:`VIDEO_SHA256`.
     """
     net = EmbeddedVideoNet()
-    checkpoint.load(net, _verified(folder / VIDEO, VIDEO_SHA256))
+    checkpoint.load(net, verified(folder / VIDEO, VIDEO_SHA256))
     net.origin = ORIGIN
     return prepare(net, dtype, device)
 
@@ -161,12 +161,13 @@ def load_video(dtype: torch.dtype = torch.float32, device: str = "cpu", folder: 
 def load_image(dtype: torch.dtype = torch.float32, device: str = "cpu", folder: Path = FOLDER) -> EmbeddedLpips:
     """The shipped LPIPS, ready. Arguments and errors as :func:`load_video`."""
     net = EmbeddedLpips()
-    checkpoint.load(net, _verified(folder / IMAGE, IMAGE_SHA256))
+    checkpoint.load(net, verified(folder / IMAGE, IMAGE_SHA256))
     net.origin = net.trunk.origin = net.heads.origin = ORIGIN
     return prepare(net, dtype, device)
 
 
-def _verified(path: Path, sha256: str) -> Path:
+def verified(path: Path, sha256: str) -> Path:
+    """``path`` where its bytes have this hash. Raises UserError where they cannot be read or have another."""
     try:
         found = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:

@@ -91,5 +91,11 @@ class ObserverInfo:
     asked: bool = False
     #: whether it looks at the reference pictures of a case, not at videos
     pictures: bool = False
-    #: why it sees nothing where a case names no scene of the built-in world; empty: it takes none
+    #: what the scenes of the built-in world that it takes are called at their beginning; empty: it takes none
+    stage: str = ""
+    #: why it sees nothing where a case names no such scene
     staged: str = ""
+
+    def takes(self, world: str | None) -> bool:
+        """Whether it can look at clips of a case that names this scene."""
+        return not self.stage or (world or "").startswith(self.stage)

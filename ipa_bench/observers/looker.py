@@ -91,7 +91,7 @@ class Looker:
         the built-in world that it was rendered from. Raises Unscorable where one of the videos does not decode,
         ValueError where a ground truth is needed and not given.
         """
-        reasons = {name: why for name in names if (why := self._infos[name].staged) and world is None}
+        reasons = {name: info.staged for name in names if not (info := self._infos[name]).takes(world)}
         names = [name for name in names if name not in reasons]
         bases = self._bases(names)
         wanted = [name for name in self._infos if name in {*names, *bases}]
@@ -196,7 +196,7 @@ class Looker:
         if base not in seen or base not in beside:
             return None
         pair = _pair_key(seen[base], beside[base])
-        return digest(pair, world) if self._infos[name].staged else pair
+        return digest(pair, world) if self._infos[name].stage else pair
 
     def _content(self, source: Path | Video) -> str:
         """sha256 of what is looked at: the file's bytes, or the pixels."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ipa_bench.observers import faces, hands, people, perceptual, pixels, truth
+from ipa_bench.embedded import world
+from ipa_bench.observers import faces, hands, judge, people, perceptual, pixels, truth
 from ipa_bench.observers.base import ObserverInfo
 from ipa_bench.observers.networks import EMBEDDED, PUBLISHED, Network
 from ipa_bench.observers.perceptual import PerceptualObserver
@@ -47,12 +48,16 @@ def faces_by(embedder: faces.Embedder) -> tuple[ObserverInfo, ObserverInfo]:
 PEOPLE = ObserverInfo("people", people.OBSERVER_ID, ("mediapipe-body",), lambda *_: people.PeopleObserver(), asked=True)
 TRUTH = ObserverInfo(
     "truth", truth.OBSERVER_ID, ("truth",), lambda *_: truth.TruthObserver(), "hands", asked=True,
-    staged=truth.NOT_RENDERED,
+    stage="group", staged=truth.NOT_RENDERED,
+)  # fmt: skip
+JUDGE = ObserverInfo(
+    "judge", judge.OBSERVER_ID, ("embedded-joints",), lambda threads, _: judge.JudgeObserver(threads), "hands",
+    asked=True, stage=world.STAGE, staged=judge.NOT_RENDERED,
 )  # fmt: skip
 
 OBSERVERS: tuple[ObserverInfo, ...] = (
     HANDS, PIXELS, perceptual_by(PUBLISHED), perceptual_by(EMBEDDED), *faces_by(faces.SFACE), *faces_by(faces.DLIB),
-    PEOPLE, TRUTH,
+    PEOPLE, TRUTH, JUDGE,
 )  # fmt: skip
 
 

@@ -193,6 +193,7 @@ def _run(view: ReportView) -> str:
         "created": header.created,
         "ipa-bench": header.tool_version,
         "seeds": ", ".join(str(seed) for seed in header.seeds),
+        **({"sealed test set": f"use {len(view.sealed_uses)} of it"} if view.sealed_uses else {}),
         **{f"model {model.name}": f"{model.kind}, {model.source}" for model in header.models},
         **header.environment,
     }

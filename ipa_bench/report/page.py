@@ -261,6 +261,8 @@ def facts(view: ReportView) -> list[tuple[str, str]]:
         ("primary metric", header.primary),
         ("seeds", ", ".join(str(seed) for seed in header.seeds)),
     ]
+    if view.sealed_uses:
+        found.append(("sealed test set", f"use {len(view.sealed_uses)} of it: {'; '.join(view.sealed_uses)}"))
     for model in header.models:
         taught = f", trained on {', '.join(model.trained_on)}" if model.trained_on else ""
         found.append((f"model {model.name}", f"{model.kind}, {model.source}{taught}"))

@@ -47,6 +47,8 @@ class ReportView:
     price: float | None = None
     #: lines of the run's scores that could not be read
     damaged: int = 0
+    #: evaluations of a sealed test set so far, this one among them
+    sealed_uses: tuple[str, ...] = ()
 
     def info(self, metric: str) -> MetricInfo | None:
         """What is known about ``metric``; None for an id this version does not know."""

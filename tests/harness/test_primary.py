@@ -1,5 +1,6 @@
 """What models are ranked on: what the suite names, else what none of its models was trained on."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,15 @@ def test_a_model_chosen_by_hands_is_ranked_by_other_eyes():
     assert primary_of(suite(("hand_quality@2", "hand_quality.shape@2"))) == "hand.ssim@1"
     assert primary_of(suite(("hand.recall",))) == "hand.ssim@1"
     assert primary_of(suite(("hand.recall",), ("rest.psnr@1",))) == "hand.lpips.embedded@1"
+
+
+def test_the_judge_ranks_cases_of_the_built_in_world():
+    rendered = Case("case", CLIP, CLIP, world="person/test/0/0")
+    chosen = ("hand_quality@2",)
+    assert primary_of(suite(chosen, cases=(rendered,))) == "truth.hand_error@1"
+    assert primary_of(suite(chosen, cases=(rendered, replace(CASE, id="filmed")))) == "hand.ssim@1"
+    assert "truth.hand_error@1" in {metric.info.id for metric in metrics_of(suite(cases=(rendered,)))}
+    assert "truth.hand_error@1" not in {metric.info.id for metric in metrics_of(suite())}
 
 
 def test_what_the_suite_names_stays():

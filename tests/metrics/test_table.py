@@ -14,6 +14,12 @@ def test_a_metric_looks_through_the_networks_of_its_observers(metric):
     assert set(metric.info.family) == {family for name in metric.reads for family in families[name]} != set()
 
 
+def test_what_the_selector_chose_is_marked_on_its_family_and_not_on_the_judges():
+    assert not is_evidence("hand.recall@1", ["hand_quality@1"])
+    assert not is_evidence("hand.keypoint_error@1", ["hand_quality@2"])
+    assert is_evidence("truth.hand_error@1", ["hand_quality@1", *PART_IDS])
+
+
 def test_sets_have_families_too():
     assert all(info.family for info in SET_METRICS)
 

@@ -22,11 +22,11 @@ def command(kind, folder, *more):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("nets")
-    assert [verb(*command(kind, folder)) for kind in ("video", "image")] == [0, 0]
+    assert [verb(*command(kind, folder)) for kind in ("video", "image", "joints")] == [0, 0, 0]
     return folder
 
 
-@pytest.mark.parametrize("kind", ["video", "image"])
+@pytest.mark.parametrize("kind", ["video", "image", "joints"])
 def test_the_same_command_gives_the_same_file(kind, trained, capsys):
     file = trained / f"{kind}.safetensors"
     first = file.read_bytes()

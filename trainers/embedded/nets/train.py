@@ -1,11 +1,12 @@
-"""``ipa-bench embedded nets``: train the two small nets that ship with the project.
+"""``ipa-bench embedded nets``: train the small nets that ship with the project.
 
     ipa-bench embedded nets video runs/nets
     ipa-bench embedded nets image runs/nets
+    ipa-bench embedded nets joints runs/nets
 
-Renders people of the train split (and of val, to measure), trains, prints accuracy on people of val, and writes
-``FOLDER/video.safetensors`` or ``FOLDER/image.safetensors`` with its sha256. To ship it, copy it to
-``ipa_bench/embedded/nets`` and put the hash into ``ipa_bench/nets/embedded.py``. What is rendered stays in ``FOLDER``.
+Renders people of the train split (and of val, to measure), trains, prints accuracy on people of val, writes
+``FOLDER/video.safetensors``, ``image`` or ``joints`` with its sha256. To ship it, copy it to
+``ipa_bench/embedded/nets`` and put the hash into ``ipa_bench/weights/shipped.py``. What is rendered stays in FOLDER.
 Ctrl-C stops it; the same command goes on. One thread and one seed: the same machine gives the same file.
 """
 
@@ -24,12 +25,15 @@ from torch import nn
 from ipa_bench.engine import processes as pool
 from ipa_bench.errors import UserError
 from ipa_bench.nets.embedded import IMAGE, VIDEO
+from ipa_bench.nets.hand_joints import JOINTS
 from trainers.embedded.nets import image as embedded_image
+from trainers.embedded.nets import joints as embedded_joints
 from trainers.embedded.nets import samples as embedded_samples
 from trainers.embedded.nets import video as embedded_video
 
 #: people of train that each net learns from, and of val that it is measured on; two clips or pictures of each
-PEOPLE, HELD_OUT = {"video": 400, "image": 1500}, {"video": 40, "image": 200}
+PEOPLE = {"video": 400, "image": 1500, "joints": 4500}
+HELD_OUT = {"video": 40, "image": 200, "joints": 300}
 #: these stay in float32: a batch norm's variances can be too small for float16, and they are few
 _EXACT = (".bn.",)
 
@@ -45,11 +49,12 @@ def make(
 ) -> tuple[object, str]:
     """Render, train, measure, write: what was measured, and a line about the file.
 
-    ``kind`` is ``video`` or ``image``; None stands for the usual number, and for every core. Raises :class:`UserError`.
+    ``kind`` is ``video``, ``image`` or ``joints``; None stands for the usual number, and for every core. Raises
+    :class:`UserError`.
     """
     torch.set_num_threads(1)  # sums do not depend on the machine's cores
     changes = {"seed": seed} | ({"steps": steps} if steps else {})
-    made = _video if kind == "video" else _image
+    made = {"video": _video, "image": _image, "joints": _joints}[kind]
     shown = people or PEOPLE[kind], held_out or HELD_OUT[kind]
     try:
         file, measured = made(folder, *shown, jobs or pool.cores(), changes)
@@ -87,6 +92,14 @@ def _image(folder: Path, people: int, held_out: int, jobs: int, changes: dict[st
     }
     embedded_image.place_heads(net, weight)
     return write(net, folder / IMAGE), measured
+
+
+def _joints(folder: Path, people: int, held_out: int, jobs: int, changes: dict[str, int]) -> tuple[Path, object]:
+    train = embedded_joints.hands(folder / "hands_train.npz", "train", people, jobs, _rendered)
+    unseen = embedded_joints.hands(folder / "hands_val.npz", "val", held_out, jobs, _rendered)
+    how = replace(embedded_joints.TRAINING, **changes)
+    net = embedded_joints.train(train, how, folder / "joints.state.pt", _tell)
+    return write(net, folder / JOINTS), {"held out": embedded_joints.error(net, unseen)}
 
 
 def write(net: nn.Module, file: Path) -> Path:
