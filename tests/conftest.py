@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import pytest
 from hypothesis import settings
 
 from ipa_bench import video
+from tests.forked import Server
 
 # How long an example takes is not what is tested: machines are busy.
 settings.register_profile("untimed", deadline=None)
@@ -83,9 +84,36 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 Tool = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """What forks processes that score and report: see :mod:`tests.forked`."""
+    found = Server()
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="session")
+def training_server() -> Iterator[Server]:
+    """What forks processes that make clips or train."""
+    found = Server(training=True)
+    yield found
+    found.close()
+
+
 @pytest.fixture
-def tool(cache_folder: Path, tmp_path: Path) -> Tool:
-    """Run ``ipa-bench`` as a real process in an empty folder; ``environment`` adds variables."""
+def tool(server: Server, cache_folder: Path, tmp_path: Path) -> Tool:
+    """Run ``ipa-bench`` as a process in an empty folder, forked by ``server``; ``environment`` adds variables."""
+
+    def run(*arguments: object, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        variables = {**os.environ, "IPA_BENCH_CACHE": str(cache_folder), "COLUMNS": "120", **(environment or {})}
+        return server.run(arguments, tmp_path, variables, tmp_path.with_name(f"{tmp_path.name}.said"))
+
+    return run
+
+
+@pytest.fixture
+def started_tool(cache_folder: Path, tmp_path: Path) -> Tool:
+    """The same as a process that begins with nothing imported, as a user's does."""
 
     def run(*arguments: object, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "ipa_bench", *(str(a) for a in arguments)]

@@ -42,8 +42,8 @@ def test_help_is_instant_and_loads_no_library():
         assert verb in result.stdout
 
 
-def test_run_prints_a_leaderboard_and_writes_every_report(tool, footage, tmp_path):
-    result = tool("run", footage.clips, footage.fine, f"bad={footage.poor}", "-o", "out")
+def test_run_prints_a_leaderboard_and_writes_every_report(started_tool, tool, footage, tmp_path):
+    result = started_tool("run", footage.clips, footage.fine, f"bad={footage.poor}", "-o", "out")
     assert result.returncode == 0, result.stderr
     assert result.stdout.index("fine") < result.stdout.index("bad")
     out = tmp_path / "out"
@@ -313,24 +313,20 @@ def test_hostile_names_go_through_as_text(tool, footage, tmp_path):
     assert "&lt;img src=x" in page
 
 
-def test_interrupted_it_says_so_and_goes_on(footage, tmp_path, cache_folder):
+def test_interrupted_it_says_so_and_goes_on(server, footage, tmp_path, cache_folder):
     cache = tmp_path / "cache"
     cache.mkdir()
     for model in cache_folder.glob("*.tflite"):
         shutil.copy(model, cache)
-    command = [sys.executable, "-m", "ipa_bench", "run", str(footage.clips), str(footage.fine), "-o", "out"]
+    command = ["run", footage.clips, footage.fine, "-o", "out"]
     environment = {**os.environ, "IPA_BENCH_CACHE": str(cache)}
-    # A shell starts background jobs with Ctrl-C ignored, and children inherit that.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
-    signal.signal(signal.SIGINT, before)
+    process = server.start(command, tmp_path, environment, tmp_path / "said")
     deadline = time.monotonic() + 60
     while not list((cache / "observations").rglob("*.npz")) and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(2)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Traceback" not in errors
-    assert "goes on where this stopped" in errors
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    process.signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert "Traceback" not in process.errors
+    assert "goes on where this stopped" in process.errors
+    done = server.run(command, tmp_path, environment, tmp_path / "said")
     assert done.returncode == 0, done.stderr

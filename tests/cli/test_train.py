@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -27,6 +26,7 @@ from ipa_bench.select import read_pairs, read_selection
 from ipa_bench.suite import load_suite
 from tests import tiny_wan
 from tests.conftest import Tool
+from tests.forked import Server
 from tests.trainers.align import tiny_align
 from trainers import config as train_config
 from trainers import run as training
@@ -276,24 +276,24 @@ def test_another_configuration_is_not_mixed_into_a_run(verb: Verb, material: Mat
 
 
 def test_interrupted_training_says_so_and_goes_on_to_the_same_lora(
-    material: Material, cache_folder: Path, tmp_path: Path
+    training_server: Server, material: Material, cache_folder: Path, tmp_path: Path
 ) -> None:
     config = material.config("interrupted.toml")
     out, said = tmp_path / "out", tmp_path / "said"
     cache = tiny_align.own_cache(tmp_path / "cache", cache_folder)
-    command: list[str | Path] = ["ipa_bench", "train", "ipa", config, "-o", out]
-    process = tiny_align.start(command, cache, said)
-    tiny_align.wait_for(process, said, r"^train: 6/60")
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(timeout=60) == 130, said.read_text()
-    assert "Traceback" not in said.read_text()
-    assert "goes on where this stopped" in said.read_text()
+    command: list[str | Path] = ["train", "ipa", config, "-o", out]
+    process = tiny_align.start(training_server, command, cache, said)
+    tiny_align.wait_for(process, r"^train: 6/60")
+    process.signal(signal.SIGINT)
+    assert process.wait() == 130, process.errors
+    assert "Traceback" not in process.errors
+    assert "goes on where this stopped" in process.errors
     steps = (out / "log.jsonl").read_text().count("\n")
     assert 6 <= steps < 60
     assert not (out / "lora").exists()
-    process = tiny_align.start(command, cache, said)
-    assert process.wait(timeout=120) == 0, said.read_text()
-    assert said.read_text().splitlines()[-1] == str(out / "lora" / LORA_FILE)
+    process = tiny_align.start(training_server, command, cache, said)
+    assert process.wait() == 0, process.errors
+    assert process.out.splitlines()[-1] == str(out / "lora" / LORA_FILE)
     assert [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()] == list(range(60))
     whole = training.train(training.prepare(train_config.load(config), "ipa"), tmp_path / "whole")
     assert whole is not None

@@ -20,6 +20,7 @@ from ipa_bench import video
 from ipa_bench.embedded import world
 from ipa_bench.models.checkpoint import EMBEDDED_FOLDER
 from ipa_bench.store import RunStore
+from tests.forked import Server
 
 
 def test_the_checkpoint_is_small_and_without_pickles() -> None:
@@ -53,19 +54,16 @@ def environment(cache: Path) -> dict[str, str]:
     return os.environ | {"IPA_BENCH_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
 
 
-def command(out: Path, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "ipa_bench", "run", "--out", str(out), *arguments]
-
-
 def scores(run: Path) -> dict[tuple[str, int, str, str], tuple[float | None, str | None]]:
     return {(*score.unit, score.metric): (score.value, score.reason) for score in RunStore.load(run).scores()}
 
 
 @pytest.fixture(scope="module")
 def finished(cache_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of the first case."""
+    """A run of the first case, by a process that begins with nothing."""
     out = tmp_path_factory.mktemp("runs") / "embedded"
-    done = subprocess.run(command(out, "--limit", "1"), env=environment(cache_folder), capture_output=True, text=True)
+    command = [sys.executable, "-m", "ipa_bench", "run", "--out", out, "--limit", "1"]
+    done = subprocess.run(command, env=environment(cache_folder), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "ground truth, re-encoded" in done.stdout
     return out
@@ -84,45 +82,45 @@ def test_without_arguments_it_generates_scores_and_reports(finished: Path) -> No
     assert quality["ground truth, re-encoded"] > max(v for name, v in quality.items() if not name.startswith("ground"))
 
 
-def test_again_it_makes_nothing_and_says_the_same(finished: Path, cache_folder: Path) -> None:
+def test_again_it_makes_nothing_and_says_the_same(
+    server: Server, finished: Path, cache_folder: Path, tmp_path: Path
+) -> None:
     clips = {clip: clip.stat().st_mtime_ns for clip in (finished / "videos").rglob("*.mp4")}
     before = scores(finished)
-    done = subprocess.run(
-        command(finished, "--limit", "1"), env=environment(cache_folder), capture_output=True, text=True
-    )
+    again = ["run", "--out", finished, "--limit", "1"]
+    done = server.run(again, tmp_path, environment(cache_folder), tmp_path / "said")
     assert done.returncode == 0, done.stderr
     assert {clip: clip.stat().st_mtime_ns for clip in (finished / "videos").rglob("*.mp4")} == clips
     assert scores(finished) == before
 
 
-def kill_and_resume(out: Path, cache: Path, arguments: tuple[str, ...], after: float) -> None:
-    """Start a run, kill it after some seconds."""
-    process = subprocess.Popen(
-        command(out, *arguments), env=environment(cache), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + after
-    while time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.05)
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+def run(server: Server, out: Path, cache: Path, *arguments: str, kill: float | None = None) -> None:
+    """A run that goes on with what ``out`` holds, killed after ``kill`` seconds."""
+    said = out.with_name("said")
+    process = server.start(["run", "--out", out, *arguments], out.parent, environment(cache), said)
+    if kill is not None:
+        assert process.kill_after(kill) in (0, -signal.SIGKILL), process.errors
+    else:
+        assert process.wait() == 0, process.errors
 
 
-def test_killed_and_resumed_it_gives_the_same_numbers(finished: Path, cache_folder: Path, tmp_path: Path) -> None:
+def test_killed_and_resumed_it_gives_the_same_numbers(
+    training_server: Server, finished: Path, cache_folder: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "embedded"
-    kill_and_resume(out, cache_folder, ("--limit", "1"), random.uniform(2, 12))
-    done = subprocess.run(command(out, "--limit", "1"), env=environment(cache_folder), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run(training_server, out, cache_folder, "--limit", "1", kill=random.uniform(0.2, 6))
+    run(training_server, out, cache_folder, "--limit", "1")
     assert scores(out) == scores(finished)
 
 
 @pytest.mark.slow
-def test_killed_at_ten_moments_it_gives_the_same_numbers(cache_folder: Path, tmp_path: Path) -> None:
+def test_killed_at_ten_moments_it_gives_the_same_numbers(
+    training_server: Server, cache_folder: Path, tmp_path: Path
+) -> None:
     limit = ("--limit", "6")
     whole = tmp_path / "whole"
     begin = time.monotonic()
-    subprocess.run(command(whole, *limit), env=environment(cache_folder), check=True, capture_output=True)
+    run(training_server, whole, cache_folder, *limit)
     seconds = time.monotonic() - begin
     # What the first run observed must not help the second one along.
     cold = tmp_path / "cache"
@@ -132,6 +130,6 @@ def test_killed_at_ten_moments_it_gives_the_same_numbers(cache_folder: Path, tmp
             shutil.copy(file, cold)
     out = tmp_path / "killed"
     for _ in range(10):
-        kill_and_resume(out, cold, limit, random.uniform(0.1, 0.5) * seconds)
-    subprocess.run(command(out, *limit), env=environment(cold), check=True, capture_output=True)
+        run(training_server, out, cold, *limit, kill=random.uniform(0.02, 0.3) * seconds)
+    run(training_server, out, cold, *limit)
     assert scores(out) == scores(whole)

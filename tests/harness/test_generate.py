@@ -21,6 +21,7 @@ from ipa_bench.store import RunStore
 from ipa_bench.suite import Suite, load_suite
 from tests import tiny_wan
 from tests.clips import noise
+from tests.forked import Server
 
 MODELS = """
 [[model]]
@@ -77,14 +78,13 @@ def test_shares_make_together_what_one_process_makes(noisy: Path, tmp_path: Path
     assert generate.generate(suite, tmp_path / "two") == generate.Outcome(0, 12, 0)
 
 
-def test_killed_between_clips_it_goes_on(noisy: Path, tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from ipa_bench import suite; from ipa_bench.harness import generate\n"
-    code += "generate.generate(suite.load_suite(Path(sys.argv[1])), Path(sys.argv[2]))"
-    process = subprocess.Popen([sys.executable, "-c", code, str(noisy), str(tmp_path / "out")])
+def test_killed_between_clips_it_goes_on(training_server: Server, noisy: Path, tmp_path: Path) -> None:
+    command = ["generate", noisy, "--out", tmp_path / "out"]
+    process = training_server.start(command, tmp_path, os.environ, tmp_path / "said")
     deadline = time.monotonic() + 120
     while not list((tmp_path / "out").rglob("*_seed*.json")) and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
+    process.signal(signal.SIGKILL)
     process.wait()
     done = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*_seed*.json")}
     assert done

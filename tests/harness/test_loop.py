@@ -29,12 +29,24 @@ def suite(footage):
     return suite_from_folders(footage.clips, [("fine", footage.fine), ("poor", footage.poor)])
 
 
+@pytest.fixture(scope="module")
+def whole(footage, cache_folder, tmp_path_factory):
+    """The folder of a run of everything by one process, which nothing happened to. It is not written to."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    suite = suite_from_folders(footage.clips, [("fine", footage.fine), ("poor", footage.poor)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IPA_BENCH_CACHE", str(cache_folder))
+        harness.run(suite, folder, jobs=1)
+    return folder
+
+
 def numbers(store):
     return [(s.unit, s.metric, s.value, s.reason) for s in store.scores()]
 
 
-def test_the_better_system_wins_and_a_second_run_has_nothing_to_do(suite, tmp_path):
-    store = harness.run(suite, tmp_path / "run", jobs=1)
+def test_the_better_system_wins_and_a_second_run_has_nothing_to_do(suite, whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "run")
+    store = RunStore.load(tmp_path / "run")
     board = harness.view(store).leaderboard
     assert board.primary == "hand_quality@2"
     means = {row.model: row.cells["hand_quality@2"].mean for row in board.rows}
@@ -47,8 +59,10 @@ def test_the_better_system_wins_and_a_second_run_has_nothing_to_do(suite, tmp_pa
     assert [event for event in seen if event[2]] == []
 
 
-def test_one_and_two_jobs_and_any_order_of_cases_give_the_same_numbers(suite, tmp_path, cache_folder, monkeypatch):
-    one = harness.run(suite, tmp_path / "one", jobs=1)
+def test_one_and_two_jobs_and_any_order_of_cases_give_the_same_numbers(
+    suite, whole, tmp_path, cache_folder, monkeypatch
+):
+    one = RunStore.load(whole)
     cold = tmp_path / "cache"  # or the second run would be served what the first one saw
     cold.mkdir()
     for model in cache_folder.glob("*.tflite"):
@@ -74,13 +88,17 @@ def test_what_was_prepared_is_not_asked_again(suite, tmp_path, monkeypatch):
     assert store.header == prepared.header
 
 
-def test_a_lifted_limit_goes_on(suite, tmp_path):
+def test_a_lifted_limit_goes_on_and_details_hold_what_the_page_draws(suite, whole, tmp_path):
     part = harness.run(suite.limit(1), tmp_path / "run", jobs=1)
     assert {unit[0] for unit in part.records()} == {suite.cases[0].id}
-    whole = harness.run(suite, tmp_path / "run", jobs=1)
-    fresh = harness.run(suite, tmp_path / "fresh", jobs=1)
-    assert numbers(whole) == numbers(fresh)
-    assert harness.view(whole).floors == harness.view(fresh).floors
+    details = part.read_details((suite.cases[0].id, 0, "fine"))
+    assert details.generated_landmarks.shape == (24, 2, 21, 2)
+    assert details.driving_found.any()
+    assert 0 <= details.driving_landmarks[details.driving_found].min() <= details.driving_landmarks.max() <= 1.3
+    assert len(details.series["hand.keypoint_error@1"]) == 24
+    lifted, fresh = harness.run(suite, tmp_path / "run", jobs=1), RunStore.load(whole)
+    assert numbers(lifted) == numbers(fresh)
+    assert harness.view(lifted).floors == harness.view(fresh).floors
 
 
 def test_missing_and_broken_videos_are_reasons_and_are_tried_again(suite, footage, tmp_path):
@@ -121,8 +139,8 @@ def test_a_video_that_was_made_anew_is_scored_anew(footage, tmp_path):
     assert "no video" in gone.scores[0].reason
 
 
-def test_the_floor_is_measured_and_no_model_of_the_run(suite, tmp_path):
-    view = harness.view(harness.run(suite, tmp_path / "run", jobs=1))
+def test_the_floor_is_measured_and_no_model_of_the_run(whole):
+    view = harness.view(RunStore.load(whole))
     assert 0 < view.floors["hand.keypoint_error@1"] < 0.1
     assert {model for _, _, model in view.records} == {"fine", "poor"}
     assert [row.model for row in view.leaderboard.rows] == ["fine", "poor"]
@@ -148,19 +166,9 @@ def _folder(tmp_path, clip):
     return tmp_path / "m"
 
 
-def test_details_hold_what_the_page_draws(suite, tmp_path):
-    store = harness.run(suite.limit(1), tmp_path / "run", jobs=1)
-    details = store.read_details((suite.cases[0].id, 0, "fine"))
-    assert details.generated_landmarks.shape == (24, 2, 21, 2)
-    assert details.driving_found.any()
-    assert 0 <= details.driving_landmarks[details.driving_found].min() <= details.driving_landmarks.max() <= 1.3
-    assert len(details.series["hand.keypoint_error@1"]) == 24
-
-
-def _kill_and_resume(footage, tmp_path, cache_folder, kills, seed):
-    """Start the command again and again, killing it at random moments; return how often it was killed."""
+def _kill_and_resume(server, footage, tmp_path, cache_folder, kills, seed):
+    """Start the command again and again, killing it at random moments; the run that it leaves each time."""
     rng = random.Random(seed)
-    command = [sys.executable, "-m", "ipa_bench", "run", footage.clips, footage.fine, footage.poor, "-o"]
     killed, attempt = 0, 0
     while killed < kills:
         attempt += 1
@@ -170,25 +178,22 @@ def _kill_and_resume(footage, tmp_path, cache_folder, kills, seed):
             shutil.copy(model, cache)
         environment = {**os.environ, "IPA_BENCH_CACHE": str(cache)}
         while True:
-            process = subprocess.Popen(
-                [*map(str, command), str(out)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-            )
-            try:
-                _, errors = process.communicate(timeout=rng.uniform(0.3, 6) if killed < kills else None)
-                assert process.returncode == 0, errors
+            command = ["run", footage.clips, footage.fine, footage.poor, "-o", out]
+            process = server.start(command, tmp_path, environment, tmp_path / "said")
+            status = process.kill_after(rng.uniform(0.1, 5)) if killed < kills else process.wait()
+            if status != -signal.SIGKILL:
+                assert status == 0, process.errors
                 break
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-                process.communicate()
-                killed += 1
+            killed += 1
         yield RunStore.load(out)
-    assert killed >= kills
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(25, marks=pytest.mark.slow)])
-def test_killed_at_random_moments_and_resumed_the_numbers_are_the_same(suite, footage, tmp_path, cache_folder, kills):
-    expected = numbers(harness.run(suite, tmp_path / "whole", jobs=1))
-    for store in _kill_and_resume(footage, tmp_path, cache_folder, kills, seed=kills):
+def test_killed_at_random_moments_and_resumed_the_numbers_are_the_same(
+    server, whole, footage, tmp_path, cache_folder, kills
+):
+    expected = numbers(RunStore.load(whole))
+    for store in _kill_and_resume(server, footage, tmp_path, cache_folder, kills, seed=kills):
         assert numbers(store) == expected
 
 

@@ -7,15 +7,15 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.forked import Server
 from tests.trainers import tiny_runs
-from tests.trainers.tiny_runs import Order, Server, Started
+from tests.trainers.tiny_runs import Order, Training
 from trainers import run as training
 from trainers.methods import MethodName
 
@@ -28,13 +28,6 @@ RUNS: dict[str, tuple[MethodName, dict[str, dict[str, Any]]]] = {
     "nft": ("nft", {"methods": {"nft": {"old_every": 2, "old_rate": 0.3, "kl": 0.1}}}),
     "ipa, full": ("ipa", {"adapter": {"full": True}, "train": {"ema": 0.5, "lr": 1e-3}}),
 }
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    found = Server()
-    yield found
-    found.close()
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +64,10 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_that_was_killed_goes_on_to_the_same_bits(
-    server: Server, folder: Path, tmp_path: Path, name: str
+    training_server: Server, folder: Path, tmp_path: Path, name: str
 ) -> None:
     out = tmp_path / "out"
-    process = server.start(order(folder, out, name, pause_after=3))
+    process = tiny_runs.start(training_server, order(folder, out, name, pause_after=3))
     process.until_paused()
     process.signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
@@ -86,37 +79,41 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bits(
     assert_same_run(tmp_path / "whole", out)
 
 
-def test_killed_again_and_again_at_any_moment_it_ends_the_same(server: Server, folder: Path, tmp_path: Path) -> None:
+def test_killed_again_and_again_at_any_moment_it_ends_the_same(
+    training_server: Server, folder: Path, tmp_path: Path
+) -> None:
     method, changes = RUNS["sft"]
     changes = {**changes, "train": {**changes["train"], "steps": 24, "save_every": 1}}
     asked = replace(order(folder, tmp_path / "out", "sft"), changes=changes)
     log = tmp_path / "out" / "log.jsonl"
     for least in (2, 7, 13):
-        process = server.start(asked)
+        process = tiny_runs.start(training_server, asked)
         process.until(lambda least=least: log.exists() and log.read_bytes().count(b"\n") >= least)
         process.signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-    assert server.start(asked).wait() == 0
+    assert tiny_runs.start(training_server, asked).wait() == 0
     assert training.train(tiny_runs.job(folder, method, changes), tmp_path / "whole") is not None
     assert_same_run(tmp_path / "whole", tmp_path / "out")
 
 
-def test_ctrl_c_ends_after_the_step_and_the_same_command_goes_on(server: Server, folder: Path, tmp_path: Path) -> None:
+def test_ctrl_c_ends_after_the_step_and_the_same_command_goes_on(
+    training_server: Server, folder: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     asked = order(folder, out, "ipa")
-    process = server.start(replace(asked, pause_in=4))  # the first of two losses of the third step
+    process = tiny_runs.start(training_server, replace(asked, pause_in=4))  # the first of two losses of the third step
     process.until_paused()
     process.signal(signal.SIGINT)
     process.go_on()
     assert process.wait() == 130
     assert tiny_runs.state(out)["step"] == 3  # not a step that is saved otherwise
     assert len(tiny_runs.log(out)) == 3
-    assert server.start(asked).wait() == 0
+    assert tiny_runs.start(training_server, asked).wait() == 0
     whole(folder, tmp_path / "whole", "ipa")
     assert_same_run(tmp_path / "whole", out)
 
 
-def together(server: Server, asked: Order, count: int) -> list[Started]:
+def together(training_server: Server, asked: Order, count: int) -> list[Training]:
     """Processes of one run; the last of them pauses where a pause is asked for."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -126,32 +123,37 @@ def together(server: Server, asked: Order, count: int) -> list[Started]:
     for rank in range(count):
         mine = {**asked.environment, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
         pause_in = asked.pause_in if rank == count - 1 else None
-        started.append(server.start(replace(asked, environment=mine, pause_in=pause_in)))
+        started.append(tiny_runs.start(training_server, replace(asked, environment=mine, pause_in=pause_in)))
     return started
 
 
 @pytest.mark.parametrize("method", ["sft", "ipa", "dpo"])
-def test_two_processes_agree_with_one_to_rounding(server: Server, folder: Path, tmp_path: Path, method: Method) -> None:
+def test_two_processes_agree_with_one_to_rounding(
+    training_server: Server, folder: Path, tmp_path: Path, method: Method
+) -> None:
     # continued from a LoRA, all of whose matrices have a gradient at once
     changes = {"model": {"lora": str(folder / "lora")}, "train": {"batch": 4, "steps": 1}}
     asked = replace(order(folder, tmp_path / "two", "sft"), method=method, changes=changes, runs=2)
-    assert [process.wait() for process in together(server, asked, 2)] == [0, 0]
+    assert [process.wait() for process in together(training_server, asked, 2)] == [0, 0]
     training.train(tiny_runs.job(folder, method, changes), tmp_path / "one")
     tiny_runs.assert_same_gradients(tmp_path / "one", tmp_path / "two", method)
     # the same two processes can train again, as several rounds do
     assert_same_run(tmp_path / "two", tmp_path / "two-1")
 
 
-def test_ctrl_c_to_one_of_two_processes_ends_both(server: Server, folder: Path, tmp_path: Path) -> None:
+def test_ctrl_c_to_one_of_two_processes_ends_both(training_server: Server, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    processes = together(server, order(folder, out, "ipa", pause_in=2), 2)
+    processes = together(training_server, order(folder, out, "ipa", pause_in=2), 2)
     processes[1].until_paused()
     processes[1].signal(signal.SIGINT)
     processes[1].go_on()
     assert [process.wait() for process in processes] == [130, 130]
     assert tiny_runs.state(out)["step"] == 3
-    assert [process.wait() for process in together(server, order(folder, out, "ipa"), 2)] == [0, 0]
-    assert [process.wait() for process in together(server, order(folder, tmp_path / "whole", "ipa"), 2)] == [0, 0]
+    assert [process.wait() for process in together(training_server, order(folder, out, "ipa"), 2)] == [0, 0]
+    assert [process.wait() for process in together(training_server, order(folder, tmp_path / "whole", "ipa"), 2)] == [
+        0,
+        0,
+    ]
     assert_same_run(tmp_path / "whole", out)
 
 

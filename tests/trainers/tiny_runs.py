@@ -1,18 +1,11 @@
-"""Material to train on that is small enough for tests, and real processes that train. All weights are random.
-
-``python -m tests.trainers.tiny_runs`` imports everything once and then forks a process for each order on its standard
-input, so that a test that kills or interrupts a run does not pay for an import of diffusers each time.
-"""
+"""Material to train on that is small enough for tests, and real processes that train. All weights are random."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +33,7 @@ from ipa_bench.select import (
 from ipa_bench.types import Preference
 from tests import tiny_wan
 from tests.clips import noise
+from tests.forked import Server, Started
 from trainers import config as train_config
 from trainers import run as training
 from trainers.config import TrainConfig
@@ -232,15 +226,12 @@ class Order:
     runs: int = 1
 
 
-class Started:
+class Training:
     """A process that trains."""
 
-    def __init__(self, server: Server, pid: int, out: Path) -> None:
-        self._server, self.pid, self._out = server, pid, out
-
-    def signal(self, number: int) -> None:
-        """Send a signal."""
-        os.kill(self.pid, number)
+    def __init__(self, process: Started, out: Path) -> None:
+        self._out = out
+        self.signal, self.wait = process.signal, process.wait
 
     def until_paused(self) -> None:
         """Wait for the pause that was asked for."""
@@ -250,49 +241,28 @@ class Started:
         """Wait until ``done()``, at most a minute."""
         deadline = time.monotonic() + 60
         while not done():
-            assert time.monotonic() < deadline, (self._out / "output.txt").read_text()
+            assert time.monotonic() < deadline, (self._out / "output.txt").with_suffix(".err").read_text()
             time.sleep(0.005)
 
     def go_on(self) -> None:
         """End the pause."""
         (self._out / "paused").unlink()
 
-    def wait(self) -> int:
-        """The exit status; minus the signal that ended it."""
-        return int(self._server.ask({"wait": self.pid}))
+
+def start(server: Server, order: Order) -> Training:
+    """Begin a run in a process of its own."""
+    out = Path(order.out)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "paused").unlink(missing_ok=True)
+    variables = {**os.environ, **order.environment}
+    call = f"{__name__}:train_in_process"
+    process = server.start([json.dumps(vars(order))], out, variables, out / "output.txt", call=call)
+    return Training(process, out)
 
 
-class Server:
-    """The process that forks those that train."""
-
-    def __init__(self) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.trainers.tiny_runs"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            text=True, cwd=Path(__file__).parents[2], env=environment,
-        )  # fmt: skip
-
-    def start(self, order: Order) -> Started:
-        """Begin a run."""
-        Path(order.out).mkdir(parents=True, exist_ok=True)
-        (Path(order.out) / "paused").unlink(missing_ok=True)
-        return Started(self, int(self.ask({"start": vars(order)})), Path(order.out))
-
-    def ask(self, request: object) -> str:
-        """One line there, one line back."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return self._process.stdout.readline()
-
-    def close(self) -> None:
-        """End it."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait(timeout=60)
-        self._process.stdout.close()
+def train_in_process() -> int:
+    """What a process does that :func:`start` began; its exit status."""
+    return _train(Order(**json.loads(sys.argv[1])))
 
 
 def _train(order: Order) -> int:
@@ -328,54 +298,3 @@ def _train(order: Order) -> int:
         print(error)
         return 2
     return 0
-
-
-def _fork(order: Order) -> int:
-    pid = os.fork()
-    if pid:
-        return pid
-    status = 1
-    try:
-        target = os.open(Path(order.out) / "output.txt", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-        os.dup2(target, 1)
-        os.dup2(target, 2)
-        os.environ.update(order.environment)
-        status = _train(order)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        os._exit(status)
-
-
-def _status(pid: int, patience: float = 60) -> int:
-    """The exit status of a process that was forked; it is killed where it does not end."""
-    deadline = time.monotonic() + patience
-    while True:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        if time.monotonic() > deadline:
-            os.kill(pid, signal.SIGKILL)
-        time.sleep(0.005)
-
-
-def _serve() -> None:
-    import diffusers
-    import peft  # noqa: F401
-    from accelerate import Accelerator  # noqa: F401
-
-    from ipa_bench.models.wan import vace as wan_vace  # noqa: F401
-
-    assert diffusers.WanVACEPipeline
-    torch.set_num_threads(1)
-    for line in sys.stdin:
-        request = json.loads(line)
-        if "start" in request:
-            print(_fork(Order(**request["start"])), flush=True)
-        else:
-            print(_status(request["wait"]), flush=True)
-
-
-if __name__ == "__main__":
-    _serve()

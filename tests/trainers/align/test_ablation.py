@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from ipa_bench.metrics import find
 from ipa_bench.select import read_selection, select
 from ipa_bench.store import CaseEntry, RunStore, UnitRecord
 from ipa_bench.types import Score
+from tests.forked import Server
 from tests.trainers.align import tiny_align
 from tests.verbs import verb
 from trainers.align.ablation import Ablation, AblationConfig, Row, as_they_come, first
@@ -143,7 +145,7 @@ def test_what_is_wrong_in_the_file_is_said_before_the_work(material: Path, tmp_p
 
 
 def test_a_small_ablation_killed_and_resumed_is_the_uninterrupted_one(
-    material: Path, cache_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    training_server: Server, material: Path, cache_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = ["ablation", str(material / "ablation.toml"), "--jobs", "1", "--out"]
     assert verb(*arguments, tmp_path / "whole") == 0
@@ -178,11 +180,10 @@ def test_a_small_ablation_killed_and_resumed_is_the_uninterrupted_one(
     # the same in a process that is killed while it trains or evaluates, and then goes on
     rng = random.Random(0)
     cache = tiny_align.own_cache(tmp_path / "cache", cache_folder)
-    command: list[str | Path] = ["ipa_bench", *arguments, tmp_path / "killed"]
-    process = tiny_align.start(command, cache, tmp_path / "said")
-    tiny_align.wait_for(process, tmp_path / "said", rf"^IPA, seed {rng.randrange(2)}: train: {rng.randrange(1, 5)}/4")
-    process.kill()
-    assert process.wait() == -9
+    process = tiny_align.start(training_server, [*arguments, tmp_path / "killed"], cache, tmp_path / "said")
+    tiny_align.wait_for(process, rf"^IPA, seed {rng.randrange(2)}: train: {rng.randrange(1, 5)}/4")
+    process.signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
     monkeypatch.setenv("IPA_BENCH_CACHE", str(cache))
     assert verb(*arguments, tmp_path / "killed") == 0
     assert (tmp_path / "killed" / "ablation.json").read_bytes() == (whole / "ablation.json").read_bytes()

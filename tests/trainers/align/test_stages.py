@@ -20,6 +20,7 @@ from ipa_bench.files import LORA_FILE, file_sha256
 from ipa_bench.select import read_candidates, read_pairs, read_selection
 from ipa_bench.store import RunStore, Unit
 from ipa_bench.suite import load_suite
+from tests.forked import Server
 from tests.trainers.align import tiny_align
 from trainers.align import config as align_config
 from trainers.align import stages as align
@@ -40,7 +41,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(material: Path, out: Path) -> list[str | Path]:
-    return ["ipa_bench", "align", material / "suite.toml", "-c", material / "align.toml", "-o", out, "-j", "1"]
+    return ["align", material / "suite.toml", "-c", material / "align.toml", "-o", out, "-j", "1"]
 
 
 def result(out: Path) -> Result:
@@ -127,7 +128,7 @@ def test_a_second_call_does_nothing_anew(whole: Whole, material: Path) -> None:
 
 @pytest.mark.parametrize(("kills", "seed"), [(2, 7), pytest.param(10, 1, marks=pytest.mark.slow)])
 def test_killed_at_random_moments_and_resumed_nothing_differs(
-    whole: Whole, material: Path, cache_folder: Path, tmp_path: Path, kills: int, seed: int
+    training_server: Server, whole: Whole, material: Path, cache_folder: Path, tmp_path: Path, kills: int, seed: int
 ) -> None:
     rng = random.Random(seed)
     expected = result(whole.out)
@@ -138,14 +139,13 @@ def test_killed_at_random_moments_and_resumed_nothing_differs(
         out, said = tmp_path / f"out{attempt}", tmp_path / "said"
         cache = tiny_align.own_cache(tmp_path / f"cache{attempt}", cache_folder)
         while killed < kills:
-            process = tiny_align.start(command(material, out), cache, said)
-            if not tiny_align.kill_while_it_works(process, said, rng.uniform(0, whole.seconds)):
+            process = tiny_align.start(training_server, command(material, out), cache, said)
+            if not tiny_align.kill_while_it_works(process, rng.uniform(0, whole.seconds)):
                 break
             killed += 1
         else:
-            process = tiny_align.start(command(material, out), cache, said)
-            process.wait(timeout=300)
-        assert process.returncode == 0, said.read_text()
+            process = tiny_align.start(training_server, command(material, out), cache, said)
+        assert process.wait() == 0, process.errors
         assert result(out) == expected
 
 

@@ -6,8 +6,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,6 +17,7 @@ from ipa_bench import pose, video
 from ipa_bench.embedded import estimator, world
 from ipa_bench.types import Split
 from tests import tiny_wan
+from tests.forked import Server, Started
 
 FRAMES, SIDE = 5, 32
 #: as in the built-in world, nobody of the test split has a mask video
@@ -97,34 +96,21 @@ def own_cache(folder: Path, like: Path) -> Path:
     return folder
 
 
-def start(command: Sequence[str | Path], cache: Path, said: Path) -> subprocess.Popen[str]:
-    """A real process in a group of its own, with one thread and Ctrl-C as in a terminal; ``said``: what it says."""
-    environment = {**os.environ, "IPA_BENCH_CACHE": str(cache), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    # A shell starts background jobs with Ctrl-C ignored, and children inherit that.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with said.open("w") as file:
-            return subprocess.Popen(
-                [sys.executable, "-m", *map(str, command)],
-                env=environment, stdout=file, stderr=file, text=True, start_new_session=True,
-            )  # fmt: skip
-    finally:
-        signal.signal(signal.SIGINT, before)
+def start(server: Server, command: Sequence[str | Path], cache: Path, said: Path) -> Started:
+    """A process of ``ipa-bench`` with one thread; ``said``: what it says."""
+    variables = {**os.environ, "IPA_BENCH_CACHE": str(cache), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    return server.start(command, said.parent, variables, said)
 
 
-def wait_for(process: subprocess.Popen[str], said: Path, line: str) -> None:
+def wait_for(process: Started, line: str) -> None:
     """Until a process has said a line that matches the pattern ``line``, or has ended."""
     deadline = time.monotonic() + 120
-    while process.poll() is None and not re.search(line, said.read_text(), re.MULTILINE):
-        assert time.monotonic() < deadline, said.read_text()
+    while process.wait(0) is None and not re.search(line, process.errors, re.MULTILINE):
+        assert time.monotonic() < deadline, process.errors
         time.sleep(0.02)
 
 
-def kill_while_it_works(process: subprocess.Popen[str], said: Path, seconds: float) -> bool:
+def kill_while_it_works(process: Started, seconds: float) -> bool:
     """SIGKILL a process ``seconds`` after the first piece of its work; False where it ended before that."""
-    wait_for(process, said, r"^\w+: [1-9]")
-    try:
-        process.wait(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-    return process.wait() == -signal.SIGKILL
+    wait_for(process, r"^\w+: [1-9]")
+    return process.kill_after(seconds) == -signal.SIGKILL
