@@ -25,6 +25,33 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
+#: files that take longest: they begin first where tests run side by side, so that no process is left alone with one
+LONG = (
+    "engine/test_ray.py",
+    "trainers/align/test_stages.py",
+    "trainers/align/test_ablation.py",
+    "embedded/test_run.py",
+    "cli/test_app.py",
+    "trainers/test_run_processes.py",
+    "harness/test_loop.py",
+    "trainers/test_run.py",
+    "cli/test_train.py",
+    "harness/test_generate.py",
+    "behaviour/test_old_folders.py",
+    "cli/test_cost.py",
+    "trainers/cost_sheet/test_recipes.py",
+    "observers/features/test_extract_processes.py",
+    "validate/test_judge.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long files first, in the order above."""
+    folder = Path(__file__).parent
+    place = {folder / name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path, len(LONG)))
+
+
 #: real footage that is committed, see the README there
 MEDIA = Path(__file__).parent / "data" / "footage"
 
@@ -100,15 +127,27 @@ def training_server() -> Iterator[Server]:
     found.close()
 
 
+def _variables(cache: Path, more: dict[str, str] | None) -> dict[str, str]:
+    return {**os.environ, "IPA_BENCH_CACHE": str(cache), "COLUMNS": "120", **(more or {})}
+
+
+def _tool(server: Server, cache: Path, folder: Path) -> Tool:
+    def run(*arguments: object, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        return server.run(arguments, folder, _variables(cache, environment), folder.with_name(f"{folder.name}.said"))
+
+    return run
+
+
 @pytest.fixture
 def tool(server: Server, cache_folder: Path, tmp_path: Path) -> Tool:
     """Run ``ipa-bench`` as a process in an empty folder, forked by ``server``; ``environment`` adds variables."""
+    return _tool(server, cache_folder, tmp_path)
 
-    def run(*arguments: object, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        variables = {**os.environ, "IPA_BENCH_CACHE": str(cache_folder), "COLUMNS": "120", **(environment or {})}
-        return server.run(arguments, tmp_path, variables, tmp_path.with_name(f"{tmp_path.name}.said"))
 
-    return run
+@pytest.fixture
+def training_tool(training_server: Server, cache_folder: Path, tmp_path: Path) -> Tool:
+    """The same, for verbs that make clips or train."""
+    return _tool(training_server, cache_folder, tmp_path)
 
 
 @pytest.fixture
@@ -117,7 +156,7 @@ def started_tool(cache_folder: Path, tmp_path: Path) -> Tool:
 
     def run(*arguments: object, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "ipa_bench", *(str(a) for a in arguments)]
-        variables = {**os.environ, "IPA_BENCH_CACHE": str(cache_folder), "COLUMNS": "120", **(environment or {})}
+        variables = _variables(cache_folder, environment)
         return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=variables, timeout=300)
 
     return run

@@ -44,7 +44,7 @@ def test_a_run_is_reported(old: Path, tool: Tool) -> None:
     assert all(video["scores"] for video in report["videos"])
 
 
-def test_an_alignment_goes_on_where_it_stopped(old: Path, tool: Tool) -> None:
+def test_an_alignment_goes_on_where_it_stopped(old: Path, training_tool: Tool) -> None:
     """The LoRA is saved again from the training's state, the clip that is lacking is made with it; nothing else."""
     before = content(old / "aligned")
     train, videos = old / "aligned" / "round1" / "train", old / "aligned" / "evaluation" / "videos" / "aligned"
@@ -52,7 +52,7 @@ def test_an_alignment_goes_on_where_it_stopped(old: Path, tool: Tool) -> None:
     shutil.rmtree(train / "lora")
     lacking = sorted(videos.glob("*.mp4"))[0]
     lacking.unlink()
-    result = tool("align", "old/suite.toml", "-c", "old/align.toml", "-o", "old/aligned", "-j", 1)
+    result = training_tool("align", "old/suite.toml", "-c", "old/align.toml", "-o", "old/aligned", "-j", 1)
     assert result.returncode == 0, result.stderr
     after = content(old / "aligned")
     made = lacking.relative_to(old / "aligned").as_posix()

@@ -177,20 +177,6 @@ def frechet_of(pair: SetPair, rng: np.random.Generator, *, ddof: int = 1, splits
     return Frechet(pair, linear_sums(pair), (squares[0], squares[1]), ddof, halves)
 
 
-def extrapolate(frechet: Frechet, rng: np.random.Generator, *, sizes: int = 8, repeats: int = 4) -> float:
-    """The plain distance at infinite n and m, by the straight line in 1/n that fits the distances of parts.
-
-    As in FID∞ (Chong and Forsyth, CVPR 2020): ``sizes`` sizes from half of the identities to all of them, ``repeats``
-    random parts of each, drawn without replacement. May be negative. The bias is a straight line only with many more
-    rows than dimensions; with fewer, most of it stays, and :meth:`Frechet.corrected` is nearer.
-    """
-    shares = np.repeat(np.linspace(0.5, 1.0, sizes), repeats)
-    kept = np.array([draw(frechet.pair, float(share), rng) for share in shares])
-    n, m = frechet.linear.counts(kept)
-    line = np.polynomial.Polynomial.fit((1 / n + 1 / m) / 2, frechet.distance(kept), 1)
-    return float(line(0.0))
-
-
 def draw(pair: SetPair, share: float, rng: np.random.Generator) -> Bool[ndarray, " g"]:
     """A random part of the identities of each stratum, ``[g]``, without replacement; ``share`` in (0, 1]."""
     kept = np.zeros(pair.identities, bool)
