@@ -15,6 +15,7 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 from ipa_bench import video
@@ -80,20 +81,35 @@ class Footage:
     poor: Path
 
 
+def _once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that one of the processes that test side by side makes for all of them."""
+    base = factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with FileLock(base / f"{name}.lock"):
+        if not (base / name).exists():
+            (base / f"{name}.part").mkdir()
+            make(base / f"{name}.part")
+            (base / f"{name}.part").rename(base / name)
+    return base / name
+
+
 @pytest.fixture(scope="session")
 def footage(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Footage:
-    """Three clips of 24 frames at 320 pixels, cut from the real footage, of two identities."""
-    root = tmp_path_factory.mktemp("footage")
-    made = Footage(root / "clips", root / "fine", root / "poor")
-    cuts = {"anna__near": ("hand.mp4", 0), "anna__wide": ("hand.mp4", 24), "bert__wave": ("gesture.mp4", 5)}
-    for folder in (made.clips, made.fine, made.poor):
-        folder.mkdir()
-    for name, (source, start) in cuts.items():
-        images = [f.image for i, f in enumerate(video.read_frames(media / source)) if start <= i < start + 24]
-        images = [video.resize(image, (320, 180)) for image in images]
-        for folder, crf in ((made.clips, 12), (made.fine, 22), (made.poor, 42)):
-            video.encode(images, folder / f"{name}.mp4", 25, crf=crf)
-    return made
+    """Three clips of 24 frames at 320 pixels, cut from the real footage, of two identities. They are not written to."""
+    folders = ("clips", "fine", "poor")
+
+    def make(root: Path) -> None:
+        cuts = {"anna__near": ("hand.mp4", 0), "anna__wide": ("hand.mp4", 24), "bert__wave": ("gesture.mp4", 5)}
+        for folder in folders:
+            (root / folder).mkdir()
+        for name, (source, start) in cuts.items():
+            images = [f.image for i, f in enumerate(video.read_frames(media / source)) if start <= i < start + 24]
+            images = [video.resize(image, (320, 180)) for image in images]
+            for folder, crf in zip(folders, (12, 22, 42), strict=True):
+                video.encode(images, root / folder / f"{name}.mp4", 25, crf=crf)
+
+    root = _once(tmp_path_factory, "footage", make)
+    return Footage(*(root / folder for folder in folders))
 
 
 @pytest.fixture(scope="session")
@@ -101,11 +117,11 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache of observations for the whole test session, apart from the user's own; model files are shared with it."""
     from ipa_bench import weights
 
-    folder = tmp_path_factory.mktemp("cache")
-    needed = ("palm_detection_full", "hand_landmark_full", "pose_detection", "pose_landmark_full")
-    for name in needed:
-        shutil.copy(weights.path(name), folder)
-    return folder
+    def make(folder: Path) -> None:
+        for name in ("palm_detection_full", "hand_landmark_full", "pose_detection", "pose_landmark_full"):
+            shutil.copy(weights.path(name), folder)
+
+    return _once(tmp_path_factory, "cache", make)
 
 
 Tool = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -75,6 +75,13 @@ def alignment(material: Path, out: Path, **changes: object) -> Alignment:
     return align.alignment(load_suite(material / "suite.toml"), material / "suite.toml", config, out)
 
 
+def begun(whole: Whole, out: Path, *parts: str) -> Path:
+    """A folder that holds parts of what ``whole`` has made, as if the stages that make them had run there."""
+    for part in parts:
+        shutil.copytree(whole.out / part, out / part)
+    return out
+
+
 def files(folder: Path) -> dict[str, tuple[int, bytes]]:
     """Every file with its time and content."""
     found = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -192,7 +199,7 @@ def test_again_forgets_a_stage_and_those_after_it(material: Path, whole: Whole, 
 
 
 def test_a_second_round_goes_on_from_the_first(material: Path, whole: Whole, tmp_path: Path) -> None:
-    out = tmp_path / "out"
+    out = begun(whole, tmp_path / "out", "round1")
     work = alignment(material, out, rounds=2)
     store = align.align(work, jobs=1)
     assert store is not None
@@ -219,19 +226,21 @@ def test_a_second_round_goes_on_from_the_first(material: Path, whole: Whole, tmp
     assert lora[0].read_bytes() != (whole.out / "round1" / "train" / "lora" / LORA_FILE).read_bytes()
 
 
-def test_pairs_are_chosen_for_dpo(material: Path, tmp_path: Path) -> None:
+def test_pairs_are_chosen_for_dpo(whole: Whole, material: Path, tmp_path: Path) -> None:
     choose = align_config.ChooseConfig(metric="frame.psnr", margin=1e-6, pairs="all")
-    work = alignment(material, tmp_path / "out", method="dpo", choose=choose)
-    align.align(work, only=("generate", "score", "select", "train"), jobs=1)
+    out = begun(whole, tmp_path / "out", "round1/candidates")
+    work = alignment(material, out, method="dpo", choose=choose)
+    align.align(work, only=("select", "train"), jobs=1)
     pairs = read_pairs(work.round(1) / "pairs.json")
     assert [pair.case for pair in pairs.preferences] == ["train500__take0", "train501__take0"]
     card = json.loads((work.round(1) / "train" / "lora" / "card.json").read_bytes())
     assert (card["method"], card["data"]["pairs"], card["data"]["clips"]) == ("dpo", 2, 4)
 
 
-def test_all_candidates_are_trained_on_by_methods_that_use_them(material: Path, tmp_path: Path) -> None:
-    work = alignment(material, tmp_path / "out", method="nft")
-    align.align(work, only=("generate", "score", "select", "train"), jobs=1)
+def test_all_candidates_are_trained_on_by_methods_that_use_them(whole: Whole, material: Path, tmp_path: Path) -> None:
+    out = begun(whole, tmp_path / "out", "round1/candidates")
+    work = alignment(material, out, method="nft")
+    align.align(work, only=("select", "train"), jobs=1)
     found = read_candidates(work.round(1) / "candidates.json")
     assert [(row.case, row.seed) for row in found.rows] == [
         (f"train50{i}__take0", seed) for i in range(2) for seed in range(2)
