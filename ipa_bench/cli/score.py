@@ -123,7 +123,7 @@ def _validate_people(files: list[Path], out: Path | None, jobs: int) -> None:
     with console.progress() as on_progress:
         found = validate_people_files(files, jobs, on_progress)
     text = people.markdown(found)
-    console.OUT.print(people.terminal(found))
+    console.OUT.print(people.terminal(found, console.OUT.width))
     if out is not None:
         whole = {"schema_version": 1, **asdict(found)}
         write_atomic(out / "validation.json", json.dumps(whole, indent=1, allow_nan=False).encode())

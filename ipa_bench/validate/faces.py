@@ -1,7 +1,8 @@
 """Known faults of who is who on footage of two people: pixels of one laid over the other, by their faces' five points.
 
-Everything between the two faces moves with them frame by frame; what is around a face (hair, chin, body) stays its
-owner's, but for ``leak``, which gives one the colours of the other's clothes.
+What is laid over moves with the faces frame by frame. Of most faults it is the face in an oval: what is around it stays
+its owner's, so the paste itself costs likeness, whoever's face it is. ``swap_heads`` exchanges all that a face network
+looks at, and so shows the exchange alone; ``leak`` gives one the colours of the other's clothes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from ipa_bench.types import Float32, UInt8
 
 #: frames that an exchange fades over
 FADE = 6
+#: distances of the eyes that the networks' square reaches from a face's middle, and a little more
+AROUND = 2.0
 #: where the clothes are, in face widths and heights from the face's box: aside, from, to
 _CLOTHES = (0.6, 1.35, 3.0)
 
@@ -49,6 +52,8 @@ _LATE = "share of each second, at its end"
 #: ``at`` is the place in a window of a second
 FAULTS: tuple[FaceFault, ...] = (
     FaceFault("swap", (0.25, 0.5, 1.0), f"faces exchanged: {_LATE}", lambda at, v: (_late(at, v), _late(at, v))),
+    FaceFault("swap_heads", (0.25, 0.5, 1.0), f"heads exchanged with all around them: {_LATE}",
+              lambda at, v: (_late(at, v), _late(at, v))),
     FaceFault("swap_fade", (0.25, 0.5, 0.75), f"exchanged with a cross-fade: {_LATE}",
               lambda at, v: (_faded(at, v), _faded(at, v))),
     FaceFault("blend", (0.3, 0.5, 0.7), "share of the other's face in one", lambda at, v: (0.0, v)),
@@ -81,15 +86,19 @@ def faulty(frames: Sequence[UInt8], pair: Pair, fault: FaceFault, strength: Stre
             made.append(_leaked(frame, boxes[1], boxes[0], level))
             continue
         first, second = fault.shares((index % window) / max(window - 1, 1), level)
-        image = laid(frame, points[0], frame, points[1], first) if first else frame
-        made.append(laid(image, points[1], frame, points[0], second) if second else image)
+        around = AROUND if fault.name == "swap_heads" else None
+        image = laid(frame, points[0], frame, points[1], first, around) if first else frame
+        made.append(laid(image, points[1], frame, points[0], second, around) if second else image)
     return made
 
 
-def laid(onto: UInt8, points: Float32, other: UInt8, other_points: Float32, share: float) -> UInt8:
+def laid(
+    onto: UInt8, points: Float32, other: UInt8, other_points: Float32, share: float, around: float | None = None
+) -> UInt8:
     """``other``'s face over the face of ``onto``, by a share from 0 to 1, in an oval with a soft edge.
 
-    Pictures uint8 [H, W, 3]; points [5, 2] of each, px: eyes, nose, corners of the mouth.
+    Pictures uint8 [H, W, 3]; points [5, 2] of each, px: eyes, nose, corners of the mouth. ``around``: a square that
+    reaches so many distances of the eyes from their middle and the mouth's, in place of the oval.
     """
     matrix = similarity(points, other_points)  # Pillow asks where each pixel of the result comes from
     warped = Image.fromarray(other).transform(
@@ -97,7 +106,11 @@ def laid(onto: UInt8, points: Float32, other: UInt8, other_points: Float32, shar
     )
     (x, y), eyes = points.mean(0), float(np.linalg.norm(points[0] - points[1]))
     mask = Image.new("L", warped.size, 0)
-    ImageDraw.Draw(mask).ellipse((x - 1.15 * eyes, y - 1.35 * eyes, x + 1.15 * eyes, y + 1.45 * eyes), fill=255)
+    if around is None:
+        ImageDraw.Draw(mask).ellipse((x - 1.15 * eyes, y - 1.35 * eyes, x + 1.15 * eyes, y + 1.45 * eyes), fill=255)
+    else:
+        reach = around * eyes
+        ImageDraw.Draw(mask).rectangle((x - reach, y - reach, x + reach, y + reach), fill=255)
     soft = mask.filter(ImageFilter.GaussianBlur(0.12 * eyes)).point(lambda value: round(value * share))
     return np.asarray(Image.composite(warped, Image.fromarray(onto), soft))
 

@@ -256,21 +256,28 @@ def _cut(frame: UInt8, box: np.ndarray) -> UInt8:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def terminal(validation: PeopleValidation) -> Table:
-    """The table for a terminal."""
-    table = Table(title=_TITLE, box=None, pad_edge=False, title_justify="left", header_style="bold")
-    head, *rows = _rows(validation)
+def terminal(validation: PeopleValidation, width: int) -> Table:
+    """The table for a terminal of so many columns: at medium strength alone where it is narrow."""
+    wide = width >= WIDE
+    title = f"{_TITLE} {'mild/medium/strong' if wide else 'medium'} strength"
+    table = Table(title=title, box=None, pad_edge=False, title_justify="left", header_style="bold")
+    head, *rows = _rows(validation, STRENGTHS if wide else STRENGTHS[1:2])
     for column in head:
-        table.add_column(column, justify="left" if column == "metric" else "right")
-    for row in rows:
-        table.add_row(*row)
+        table.add_column(column.replace("_", "\n"), justify="left" if column == "metric" else "right", no_wrap=True)
+    for name, *cells in rows:
+        table.add_row(name.removeprefix("identity.").partition("@")[0], *cells)
     return table
 
 
 def markdown(validation: PeopleValidation) -> str:
     """The same as a page, with what the strengths mean."""
     head, *rows = _rows(validation)
-    lines = ["# What the metrics see of people who are not who they should be", "", f"{_TITLE}.", ""]
+    lines = [
+        "# What the metrics see of people who are not who they should be",
+        "",
+        f"{_TITLE} mild/medium/strong strength.",
+        "",
+    ]
     lines += ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     lines += ["", "| fault | mild, medium, strong | what the number is |", "|---|---|---|"]
@@ -280,13 +287,15 @@ def markdown(validation: PeopleValidation) -> str:
     return "\n".join([*lines, ""])
 
 
-def _rows(validation: PeopleValidation) -> list[list[str]]:
+def _rows(validation: PeopleValidation, strengths: Sequence[Strength] = STRENGTHS) -> list[list[str]]:
     names = [*(fault.name for fault in FAULTS), "reencode"]
     rows = [["metric", *names]]
     for metric, _, _ in COLUMNS:
-        shares = [[validation.share(metric, name, s) for s in STRENGTHS] for name in names]
+        shares = [[validation.share(metric, name, s) for s in strengths] for name in names]
         rows.append([metric, *("/".join("-" if v is None else f"{100 * v:.0f}" for v in each) for each in shares)])
     return rows
 
 
-_TITLE = "share of windows of a second called worse, in %, at mild/medium/strong"
+_TITLE = "share of windows of a second called worse, in %, at"
+#: columns that the whole table needs
+WIDE = 110

@@ -126,3 +126,30 @@ def test_a_clip_without_two_people_is_left_out_with_a_reason(clip: Path, tmp_pat
         footage(alone)
     with pytest.raises(UserError, match=r"alone\.mp4: no two people"):
         validate_people([alone], lambda work: iter(()))
+
+
+def test_a_head_is_exchanged_with_all_that_a_network_looks_at() -> None:
+    frames, where = two_colours()
+    fault = next(fault for fault in FAULTS if fault.name == "swap_heads")
+    made = faulty(frames, where, fault, "strong", 12)[0]
+    eyes = 20
+    for middle, other in ((50, 200), (150, 50)):
+        inside = made[50 - eyes : 50 + eyes, middle - eyes : middle + eyes, 0]
+        assert np.abs(inside.astype(int) - other).max() <= 2
+
+
+def test_the_table_fits_a_narrow_terminal() -> None:
+    from rich.console import Console
+
+    cells = tuple(
+        Seen(name, fault.name, s, 1, 2) for name, _, _ in COLUMNS for fault in FAULTS for s in people.STRENGTHS
+    )
+    found = PeopleValidation({"a": 2}, cells, {})
+    for width, shown in ((80, "50"), (140, "50/50/50")):
+        console = Console(width=width, record=True, file=None)
+        with console.capture() as text:
+            console.print(people.terminal(found, width))
+        said = text.get()
+        assert "similarity.sface" in said
+        assert shown in said
+        assert "…" not in said
