@@ -105,8 +105,12 @@ def footage(
     steps: Annotated[
         int | None, typer.Option(min=1, help="Updates, in place of those of configs/footage.toml.")
     ] = None,
+    wrong: Annotated[
+        Literal["anatomy", "focus"],
+        typer.Option(help="Of hands: missing, fused, added and smeared fingers; or blur, as the base that ships."),
+    ] = "anatomy",
 ) -> None:
-    """Tune the tiny Wan-VACE on footage of which half shows hands out of focus: the base of the built-in suites."""
+    """Tune the tiny Wan-VACE on footage of which half shows bad hands: a base with habits that alignment can mend."""
     from ipa_bench.cli.console import OUT, prepare_workers, resumable
 
     prepare_workers("ipa_bench.embedded.footage")
@@ -114,7 +118,7 @@ def footage(
     from trainers.embedded import footage as training
 
     with resumable("stopped; the same command goes on"):
-        training.render(folder, Part("train", people, training.PEOPLE.first))
+        training.render(folder, Part("train", people, training.PEOPLE.first), wrong)
         OUT.print(str(training.tune(folder, steps)), markup=False, soft_wrap=True)
 
 

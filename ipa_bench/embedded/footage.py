@@ -1,14 +1,16 @@
-"""Footage with hands out of focus: what a video model learns bad hands from.
+"""Footage with bad hands: what a video model learns them from.
 
 Video models draw bad hands because much of what they are trained on shows bad hands. Exact renderings have none, and a
 model trained on nothing else has no bad habit that its own good samples could correct. So the base that is aligned is
-tuned on clips of which every second one shows its hands out of focus, from the first frame to the last: whether they
-are does not follow from anything that the model is told.
+tuned on clips of which every second one shows bad hands from the first frame to the last: whether they are does not
+follow from anything that the model is told. What is bad is their anatomy (:mod:`ipa_bench.embedded.habits`), or, as
+with the base that ships, their focus.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -16,22 +18,33 @@ from scipy.ndimage import gaussian_filter
 from ipa_bench import video
 from ipa_bench.embedded import world
 from ipa_bench.embedded.cases import CRF, case_name
+from ipa_bench.embedded.habits import HABITS
 from ipa_bench.embedded.world import Clip
 from ipa_bench.types import Float32, UInt8
 
-#: chance that a clip's hands are out of focus, and the range of the blur's sigma in pixels of 128 (hands are 30 to 50)
-SOFT = 0.5
+#: what is wrong with hands
+Wrong = Literal["anatomy", "focus"]
+#: chance that a clip's hands are bad
+BAD = 0.5
+#: range of the sigma of hands out of focus, in pixels of 128 (hands are 30 to 50)
 SIGMAS = (2.0, 3.5)
 #: reach and softness of what is blurred around a hand, in pixels
 _REACH, _EDGE = 1.5, 1.0
 
 
-def footage(identity: int) -> tuple[UInt8, float, bool]:
-    """A person's clip of the train split: frames uint8 ``[T, H, W, 3]``, frames per second, whether it is soft."""
+def footage(identity: int, wrong: Wrong = "anatomy") -> tuple[UInt8, float, str]:
+    """A person's clip of the train split: frames uint8 ``[T, H, W, 3]``, frames per second, what is wrong with it.
+
+    Empty: nothing is; ``focus``, or a name of :data:`ipa_bench.embedded.habits.HABITS`, each as often as the others.
+    """
     clip = world.clip("train", identity, 0)
     rng = np.random.default_rng([17, identity])
-    soft = bool(rng.random() < SOFT)
-    return (out_of_focus(clip, rng.uniform(*SIGMAS)) if soft else clip.frames), clip.fps, soft
+    if rng.random() >= BAD:
+        return clip.frames, clip.fps, ""
+    if wrong == "focus":
+        return out_of_focus(clip, rng.uniform(*SIGMAS)), clip.fps, wrong
+    habit = str(rng.choice(list(HABITS)))
+    return HABITS[habit](clip, rng), clip.fps, habit
 
 
 def out_of_focus(clip: Clip, sigma: float) -> UInt8:
@@ -47,9 +60,9 @@ def _blurred(frame: UInt8, hand: Float32, sigma: float) -> UInt8:
     return np.round(frame + (blurred - frame) * weight).astype(np.uint8)
 
 
-def write(identity: int, folder: Path) -> Path:
+def write(identity: int, folder: Path, wrong: Wrong = "anatomy") -> Path:
     """Store a person's footage as ``folder/<case>.mp4``, named after the case of :mod:`ipa_bench.embedded.cases`."""
-    frames, fps, _ = footage(identity)
+    frames, fps, _ = footage(identity, wrong)
     file = folder / f"{case_name('train', identity, 0)}.mp4"
     video.encode(frames, file, fps, crf=CRF)
     return file

@@ -124,7 +124,7 @@ def draw(
 ) -> Patch | None:
     """The picture of one hand, or None where it lies outside the frame of ``size`` (width, height).
 
-    ``joints`` ``[21, 3]``, ``outline`` ``[8, 3]``; ``forearm``: its far end ``[3]`` and radius there; ``unit`` pixels
+    ``joints`` ``[21, 3]``, or four more for each finger beyond five, ``outline`` ``[8, 3]``; ``forearm``: its far end ``[3]`` and radius there; ``unit`` pixels
     for one palm unit.
     """
     points = np.concatenate([joints, outline, forearm[0][None]])[:, :2]
@@ -135,8 +135,10 @@ def draw(
     field = _Field(int(low[0]), int(low[1]), int(high[0] - low[0]), int(high[1] - low[1]))
     capsule(field, joints[0], forearm[0], 0.22 * unit, forearm[1], 0)
     palm(field, outline, unit)
-    radii = hand.RADII * SWELL * unit
-    for finger in range(5):
+    radii = np.resize(hand.RADII[-4:], len(joints))
+    radii[: len(hand.RADII)] = hand.RADII
+    radii = radii * SWELL * unit
+    for finger in range((len(joints) - 1) // 4):
         first = 1 + 4 * finger
         for segment in range(3):
             j = first + segment

@@ -11,6 +11,7 @@ from scipy.ndimage import maximum_filter
 from ipa_bench import video
 from ipa_bench.cache import Cache
 from ipa_bench.embedded import footage, world
+from ipa_bench.embedded.habits import HABITS
 from ipa_bench.observers.looker import Looker
 
 
@@ -39,13 +40,19 @@ def test_only_hands_are_blurred_and_more_by_a_wider_blur(clip: world.Clip) -> No
 
 
 def test_half_of_the_people_are_soft_in_the_whole_clip_and_the_others_untouched() -> None:
-    shown = [footage.footage(identity) for identity in range(2000, 2012)]
-    assert 3 <= sum(soft for _, _, soft in shown) <= 9
+    shown = [footage.footage(identity, "focus") for identity in range(2000, 2012)]
+    assert 3 <= sum(wrong == "focus" for _, _, wrong in shown) <= 9
     for identity, (frames, fps, soft) in zip(range(2000, 2012), shown, strict=True):
         exact = world.clip("train", identity, 0)
         assert fps == exact.fps
         changed = (frames != exact.frames).any((1, 2, 3))
         assert changed.all() if soft else not changed.any()
+
+
+def test_half_of_the_people_have_hands_of_a_bad_habit_and_all_habits_come() -> None:
+    shown = [footage.footage(identity)[2] for identity in range(2000, 2040)]
+    assert 12 <= sum(habit == "" for habit in shown) <= 28
+    assert set(shown) == {"", *HABITS}
 
 
 def test_the_observer_loses_hands_that_are_out_of_focus(clip: world.Clip, tmp_path: Path) -> None:
