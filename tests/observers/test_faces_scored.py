@@ -9,6 +9,7 @@ from PIL import Image
 from ipa_bench import video
 from ipa_bench.cache import Cache
 from ipa_bench.harness import floor
+from ipa_bench.harness.details import details
 from ipa_bench.metrics.table import DEFAULT, METRICS, find
 from ipa_bench.observers.looker import Looker
 from ipa_bench.scorer import Scorer
@@ -59,6 +60,30 @@ def test_two_people_by_name(folder, scorer):
     assert len(swapped["identity.similarity.sface"].series) == 8
     alone = scorer.score(folder / "alone.mp4", case)
     assert alone["identity.coverage.sface"].value == pytest.approx(0.5)
+
+
+def test_what_a_report_draws_of_people(folder, scorer):
+    people = (("anna", folder / "anna.png"), ("ben", folder / "ben.png"))
+    case = Case("duo", folder / "both.mp4", folder / "both.mp4", references=people)
+    drawn = details(scorer.score(folder / "swapped.mp4", case), case).people
+    assert drawn.names == ("anna", "ben")
+    assert drawn.whose.tolist() == [[0, 1]] * 4 + [[1, 0]] * 4
+    assert drawn.found.all()
+    assert drawn.expected.all()
+    assert (drawn.likeness[:4] > 0.6).all()
+    assert (drawn.likeness[4:] < 0.3).all()
+    # places are the people's, whoever's face is there; anna stands left
+    centres = (drawn.box[..., 0] + drawn.box[..., 2]) / 2
+    assert (centres[:, 0] < 0.4).all()
+    assert (centres[:, 1] > 0.6).all()
+    inside = (drawn.points >= drawn.box[:, :, None, :2]) & (drawn.points <= drawn.box[:, :, None, 2:])
+    assert inside.all()
+    assert drawn.pictures == tuple(str(path) for _, path in people)
+    alone = details(scorer.score(folder / "alone.mp4", case), case).people
+    assert alone.found.tolist() == [[True, False]] * 8
+    assert alone.whose.tolist() == [[0, -1]] * 8
+    nobody = Case("duo", folder / "both.mp4", None)
+    assert details(scorer.score(folder / "both.mp4", nobody), nobody).people is None
 
 
 def test_one_person_by_the_reference_image_or_the_driving_video(folder, scorer):
