@@ -124,8 +124,8 @@ def draw(
 ) -> Patch | None:
     """The picture of one hand, or None where it lies outside the frame of ``size`` (width, height).
 
-    ``joints`` ``[21, 3]``, or four more for each finger beyond five, ``outline`` ``[8, 3]``; ``forearm``: its far end ``[3]`` and radius there; ``unit`` pixels
-    for one palm unit.
+    ``joints`` ``[21, 3]``, or four more for each finger beyond five, ``outline`` ``[8, 3]``; ``forearm``: its far end
+    ``[3]`` and radius there; ``unit`` pixels for one palm unit.
     """
     points = np.concatenate([joints, outline, forearm[0][None]])[:, :2]
     low = np.clip(np.floor(points.min(0) - 0.3 * unit).astype(int), 0, size)

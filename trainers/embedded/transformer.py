@@ -161,7 +161,7 @@ def _dtype(half: bool) -> torch.dtype:
 
 
 #: how far chance goes against the share of a token that is hand, when tokens are chosen
-_CHANCE = 0.6
+_CHANCE = 1.2
 
 
 def chosen(hands: Tensor, patch: tuple[int, ...], share: float, rng: np.random.Generator) -> Tensor:
