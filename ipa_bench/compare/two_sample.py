@@ -1,7 +1,7 @@
 """Can real and made be told apart? A classifier two-sample test, fitted on some people and asked about others.
 
-Lopez-Paz and Oquab, "Revisiting classifier two-sample tests" (ICLR 2017). The classifier is linear, so that a few hundred
-examples are enough; what it is given decides what it can see.
+Lopez-Paz and Oquab, "Revisiting classifier two-sample tests" (ICLR 2017). The classifier is linear, so that a few
+hundred examples are enough; what it is given decides what it can see.
 """
 
 from __future__ import annotations

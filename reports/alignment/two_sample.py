@@ -2,11 +2,11 @@
 
     python reports/alignment/two_sample.py SUITE RUN
 
-Hands are cut out where the exact world says they are, from the driving clips and from every model's videos, and described
-by the shipped picture network (mean and deviation of each channel of each of its maps). A linear classifier, fitted on
-four fifths of the people, judges the others (``ipa_bench.compare.two_sample``). One line a model: the chance that a generated
-hand looks more generated than a rendered one of the same person, with its 95 % interval over people; 0.5 is not to be told
-apart. The re-encoded truth is the control.
+Hands are cut out where the exact world says they are, from the driving clips and from every model's videos, and
+described by the shipped picture network (mean and deviation of each channel of each of its maps). A linear classifier,
+fitted on four fifths of the people, judges the others (``ipa_bench.compare.two_sample``). One line a model: the chance
+that a generated hand looks more generated than a rendered one of the same person, with its 95 % interval over people;
+0.5 is not to be told apart. The re-encoded truth is the control.
 """
 
 from __future__ import annotations
