@@ -178,6 +178,8 @@ class HandTracks:
     #: as of the :class:`Observation`
     observer: str
     sha256: str
+    #: uint8 ``[T, 2]``, how each hand was found (``observers/mediapipe/palm.py``), 0 for none; None where nobody says
+    how: UInt8 | None = None
 
     #: the arrays that are ``[T, 2, ...]``
     ARRAYS: ClassVar[tuple[str, ...]] = ("landmarks", "world", "presence", "box", "sharpness", "change", "found")
@@ -187,12 +189,14 @@ class HandTracks:
         """What the hand observer saw, with names that a type checker knows."""
         width, height = (int(side) for side in seen["size"])
         arrays = {name: seen[name] for name in (*cls.ARRAYS, "times")}
-        return cls(**arrays, size=(width, height), observer=seen.observer, sha256=seen.sha256)
+        how = seen.values.get("how")
+        return cls(**arrays, size=(width, height), observer=seen.observer, sha256=seen.sha256, how=how)
 
     @property
     def observation(self) -> Observation:
         """The observation that this is a reading of."""
-        arrays = {name: getattr(self, name) for name in (*self.ARRAYS, "times")}
+        how = {} if self.how is None else {"how": self.how}
+        arrays = {name: getattr(self, name) for name in (*self.ARRAYS, "times")} | how
         return Observation(self.observer, self.sha256, {**arrays, "size": np.array(self.size)})
 
 

@@ -21,6 +21,8 @@ BONES = np.array(
 )  # wrist to the first joint of each finger, then along the finger
 MIN_FRAMES = 12
 MISS = 1.0
+#: in ``how`` of :class:`ipa_bench.types.HandTracks`: found where it was a moment before or after
+FOLLOWED = 3
 #: share of the hands that count as fast, and how many at least
 FAST, LEAST_FAST = 0.1, 8
 
@@ -140,6 +142,14 @@ def seen(evidence: Evidence) -> Measured:
     if not len(shown):
         return unknown("the video has no frames")
     return Measured(float(shown.mean()), series=shown)
+
+
+def followed(evidence: Evidence) -> Measured:
+    """Share of the hands seen that were found only where they were a moment before or after, in [0, 1]."""
+    tracks = evidence.hands
+    if tracks.how is None:
+        return unknown("this observer does not say how it finds hands")
+    return over_frames((tracks.how == FOLLOWED).astype(np.float64), tracks.found, "no hand is seen")
 
 
 def presence(evidence: Evidence) -> Measured:

@@ -294,6 +294,18 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         _info(
+            "hand.followed@1",
+            "share",
+            "lower",
+            "ipa-bench: hands found only where they were up to a quarter of a second before or after",
+            "hands that are not seen at all",
+            "free",
+        ),
+        hand.followed,
+        frames="all",
+    ),
+    Metric(
+        _info(
             "hand.presence@1",
             "0-1",
             "higher",

@@ -100,7 +100,7 @@ def damaged(
     elif damage.name == "frame_blur":
         yield from _averaged(frames, int(level) // 2)
     elif damage.kind == "temporal":
-        yield from _shown(frames, shown_frames(damage.name, level, len(tracks.times), fps))
+        yield from in_order(frames, shown_frames(damage.name, level, len(tracks.times), fps))
     else:
         for index, frame in enumerate(frames):
             yield damage_frame(frame, tracks, index, damage.name, level)
@@ -136,7 +136,8 @@ def shown_frames(name: str, level: float, count: int, fps: float) -> list[int]:
     return [0 if level >= 1 else t if t % second < moving else t - t % second + moving - 1 for t in range(count)]
 
 
-def _shown(frames: Iterable[UInt8], order: Sequence[int]) -> Iterator[UInt8]:
+def in_order(frames: Iterable[UInt8], order: Sequence[int]) -> Iterator[UInt8]:
+    """The frames with these indices, which do not decrease."""
     source, at, current = iter(frames), -1, np.zeros((0, 0, 3), np.uint8)
     for index in order:
         while at < index:

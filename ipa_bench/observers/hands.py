@@ -1,49 +1,59 @@
 """The hand observer: what hands a video shows, frame by frame, on two tracks.
 
 Palm detector on the full frame, and on a crop around each body wrist that the full frame left without a hand (small
-hands vanish when a whole person is squeezed into 192 pixels). Hands are looked for in every frame by itself, without
-tracking, so that they do not depend on where a clip is cut; the body is looked at every eighth frame or less.
+hands vanish when a whole person is squeezed into 192 pixels), and where that finds none either the region between the
+body's wrist and knuckles (a hand seen edge-on shows no palm). Hands are looked for in every frame by itself, so that
+they do not depend on where a clip is cut; one that is missed for a moment is looked for where it was before and after
+(``follow.py``), and says so. The body is looked at every third of a second or less.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
-from itertools import chain, repeat
+from itertools import chain
 
 import numpy as np
 from PIL import Image
 
 from ipa_bench.errors import UserError
 from ipa_bench.observers.base import Arrays, Observer, Truth
-from ipa_bench.observers.crops import change, sharpness
+from ipa_bench.observers.follow import Follower, distinct
 from ipa_bench.observers.mediapipe import tasks as mediapipe_tasks
 from ipa_bench.observers.mediapipe.body import (
     LEFT_ELBOW,
+    LEFT_INDEX,
+    LEFT_LITTLE,
     LEFT_SHOULDER,
     LEFT_WRIST,
     RIGHT_ELBOW,
+    RIGHT_INDEX,
+    RIGHT_LITTLE,
     RIGHT_SHOULDER,
     RIGHT_WRIST,
     Body,
     BodyNet,
 )
-from ipa_bench.observers.mediapipe.detect import iou
 from ipa_bench.observers.mediapipe.litert import Roi
 from ipa_bench.observers.mediapipe.palm import MIN_PRESENCE, WRIST, Hand, HandNet
 from ipa_bench.observers.tracks import assign
 from ipa_bench.types import Float32, HandTracks, Observation, UInt8
 
 #: changes whenever a value of the observation may change
-OBSERVER_ID = "hands@1"
+OBSERVER_ID = "hands@2"
 #: ``litert`` runs the models themselves, ``mediapipe`` the official Tasks runtime (extra ``[mediapipe]``)
 BACKENDS = ("litert", "mediapipe")
-#: the body is looked at every this many frames and its wrists are interpolated between
-BODY_STRIDE = 8
+#: the body is looked at after this many seconds, or so many frames, and its wrists are interpolated between
+BODY_SECONDS, BODY_FRAMES = 0.32, 16
+#: a look may come this much earlier, so that rates whose frames do not fall on it are looked at no more seldom
+EARLY = 0.02
+#: a body that is not seen for so many seconds is given up for another
+LOST_SECONDS = 2.0
 #: and where no wrist could be magnified, at every third of them
 SELDOM = 3
+NOBODY = np.zeros((0, 2), np.float32)
 #: side of a wrist crop, in reaches
 CROP = 1.6
 #: a wrist crop that magnifies less than this shows the palm detector nothing that the full frame did not
@@ -57,29 +67,35 @@ class _Nets(threading.local):
         self._backend, self._tilt = backend, tilt
         #: of every thread, so that they can be closed
         self.runtimes = runtimes
-        self._find: Callable[[Image.Image, Float32], list[Hand]] | None = None
+        self._find: Callable[[Image.Image, Float32, Float32], list[Hand]] | None = None
+        self._hand: HandNet | None = None
         self._body: BodyNet | None = None
 
-    def find(self, image: Image.Image, wrists: Float32) -> list[Hand]:
+    def find(self, image: Image.Image, wrists: Float32, joints: Float32) -> list[Hand]:
         """The hands of one image."""
         if self._find is None:
             if self._backend == "mediapipe":
                 tasks = mediapipe_tasks.TasksHands()
                 self.runtimes.append(tasks)
-                self._find = lambda picture, _: tasks.find(picture)
+                self._find = lambda picture, *_: tasks.find(picture)
             else:
-                self._find = partial(find_hands, HandNet(self._tilt))
-        return self._find(image, wrists)
+                self._find = partial(find_hands, self._net())
+        return self._find(image, wrists, joints)
 
-    def body(self, image: Image.Image) -> Body | None:
-        """The body of one image."""
+    def where(self, image: Image.Image, before: Hand) -> Hand | None:
+        """What is where a hand was in a frame beside; None where the backend cannot be asked."""
+        return None if self._backend == "mediapipe" else self._net().where(image, before)
+
+    def body(self, image: Image.Image, before: Body | None) -> Body | None:
+        """The body of one image, of somebody who was seen before."""
         if self._body is None:
             self._body = BodyNet()
-        return self._body(image)
+        return self._body(image, before)
 
-
-#: the hands of a frame, and sharpness and change of each
-_Seen = tuple[list[Hand], list[tuple[float, float]]]
+    def _net(self) -> HandNet:
+        if self._hand is None:
+            self._hand = HandNet(self._tilt)
+        return self._hand
 
 
 class HandObserver(Observer):
@@ -117,17 +133,18 @@ class HandObserver(Observer):
 
 
 class HandSession:
-    """One video under observation; holds at most ``2 * BODY_STRIDE + 1`` frames."""
+    """One video under observation; holds at most ``2 * BODY_FRAMES + 1`` frames, and those of ``follow.MEMORY``."""
 
     def __init__(self, nets: _Nets, pool: Executor | None) -> None:
         self._nets, self._pool = nets, pool
         self._waiting: list[Image.Image] = []
-        self._pending: list[Future[_Seen]] = []
+        self._pending: list[tuple[Image.Image, float, Future[list[Hand]]]] = []
         self._body: Body | None = None
-        self._hands: list[list[Hand]] = []
-        self._crops: list[list[tuple[float, float]]] = []
-        self._before: Image.Image | None = None
+        #: who was seen last, and when: one body is followed
+        self._known: tuple[Body, float] | None = None
+        self._follower = Follower(nets.where)
         self._wrists: list[Float32] = []
+        self._people: list[Float32] = []
         self._times: list[float] = []
         self._size = (0, 0)
         self._blocks = 0
@@ -138,17 +155,18 @@ class HandSession:
         self._waiting.append(Image.fromarray(np.ascontiguousarray(image)))
         self._size = self._waiting[-1].size
         if len(self._times) == 1:
-            self._body = self._nets.body(self._waiting[0])
-        if len(self._waiting) == BODY_STRIDE + 1:
-            self._look(BODY_STRIDE)
+            self._body = self._look_at_body(self._waiting[0], time)
+        count = len(self._waiting) - 1
+        if count >= BODY_FRAMES or (count and time - self._times[-1 - count] >= BODY_SECONDS - EARLY):
+            self._look(count)
 
     def finish(self) -> Arrays:
         """The arrays of a :class:`~ipa_bench.types.HandTracks`, of everything pushed."""
         if self._waiting:
             self._look(len(self._waiting))
-        self._keep(future.result() for future in self._pending)
+        self._keep(self._pending)
         wrists = np.array(self._wrists, dtype=np.float32).reshape(-1, 2, 3)
-        arrays = _arrays(self._hands, self._crops, wrists, self._times)
+        arrays = _arrays(*self._follower.finish(), wrists, self._times, self._people)
         return {**arrays, "times": np.array(self._times, np.float64), "size": np.array(self._size)}
 
     def _look(self, count: int) -> None:
@@ -156,58 +174,75 @@ class HandSession:
         self._blocks += 1
         # A body that is far away may need a crop any time; a near one, or none, is only asked which hand is which.
         due = self._blocks % SELDOM == 0 or _far(self._body, max(self._size))
-        ahead = self._nets.body(self._waiting[-1]) if due and len(self._waiting) > 1 else self._body
+        ahead = self._body
+        if due and len(self._waiting) > 1:
+            ahead = self._look_at_body(self._waiting[-1], self._times[-1])
         span = max(len(self._waiting) - 1, 1)
         wrists = [wrists_between(self._body, ahead, i / span) for i in range(count)]
-        images = self._waiting[:count]
-        work = zip(repeat(self._nets), images, [self._before, *images[:-1]], wrists, strict=False)
+        joints = [joints_between(self._body, ahead, i / span) for i in range(count)]
+        images, times = self._waiting[:count], self._times[len(self._wrists) : len(self._wrists) + count]
+        work = zip(images, wrists, joints, strict=True)
         if self._pool is None:
-            self._keep(_frame(*item) for item in work)
+            for image, time, item in zip(images, times, work, strict=True):
+                self._follower.push(image, time, self._nets.find(*item))
         else:
             # One block is looked at while the next is decoded and its bodies are found.
             done, pool = self._pending, self._pool
-            self._pending = [pool.submit(_frame, *item) for item in work]
-            self._keep(future.result() for future in done)
-        self._before = images[-1]
+            found = [pool.submit(self._nets.find, *item) for item in work]
+            self._pending = list(zip(images, times, found, strict=True))
+            self._keep(done)
         self._wrists += wrists
+        self._people += [NOBODY if self._body is None else self._body.people] * count
         self._waiting = self._waiting[count:]
         self._body = ahead
 
-    def _keep(self, seen: Iterable[_Seen]) -> None:
-        for hands, values in seen:
-            self._hands.append(hands)
-            self._crops.append(values)
+    def _look_at_body(self, image: Image.Image, time: float) -> Body | None:
+        """The body, and after a while without the one that was known anybody's."""
+        before = self._known[0] if self._known and time - self._known[1] <= LOST_SECONDS else None
+        body = self._nets.body(image, before)
+        if body is not None:
+            self._known = body, time
+        return body
+
+    def _keep(self, seen: Sequence[tuple[Image.Image, float, Future[list[Hand]]]]) -> None:
+        for image, time, hands in seen:
+            self._follower.push(image, time, hands.result())
 
 
-def _frame(nets: _Nets, image: Image.Image, before: Image.Image | None, wrists: Float32) -> _Seen:
-    """Hands of a frame, and sharpness and change of each."""
-    hands = nets.find(image, wrists)
-    return hands, [(sharpness(image, h.landmarks), change(image, before, h.landmarks)) for h in hands]
+def find_hands(net: HandNet, image: Image.Image, wrists: Float32, joints: Float32 | None = None) -> list[Hand]:
+    """Hands of one image with presence >= 0.5, surest first, each once.
 
-
-def find_hands(net: HandNet, image: Image.Image, wrists: Float32) -> list[Hand]:
-    """Hands of one image with presence >= 0.5, surest first, each once. ``wrists`` ``[2, 3]``: x, y, reach or NaN."""
-    hands = [net.hand(image, palm) for palm in net.palms(image)]
-    hands = [hand for hand in hands if hand.presence >= MIN_PRESENCE]
-    for x, y, reach in wrists:
+    ``wrists`` ``[2, 3]``: x, y, reach; ``joints`` ``[2, 2, 2]``: the body's wrist and the middle of its knuckles; NaN
+    where unseen.
+    """
+    looks = [(palm, net.hand(image, palm)) for palm in net.palms(image)]
+    hands = [hand for _, hand in looks if hand.presence >= MIN_PRESENCE]
+    refused = [palm for palm, hand in looks if hand.presence < MIN_PRESENCE]
+    for slot, (x, y, reach) in enumerate(wrists):
         side = CROP * float(reach)
         # NaN compares false: a wrist that is not seen, or lies outside the image, gets no look.
-        inside = 0 <= x < image.width and 0 <= y < image.height and max(image.size) >= MIN_ZOOM * side
+        inside = 0 <= x < image.width and 0 <= y < image.height
         # A hand longer than the forearm belongs to somebody nearer, or the body is imagined into a close-up of a hand.
-        if inside and not any(h.size > reach or np.hypot(*(h.landmarks[WRIST] - (x, y))) < 0.5 * reach for h in hands):
-            found = [net.small_hand(image, palm) for palm in net.palms(image, Roi(float(x), float(y), side))]
-            hands += [hand for hand in found if hand.presence >= MIN_PRESENCE]
+        if not inside or any(h.size > reach or _beside(h.landmarks[WRIST], x, y, reach) for h in hands):
+            continue
+        if max(image.size) >= MIN_ZOOM * side:
+            looks = [(palm, net.small_hand(image, palm)) for palm in net.palms(image, Roi(float(x), float(y), side))]
+            hands += [hand for _, hand in looks if hand.presence >= MIN_PRESENCE]
+            refused += [palm for palm, hand in looks if hand.presence < MIN_PRESENCE]
+        if joints is None or any(_beside(h.landmarks[WRIST], x, y, reach) for h in hands):
+            continue
+        # A palm where a hand is due, and no hand in its region: of one seen edge-on the body knows the region better.
+        middles = [np.float32(0.5) * (palm.box[:2] + palm.box[2:]) for palm in refused]
+        if any(_beside(middle, x, y, 2 * reach) for middle in middles):
+            hand = net.at_joints(image, *joints[slot])
+            if hand.presence >= MIN_PRESENCE and hand.size <= reach and _beside(hand.landmarks[WRIST], x, y, reach):
+                hands.append(hand)
     return distinct(hands)
 
 
-def distinct(hands: Iterable[Hand]) -> list[Hand]:
-    """Merge hands that were found twice: of two whose boxes overlap by half, the surer one stays."""
-    kept: list[Hand] = []
-    for hand in sorted(hands, key=lambda h: -h.presence):
-        boxes = np.array([_box(other.landmarks) for other in kept], dtype=np.float32).reshape(-1, 4)
-        if not (iou(_box(hand.landmarks), boxes) > 0.5).any():
-            kept.append(hand)
-    return kept
+def _beside(point: Float32, x: float, y: float, reach: float) -> bool:
+    """Whether a point is within half a forearm of a place."""
+    return bool(np.hypot(*(point - (x, y))) < 0.5 * reach)
 
 
 def wrists_between(before: Body | None, after: Body | None, share: float) -> Float32:
@@ -215,6 +250,25 @@ def wrists_between(before: Body | None, after: Body | None, share: float) -> Flo
     a, b = _wrists(before), _wrists(after)
     mixed = a + (b - a) * np.float32(share)
     return np.where(np.isfinite(mixed), mixed, np.where(np.isfinite(a), a, b)).astype(np.float32)
+
+
+def joints_between(before: Body | None, after: Body | None, share: float) -> Float32:
+    """Wrists and middles of the knuckles ``[2, 2, 2]`` at ``share`` of the way between two looks; NaN where unseen."""
+    a, b = _joints(before), _joints(after)
+    mixed = a + (b - a) * np.float32(share)
+    return np.where(np.isfinite(mixed), mixed, np.where(np.isfinite(a), a, b)).astype(np.float32)
+
+
+def _joints(body: Body | None) -> Float32:
+    result = np.full((2, 2, 2), np.nan, dtype=np.float32)
+    if body is None:
+        return result
+    sides = ((LEFT_WRIST, LEFT_INDEX, LEFT_LITTLE), (RIGHT_WRIST, RIGHT_INDEX, RIGHT_LITTLE))
+    for slot, (wrist, index, little) in enumerate(sides):
+        if body.visibility[wrist] >= 0.5:
+            # nearer to the index finger: the middle finger's knuckle
+            result[slot] = body.joints[wrist], (2 * body.joints[index] + body.joints[little]) / 3
+    return result
 
 
 def _far(body: Body | None, size: int) -> bool:
@@ -236,12 +290,12 @@ def _wrists(body: Body | None) -> Float32:
     return result
 
 
-def _box(landmarks: Float32) -> Float32:
-    return np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)])
-
-
 def _arrays(
-    hands: list[list[Hand]], crops: list[list[tuple[float, float]]], wrists: Float32, times: list[float]
+    hands: list[list[Hand]],
+    crops: list[list[tuple[float, float]]],
+    wrists: Float32,
+    times: list[float],
+    people: list[Float32],
 ) -> Arrays:
     count = len(times)
     landmarks = np.zeros((count, 2, 21, 2), np.float32)
@@ -249,12 +303,13 @@ def _arrays(
     presence = np.zeros((count, 2), np.float32)
     seen = np.zeros((2, count, 2), np.float32)  # sharpness and change
     box = np.zeros((count, 2, 4), np.float32)
-    found = np.zeros((count, 2), bool)
+    found, how = np.zeros((count, 2), bool), np.zeros((count, 2), np.uint8)
     known = {id(hand): value for hand, value in zip(chain(*hands), chain(*crops), strict=True)}
-    for t, pair in enumerate(assign(hands, wrists, times)):
+    for t, pair in enumerate(assign(hands, wrists, times, people)):
         for slot, hand in enumerate(pair):
             if hand is not None:
                 landmarks[t, slot], world[t, slot] = hand.landmarks, hand.world
                 presence[t, slot], seen[:, t, slot] = hand.presence, known[id(hand)]
-                box[t, slot], found[t, slot] = _box(hand.landmarks), True
-    return dict(zip(HandTracks.ARRAYS, (landmarks, world, presence, box, seen[0], seen[1], found), strict=True))
+                box[t, slot], found[t, slot], how[t, slot] = hand.box, True, hand.how
+    values = (landmarks, world, presence, box, seen[0], seen[1], found, how)
+    return dict(zip((*HandTracks.ARRAYS, "how"), values, strict=True))

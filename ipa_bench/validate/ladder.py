@@ -6,7 +6,7 @@ measured against the original; a damaged version's loss is what it does worse th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,25 @@ from ipa_bench.cache import Cache, digest
 from ipa_bench.metrics.base import Evidence, Metric
 from ipa_bench.metrics.motion import is_still
 from ipa_bench.metrics.pairing import HandPair, pair_hands, period
-from ipa_bench.models.damage import DAMAGES, HARMLESS, STRENGTHS, UNSEEN, Strength, crf, stored
+from ipa_bench.models.controls import at_frames
+from ipa_bench.models.damage import CLEAN as CLEAN_DAMAGE
+from ipa_bench.models.damage import (
+    DAMAGES,
+    HARMLESS,
+    STRENGTHS,
+    UNSEEN,
+    Damage,
+    Strength,
+    crf,
+    in_order,
+    shown_frames,
+    stored,
+)
 from ipa_bench.models.damage import find as find_damage
 from ipa_bench.observers import pixels
 from ipa_bench.observers.hands import OBSERVER_ID, HandObserver
 from ipa_bench.observers.pixels import PixelSession
-from ipa_bench.types import Bool, Float64, HandTracks, Observation
+from ipa_bench.types import Bool, Float64, HandTracks, Observation, UInt8
 
 #: changes whenever a damage or an observation of it may change
 VERSION = f"damaged@2-{OBSERVER_ID}-{pixels.OBSERVER_ID}-{video.DECODER}"
@@ -40,6 +53,8 @@ BELOW_SIGHT: tuple[Variant, ...] = tuple((d.name, s) for d in (*HARMLESS, *UNSEE
 IN_SIGHT: tuple[Variant, ...] = (
     ("finger_added", "mild"), ("posture", "medium"), ("frame_blur", "mild"), ("slow", "medium"),
 )  # fmt: skip
+#: the damage in time that makes new pictures; others show those of the clean version at other times
+AVERAGE = "frame_blur"
 #: the change of pixels that a change in time must pass to be seen
 LEAST_SEEN: Variant = ("jpeg", "strong")
 #: the harmless change whose effect is a run's noise floor
@@ -72,17 +87,41 @@ def observe_variant(path: Path, variant: Variant, hands: HandTracks, cache: Cach
     known = cache.get(VERSION, key)
     if known is not None:
         return known
-    session = _observer().start()
-    comparison = PixelSession(hands, (frame.image for frame in video.read_frames(path)))
+    session = PixelSession(hands, (frame.image for frame in video.read_frames(path)))
+    if damage.kind == "temporal" and name != AVERAGE:
+        arrays = _out_of_time(path, damage.level(strength), name, hands, cache, session)
+    else:
+        arrays = _observed(_stored(path, hands, damage, strength), hands, session)
+    cache.put(VERSION, key, arrays)
+    return arrays
+
+
+def _stored(path: Path, hands: HandTracks, damage: Damage, strength: Strength) -> Iterator[UInt8]:
     original = (frame.image for frame in video.read_frames(path))
-    frames = stored(original, hands, 1 / period(hands.times), damage, strength)
+    return stored(original, hands, 1 / period(hands.times), damage, strength)
+
+
+def _observed(frames: Iterable[UInt8], hands: HandTracks, comparison: PixelSession) -> dict[str, Any]:
+    session = _observer().start()
     for image, time in zip(frames, hands.times, strict=True):
         session.push(image, float(time))
         comparison.push(image, float(time))
     seen = session.finish()
-    arrays: dict[str, Any] = {**{name: seen[name] for name in HandTracks.ARRAYS}, **comparison.finish()}
-    cache.put(VERSION, key, arrays)
-    return arrays
+    return {**{name: seen[name] for name in HandTracks.ARRAYS}, **comparison.finish()}
+
+
+def _out_of_time(
+    path: Path, level: float, name: str, hands: HandTracks, cache: Cache, comparison: PixelSession
+) -> dict[str, Any]:
+    """The clean version's frames at other times: its hands have been looked at already, only their times change."""
+    clean = observe_variant(path, CLEAN, hands, cache)
+    fps = 1 / period(hands.times)
+    order = shown_frames(name, level, len(hands.times), fps)
+    for image, time in zip(in_order(_stored(path, hands, CLEAN_DAMAGE, "mild"), order), hands.times, strict=True):
+        comparison.push(image, float(time))
+    tracks, _ = _unpacked(hands, clean)
+    shown = at_frames(tracks, np.array(order, np.int64), fps)
+    return {**{each: getattr(shown, each) for each in HandTracks.ARRAYS}, **comparison.finish()}
 
 
 def quality(variant: Variant) -> int:

@@ -1,5 +1,7 @@
 """The hand observer on real footage: what its result must not depend on; and its pieces on made-up hands."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,15 +11,16 @@ from PIL import Image, ImageOps
 from ipa_bench import video
 from ipa_bench.errors import UserError
 from ipa_bench.observers.crops import change, sharpness
-from ipa_bench.observers.hands import HandObserver, distinct, find_hands, wrists_between
-from ipa_bench.observers.mediapipe.body import Body
-from ipa_bench.observers.mediapipe.detect import iou, upright
+from ipa_bench.observers.follow import MEMORY, Follower, distinct
+from ipa_bench.observers.hands import HandObserver, find_hands, joints_between, wrists_between
+from ipa_bench.observers.mediapipe.body import Body, _nearest
+from ipa_bench.observers.mediapipe.detect import Detection, iou, upright
 from ipa_bench.observers.mediapipe.litert import Roi, ssd_anchors, warp
-from ipa_bench.observers.mediapipe.palm import Hand, HandNet, landmark_roi
+from ipa_bench.observers.mediapipe.palm import BODY, FOLLOWED, PALM, Hand, HandNet, landmark_roi
 from ipa_bench.observers.tracks import assign
 from tests.hands import OPEN_HAND
 
-FIELDS = ("landmarks", "world", "presence", "box", "sharpness", "change", "found")
+FIELDS = ("landmarks", "world", "presence", "box", "sharpness", "change", "found", "how")
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +86,46 @@ def test_a_small_hand_is_found_in_the_crop_around_the_wrist(media):
     at = np.array([[460, 550, 80], [np.nan] * 3], np.float32)
     assert not find_hands(net, large, nowhere)
     assert len(find_hands(net, large, at)) == 1
+
+
+def test_a_hand_whose_palm_is_not_recognised_is_found_by_the_bodys_joints(media, monkeypatch):
+    """As for a hand seen edge-on: its palm is found and refused, wrist and knuckles of the body are known."""
+    image = Image.open(media / "thumb_up.jpg").convert("RGB")
+    net = HandNet()
+    (known,) = find_hands(net, image, np.full((2, 3), np.nan, np.float32))
+    wrist, knuckles = known.landmarks[0], known.landmarks[[5, 9, 13]].mean(axis=0)
+    reach = 1.5 * known.size
+    wrists = np.array([[*wrist, reach], [np.nan] * 3], np.float32)
+    joints = np.stack([np.stack([wrist, knuckles]), np.full((2, 2), np.nan)]).astype(np.float32)
+    # a palm that the landmark net refuses, beside the wrist
+    refused = Detection(np.array([*(wrist - 10), *(wrist + 10)], np.float32), np.zeros((7, 2), np.float32), 0.9)
+    monkeypatch.setattr(net, "palms", lambda *_: [refused])
+    monkeypatch.setattr(net, "hand", lambda *_: replace(known, presence=0.1))
+    (hand,) = find_hands(net, image, wrists, joints)
+    assert (known.how, hand.how) == (PALM, BODY)
+    assert known.apart(hand) < 0.15
+    assert not find_hands(net, image, wrists)
+    # where the joints are somewhere else, there is no hand
+    assert not find_hands(net, image, wrists, joints * np.float32(0) + np.array([[20, 20], [40, 30]], np.float32))
+    # nor is it looked for where no palm was
+    monkeypatch.setattr(net, "palms", lambda *_: [])
+    assert not find_hands(net, image, wrists, joints)
+
+
+def test_a_hand_that_is_missed_for_a_moment_is_looked_for_and_says_so(frames, monkeypatch):
+    """The palm detector is made blind in four frames: the hand is in all of them, and known to be followed there."""
+    seen = observe(frames[:16])
+    real, count = HandNet.palms, iter(range(1000))
+    blind = {5, 6, 9, 15}
+    monkeypatch.setattr(HandNet, "palms", lambda *a: [] if len(a) == 2 and next(count) in blind else real(*a))
+    tracks = observe(frames[:16])
+    np.testing.assert_array_equal(tracks.found, seen.found)
+    slot = int(np.argmax(seen.found.sum(axis=0)))
+    assert set(np.flatnonzero(tracks.how[:, slot] == FOLLOWED)) == blind
+    assert (seen.how[seen.found] == PALM).all()
+    apart = np.linalg.norm(tracks.landmarks[:, slot] - seen.landmarks[:, slot], axis=-1).mean(axis=-1)
+    assert (apart / np.ptp(seen.landmarks[:, slot], axis=1).max(axis=1)).max() < 0.08
+    assert (tracks.sharpness[tracks.found] > 0).all()
 
 
 def test_an_unknown_backend_is_refused():
@@ -238,6 +281,95 @@ def test_hands_found_twice_are_one():
     assert [h.presence for h in kept] == [0.95, 0.7]
 
 
+def test_two_finds_that_sit_on_one_hand_are_one():
+    """A wrong region gives a small hand inside the true one: their boxes share less than half."""
+    kept = distinct([hand(100, 100, 0.9, size=60), hand(104, 102, 0.6, size=36), hand(148, 100, 0.8, size=60)])
+    assert [h.presence for h in kept] == [0.9, 0.8]
+
+
+@pytest.mark.parametrize("fps", [16, 25, 30])
+def test_hands_that_cross_keep_their_sides(fps):
+    """Arms are crossed and parted again within two seconds, a hand and a half a second fast; the body is not seen."""
+    times = np.arange(2 * fps) / fps
+    xs = 200 + 100 * np.cos(2 * np.pi * times / 2)
+    frames = [[hand(x, 100), hand(400 - x, 104)] for x in xs]
+    result = assign(frames, np.stack([NOWHERE] * len(xs)), list(times))
+    left = np.array([pair[0].landmarks[:, 1].mean() for pair in result])
+    assert (left == left[0]).all()
+
+
+def test_somebody_elses_hand_takes_no_slot():
+    """Of two people beside each other the body is one's; in some frames its own hand is not found."""
+    wrists = np.stack([np.array([[300, 100, 60], [100, 100, 60]], np.float32)] * 12)
+    frames = [[hand(100, 80), hand(300, 80), hand(700, 90), hand(860, 90)] for _ in range(12)]
+    for missed in (3, 4, 8):
+        frames[missed] = frames[missed][1:]
+    result = assign(frames, wrists, [i / 25 for i in range(12)])
+    assert {None if h is None else float(h.landmarks[:, 0].mean().round()) for pair in result for h in pair} == {
+        None, centre(100), centre(300)
+    }  # fmt: skip
+    # without own ones in view, or with a body that is imagined into a close-up, whoever is there is taken
+    others = [[h for h in hands if h.landmarks[:, 0].mean() > 500] for hands in frames]
+    assert all(None not in pair for pair in assign(others, wrists, [i / 25 for i in range(12)]))
+    large = [[hand(700, 90, size=200)] for _ in range(12)]
+    assert all(any(pair) for pair in assign(large, wrists, [i / 25 for i in range(12)]))
+
+
+def test_a_hand_that_is_nearer_to_another_person_takes_no_slot():
+    """Two people whose wrists the body net does not show, beside each other; each has a hand raised."""
+    people = [np.array([[200, 200], [600, 200]], np.float32)] * 12
+    frames = [[hand(240, 150), hand(560, 150)] for _ in range(12)]
+    frames[5] = frames[5][1:]
+    times = [i / 25 for i in range(12)]
+    result = assign(frames, np.stack([NOWHERE] * 12), times, people)
+    assert {None if h is None else float(h.landmarks[:, 0].mean().round()) for p in result for h in p} == {
+        None, centre(240)
+    }  # fmt: skip
+    alone = [person[:1] for person in people]
+    assert all(None not in pair for pair in assign(frames[:5], np.stack([NOWHERE] * 5), times[:5], alone))
+
+
+# following
+
+
+def followed(plan, presence=0.8, fps=25.0):
+    """``plan``: for each frame where a hand is found by itself, or None. Looks elsewhere find one where it was."""
+    looks = []
+
+    def where(image, before):
+        looks.append(image.width)
+        return Hand(before.landmarks, before.world, presence, FOLLOWED)
+
+    follower = Follower(where)
+    for index, x in enumerate(plan):
+        image = Image.new("RGB", (200 + index, 200), (90, 90, 90))
+        follower.push(image, index / fps, [] if x is None else [hand(x, 100)])
+    hands, crops = follower.finish()
+    assert [len(h) for h in hands] == [len(c) for c in crops]
+    return [h[0].how if h else 0 for h in hands], looks
+
+
+def test_gaps_are_followed_from_both_ends_for_a_quarter_of_a_second():
+    six = round(MEMORY * 25)
+    found, _ = followed([100] * 3 + [None] * six + [100] * 3)
+    assert found == [PALM] * 3 + [FOLLOWED] * six + [PALM] * 3
+    found, _ = followed([100] + [None] * (3 * six) + [100])
+    assert found == [PALM] + [FOLLOWED] * six + [0] * six + [FOLLOWED] * six + [PALM]
+    found, _ = followed([100] + [None] * 20 + [100], fps=50.0)
+    assert found == [PALM] + [FOLLOWED] * 20 + [PALM]
+
+
+def test_nothing_is_looked_for_where_nothing_is_missed():
+    found, looks = followed([100] * 10)
+    assert (found, looks) == ([PALM] * 10, [])
+
+
+def test_a_hand_that_is_not_there_is_not_followed():
+    found, looks = followed([100] * 3 + [None] * 5 + [100] * 3, presence=0.4)
+    assert found == [PALM] * 3 + [0] * 5 + [PALM] * 3
+    assert len(looks) == 2  # once from each end
+
+
 def test_wrists_are_interpolated_and_unseen_ones_left_out():
     joints = np.zeros((33, 2), np.float32)
     joints[11], joints[12], joints[13], joints[15] = (0, 0), (40, 0), (0, 50), (0, 100)
@@ -250,3 +382,21 @@ def test_wrists_are_interpolated_and_unseen_ones_left_out():
     assert np.isnan(middle[1]).all()
     np.testing.assert_allclose(wrists_between(before, None, 0.5)[0], [0, 112.5, 50])
     assert np.isnan(wrists_between(None, None, 0.3)).all()
+    joints[17], joints[19] = (6, 120), (0, 126)
+    knuckles = joints_between(Body(joints, visible), Body(joints + np.array([20, 0], np.float32), visible), 0.5)
+    np.testing.assert_allclose(knuckles[0], [[10, 100], [12, 124]])
+    assert np.isnan(knuckles[1]).all()
+
+
+def test_of_two_people_the_one_who_was_seen_before_is_kept():
+    def person(x, score):
+        return Detection(np.zeros(4, np.float32), np.array([(x, 100), (x, 0)], np.float32), score)
+
+    def body(x):
+        return Body(np.full((33, 2), (x, 100), np.float32), np.ones(33, np.float32))
+
+    people = [person(500, 0.95), person(100, 0.9)]
+    assert _nearest(people, None).score == 0.95
+    assert _nearest(people, body(110)).score == 0.9
+    assert _nearest(people, body(300)) is None
+    assert _nearest(people[:1], body(110)) is None

@@ -11,6 +11,7 @@ from ipa_bench.cache import Cache
 from ipa_bench.errors import Unscorable
 from ipa_bench.observers import looker as looker_room
 from ipa_bench.observers.base import Observer, ObserverInfo
+from ipa_bench.observers.hands import OBSERVER_ID
 from ipa_bench.observers.looker import Looker
 from ipa_bench.observers.table import HANDS, OBSERVERS, PIXELS, versions
 from ipa_bench.types import HandTracks, Observation
@@ -37,20 +38,20 @@ def stored_hands(cache, clip, tracks):
     """The hands of a clip as version 0.1 stores them."""
     key = hashlib.sha256(clip.read_bytes()).hexdigest()
     np.savez(
-        entry(cache, f"hands@1-{video.DECODER}", key), landmarks=tracks.landmarks, world=tracks.world,
+        entry(cache, f"{OBSERVER_ID}-{video.DECODER}", key), landmarks=tracks.landmarks, world=tracks.world,
         presence=tracks.presence, box=tracks.box, sharpness=tracks.sharpness, change=tracks.change,
         found=tracks.found, times=tracks.times, size=np.array(tracks.size),
     )  # fmt: skip
     return key
 
 
-def test_entries_of_version_0_1_are_found(clips, tmp_path):
+def test_entries_as_version_0_1_keeps_them_are_found(clips, tmp_path):
     made, truth = clips
     hands = made_up(5), made_up(6, seed=1)
     folder = tmp_path / "cache"
     keys = [stored_hands(folder, clip, tracks) for clip, tracks in zip(clips, hands, strict=True)]
     times = [hashlib.sha256(tracks.times.tobytes()).hexdigest() for tracks in hands]
-    pair = hashlib.sha256(json.dumps([*keys, "hands@1", times]).encode()).hexdigest()
+    pair = hashlib.sha256(json.dumps([*keys, OBSERVER_ID, times]).encode()).hexdigest()
     names = [f"{kind}.{region}" for kind in ("mse", "l1", "ssim") for region in ("frame", "hand", "rest")]
     pixels = {name: np.arange(5.0) + place for place, name in enumerate(names)}
     np.savez(entry(folder, f"pixels@1-{video.DECODER}", pair), **pixels)
@@ -72,7 +73,7 @@ def test_entries_of_version_0_1_are_found(clips, tmp_path):
     tracks = looker.hands(made)
     for name in (*HandTracks.ARRAYS, "times"):
         np.testing.assert_array_equal(getattr(tracks, name), getattr(hands[0], name))
-    assert (tracks.size, tracks.observer, tracks.sha256) == ((640, 480), "hands@1", keys[0])
+    assert (tracks.size, tracks.observer, tracks.sha256) == ((640, 480), OBSERVER_ID, keys[0])
 
 
 class Brightness(Observer):
@@ -151,5 +152,5 @@ def test_an_observation_is_cut_by_frames_and_knows_where_it_saw_something():
 
 
 def test_a_run_records_every_observer_and_the_hand_models():
-    expected = {"hands": "hands@1", "pixels": "pixels@1", "lpips": "perceptual@1", "models": "mediapipe 0.10.21"}
+    expected = {"hands": "hands@2", "pixels": "pixels@1", "lpips": "perceptual@1", "models": "mediapipe 0.10.21"}
     assert versions() == expected

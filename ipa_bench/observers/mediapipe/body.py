@@ -15,6 +15,11 @@ from ipa_bench.types import Bool, Float32
 LEFT_SHOULDER, RIGHT_SHOULDER = 11, 12
 LEFT_ELBOW, RIGHT_ELBOW = 13, 14
 LEFT_WRIST, RIGHT_WRIST = 15, 16
+LEFT_LITTLE, RIGHT_LITTLE = 17, 18
+LEFT_INDEX, RIGHT_INDEX = 19, 20
+HIPS = (23, 24)
+#: the detector's point in the middle of the upper body
+UPPER_BODY = 2
 MIN_PRESENCE = 0.5
 #: a body joint that is less visible than this is not found
 MIN_VISIBILITY = 0.5
@@ -28,10 +33,14 @@ APART = 0.4
 
 
 class Body(NamedTuple):
-    """``joints`` float32 ``[33, 2]`` in image pixels; ``visibility`` ``[33]`` in [0, 1]."""
+    """``joints`` float32 ``[33, 2]`` in image pixels; ``visibility`` ``[33]`` in [0, 1].
+
+    ``people`` ``[N, 2]`` are the middles of the upper bodies of everybody who is seen, this one first.
+    """
 
     joints: Float32
     visibility: Float32
+    people: Float32 = np.zeros((0, 2), np.float32)
 
 
 class BodyNet:
@@ -42,10 +51,17 @@ class BodyNet:
         self._landmarks = Net(weights.path("pose_landmark_full"))
         self._anchors = ssd_anchors(self._detector.side, (8, 16, 32, 32, 32))
 
-    def __call__(self, image: Image.Image) -> Body | None:
-        """Find the body, or None where nobody is seen."""
+    def __call__(self, image: Image.Image, before: Body | None = None) -> Body | None:
+        """Find the body, or None where nobody is seen, or not the one who was seen ``before``, where that is known: of
+        two who are as prominent the detector sees now one, now the other, and now both.
+        """
         people = detect(self._detector, self._anchors, image, whole(image), low=-1.0)
-        return self._body(image, people[0]) if people else None
+        person = _nearest(people, before)
+        body = None if person is None else self._body(image, person)
+        if person is None or body is None:
+            return None
+        everybody = [person, *(other for other in people if other is not person)]
+        return body._replace(people=np.stack([each.keypoints[UPPER_BODY] for each in everybody]))
 
     def all(self, image: Image.Image) -> list[Body]:
         """Everybody who is seen, the surest first: in the whole image, and in squares along it where it is not one."""
@@ -102,3 +118,16 @@ def _same(one: Body, other: Body) -> bool:
 
 def _shoulders(body: Body) -> float:
     return float(np.linalg.norm(body.joints[LEFT_SHOULDER] - body.joints[RIGHT_SHOULDER]))
+
+
+def _nearest(people: list[Detection], before: Body | None) -> Detection | None:
+    """The person nearest to where ``before`` had the hips, within half a body's radius, or None."""
+    if before is None or not people:
+        return people[0] if people else None
+    middle = before.joints[list(HIPS)].mean(axis=0)
+    apart = [
+        float(np.hypot(*(p.keypoints[0] - middle)) / max(np.hypot(*(p.keypoints[1] - p.keypoints[0])), 1.0))
+        for p in people
+    ]
+    nearest = int(np.argmin(apart))
+    return people[nearest] if apart[nearest] <= 0.5 else None

@@ -5,7 +5,7 @@ Models and constants are those of MediaPipe Hands (palm_detection_full, hand_lan
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -21,24 +21,40 @@ STEADY = np.array([0, 1, 2, 3, 5, 6, 9, 10, 13, 14, 17, 18])
 MIN_PRESENCE = 0.5
 #: a presence below this is a plain no
 DOUBTFUL = 0.05
+#: side of the region around a body's knuckles, in lengths from its wrist to them
+JOINTS_SCALE = 4.4
 #: MediaPipe's Tasks runtime gives the upright direction, 90 degrees, to a field that is read in radians, so its regions
 #: are turned by 90 rad - pi/2 = 0.465 rad (26.6 degrees) against its own earlier graphs and against what the net
 #: expects. We keep the upright region, which jitters less; this constant reproduces the Tasks runtime in parity tests.
 TASKS_TILT = 90 - 14 * 2 * np.pi - np.pi / 2
 
 
+#: how a hand was found: by its palm, in the region that the body's joints name, or where it was a frame before or after
+PALM, BODY, FOLLOWED = 1, 2, 3
+
+
 @dataclass(frozen=True, eq=False)
 class Hand:
-    """``landmarks`` float32 ``[21, 2]`` px; ``world`` ``[21, 3]`` m; ``presence`` in [0, 1]."""
+    """``landmarks`` float32 ``[21, 2]`` px; ``world`` ``[21, 3]`` m; ``presence`` in [0, 1]; ``how`` it was found."""
 
     landmarks: Float32
     world: Float32
     presence: float
+    how: int = PALM
 
     @property
     def size(self) -> float:
         """Longer side of the landmarks' bounding box, in pixels."""
         return float(np.ptp(self.landmarks, axis=0).max())
+
+    @property
+    def box(self) -> Float32:
+        """The landmarks' bounding box: x0, y0, x1, y1."""
+        return np.concatenate([self.landmarks.min(axis=0), self.landmarks.max(axis=0)])
+
+    def apart(self, other: Hand) -> float:
+        """Mean landmark distance from another hand, in sizes of this one."""
+        return float(np.linalg.norm(other.landmarks - self.landmarks, axis=1).mean()) / max(self.size, 1.0)
 
 
 class HandNet:
@@ -70,6 +86,22 @@ class HandNet:
             return first
         second = self._look(image, landmark_roi(first.landmarks))
         return max(first, second, key=lambda h: h.presence)
+
+    def at_joints(self, image: Image.Image, wrist: Float32, knuckles: Float32) -> Hand:
+        """The hand between a body's ``wrist`` and its ``knuckles`` ``[2]``, for a palm that was not recognised.
+
+        Twice, as for a small hand: the body's joints are coarse. Its presence may be low.
+        """
+        length = float(np.hypot(*(knuckles - wrist)))
+        x, y = (float(v) for v in knuckles)
+        roi = _shifted(x, y, length, length, upright(wrist, knuckles), up=0.1, scale=JOINTS_SCALE)
+        first = self._look(image, roi)
+        second = self.where(image, first) if first.presence > DOUBTFUL else first
+        return replace(max(first, second, key=lambda h: h.presence), how=BODY)
+
+    def where(self, image: Image.Image, before: Hand) -> Hand:
+        """What is where a hand was in a frame beside; its presence may be low."""
+        return replace(self._look(image, landmark_roi(before.landmarks)), how=FOLLOWED)
 
     def _look(self, image: Image.Image, roi: Roi) -> Hand:
         points, presence, _, world = self._hand(warp(image, roi, self._hand.side, extend=True))
