@@ -53,7 +53,7 @@ EARLY = 0.02
 LOST_SECONDS = 2.0
 #: and where no wrist could be magnified, at every third of them
 SELDOM = 3
-NOBODY = np.zeros((0, 2), np.float32)
+NOBODY = np.zeros((0, 3), np.float32)
 #: side of a wrist crop, in reaches
 CROP = 1.6
 #: a wrist crop that magnifies less than this shows the palm detector nothing that the full frame did not

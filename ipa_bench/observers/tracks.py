@@ -74,7 +74,8 @@ def assign(
     nearer to over its whole life; where no body is seen, the slot that held the nearest hand before, else image left is
     the person's right, as for someone who faces the camera. Longer-lived hands choose first; a third hand at the same
     time is left out. Hands that are far from both wrists, or nearer to somebody else, are not the body's: they are left
-    out where own ones are seen. ``people``: of each frame ``[N, 2]``, the middles of the bodies seen, this one's first.
+    out where own ones are seen. ``people``: of each frame ``[N, 3]``, the middles of the bodies seen, this one's first,
+    and its width of shoulders.
     """
     slots: list[dict[int, Hand]] = [{}, {}]
     tracks = sorted(_own(_link(frames, times), wrists, people), key=lambda t: (-len(t.hands), t.first, t.x))
@@ -123,8 +124,9 @@ def _elsewhere(track: _Track, people: Sequence[Float32]) -> bool | None:
     """Whether a hand is mostly nearer to somebody else than to the body whose hands these are; None of one person."""
     nearer = []
     for t, hand in track.hands.items():
-        if t < len(people) and len(people[t]) > 1:
-            nearer.append(int(np.argmin(np.linalg.norm(people[t] - hand.landmarks.mean(axis=0), axis=1))) > 0)
+        # a hand broader than shoulders: bodies are imagined into a close-up of hands
+        if t < len(people) and len(people[t]) > 1 and hand.size <= people[t][0, 2]:
+            nearer.append(int(np.argmin(np.linalg.norm(people[t][:, :2] - hand.landmarks.mean(axis=0), axis=1))) > 0)
     return 2 * sum(nearer) > len(nearer) if nearer else None
 
 

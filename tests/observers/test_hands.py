@@ -317,7 +317,7 @@ def test_somebody_elses_hand_takes_no_slot():
 
 def test_a_hand_that_is_nearer_to_another_person_takes_no_slot():
     """Two people whose wrists the body net does not show, beside each other; each has a hand raised."""
-    people = [np.array([[200, 200], [600, 200]], np.float32)] * 12
+    people = [np.array([[200, 200, 90], [600, 200, 90]], np.float32)] * 12
     frames = [[hand(240, 150), hand(560, 150)] for _ in range(12)]
     frames[5] = frames[5][1:]
     times = [i / 25 for i in range(12)]
@@ -325,6 +325,8 @@ def test_a_hand_that_is_nearer_to_another_person_takes_no_slot():
     assert {None if h is None else float(h.landmarks[:, 0].mean().round()) for p in result for h in p} == {
         None, centre(240)
     }  # fmt: skip
+    imagined = [np.array([[200, 200, 30], [600, 200, 30]], np.float32)] * 5
+    assert all(None not in pair for pair in assign(frames[:5], np.stack([NOWHERE] * 5), times[:5], imagined))
     alone = [person[:1] for person in people]
     assert all(None not in pair for pair in assign(frames[:5], np.stack([NOWHERE] * 5), times[:5], alone))
 

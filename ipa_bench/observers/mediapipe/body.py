@@ -35,12 +35,13 @@ APART = 0.4
 class Body(NamedTuple):
     """``joints`` float32 ``[33, 2]`` in image pixels; ``visibility`` ``[33]`` in [0, 1].
 
-    ``people`` ``[N, 2]`` are the middles of the upper bodies of everybody who is seen, this one first.
+    ``people`` ``[N, 3]`` are the middles of the upper bodies of everybody who is seen, this one first, each with this
+    one's width of shoulders.
     """
 
     joints: Float32
     visibility: Float32
-    people: Float32 = np.zeros((0, 2), np.float32)
+    people: Float32 = np.zeros((0, 3), np.float32)
 
 
 class BodyNet:
@@ -61,7 +62,8 @@ class BodyNet:
         if person is None or body is None:
             return None
         everybody = [person, *(other for other in people if other is not person)]
-        return body._replace(people=np.stack([each.keypoints[UPPER_BODY] for each in everybody]))
+        rows = [(*each.keypoints[UPPER_BODY], _shoulders(body)) for each in everybody]
+        return body._replace(people=np.array(rows, np.float32))
 
     def all(self, image: Image.Image) -> list[Body]:
         """Everybody who is seen, the surest first: in the whole image, and in squares along it where it is not one."""
