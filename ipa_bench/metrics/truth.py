@@ -26,6 +26,9 @@ SHARES = (0.25, 0.5, 0.75, 1.0)
 BLENDED = (0.25, 0.75)
 #: errors that differ by less than this share of the smaller one, or this many squared grey levels, are equal
 SURE, NOISE = 0.1, 25.0
+#: and a mixture explains a part where any one person's error is larger than its own by this share: other light, which
+#: a mixture can imitate a little, is no blend
+EXPLAINED = 1.0
 #: error that makes a candidate e times less likely: what the autoencoder of the tiny checkpoint costs the true one
 TEMPERATURE = 100.0
 #: seconds without which a slope over time means nothing
@@ -132,7 +135,7 @@ def blend(found: Reading) -> Measured:
     share, error = _shares(found)
     inside = (share >= BLENDED[0]) & (share <= BLENDED[1])
     pure = np.nanmin(np.where(np.isfinite(found.parts), found.parts, np.inf), axis=-1)[..., None]
-    sure = pure - error > np.maximum(SURE * error, NOISE)
+    sure = pure - error > np.maximum(EXPLAINED * error, NOISE)
     return _mean((inside & sure).any((2, 3)), found)
 
 

@@ -181,6 +181,10 @@ how often.
 - **A second self** is a `duplicate` and no swap; **a covered face** lowers coverage, and similarity by as much, where
   matching anew sees almost nothing; **a slow change** is `drift`, which stays 0 for steady clips.
 - **Harmless**: re-encoding moves similarity, margin and gap by 0.02 to 0.03, and nothing else.
+
+Beside this page: [`footage.md`](footage.md), what `ipa-bench validate --people` says of the same clip
+(`python reports/identity/distort.py two.mp4` writes it), and [`ladder.md`](ladder.md), the built-in world's known
+faults, their held-out twins and nuisances (`ladder.py`), read by the truth reader and by the face metrics.
 """
 
 if __name__ == "__main__":

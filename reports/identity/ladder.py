@@ -4,9 +4,10 @@
 
 Two people of the test split in a scene, seen through H.264; every fault at three strengths, held-out twins beside, and
 nuisances, which leave everybody who they are. A metric's separation is the share of (clean, faulty) pairs of the same
-scene that it orders rightly, ties a half: the paired AUC. Of a nuisance it is how often the metric calls it worse by
-more than the bound that 95 % of the milder re-encodings stay under. Every fourth frame is looked at, and faces of some
-faults alone. Writes ladder.json and ladder.md beside this file; what a scene gave is kept in the folder ladder.parts.
+scene that it orders rightly, ties (less than 0.01) a half: the paired AUC. Of a nuisance it is how often the metric
+calls it worse by more than that and than the bound that 95 % of milder re-encodings stay under. Every fourth frame is
+looked at, and faces of some faults alone. Writes ladder.json and ladder.md beside this file; what a scene gave is kept
+in the folder ladder.parts.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ FACES: dict[str, tuple[int, Callable[[identity.People], Measured]]] = {
     "identity.top1": (1, identity.top1), "identity.swap": (-1, identity.swap),
     "identity.duplicate": (-1, identity.duplicate), "identity.drift": (-1, identity.drift),
 }  # fmt: skip
+#: values that differ by less are ties: shares, likenesses, shares a second
+EQUAL = 0.01
 #: of a torso in view, fewer say nothing of its colours
 LEAST_PIXELS = 100
 #: the variants whose faces are looked at: networks take most of the time
@@ -195,9 +198,9 @@ def table(scenes: list[dict[str, dict[str, float | None]]]) -> dict[str, dict[st
             if not len(losses):
                 continue
             if variant.fault.family == "nuisance":
-                cells[name] = float((losses > max(floors[name], 1e-9)).mean())
+                cells[name] = float((losses > max(floors[name], EQUAL)).mean())
             else:
-                cells[name] = float(((losses > 1e-9) + 0.5 * (np.abs(losses) <= 1e-9)).mean())
+                cells[name] = float(((losses > EQUAL) + 0.5 * (np.abs(losses) <= EQUAL)).mean())
         rows[variant.name] = cells
     return rows
 
