@@ -100,9 +100,10 @@ def top1(found: Reading) -> Measured:
 
 
 def swap(found: Reading) -> Measured:
-    """Share of places in view that show another of the case's people."""
+    """Share of places in view that show another of the case's people, from head to waist (else it is a leak)."""
     reads, count = who(found), found.seen.shape[1]
-    return _mean((reads != np.arange(count)) & (reads >= 0) & (reads < count), found)
+    other = (reads != np.arange(count)) & (reads >= 0) & (reads < count)
+    return _mean(other & ~_leaked(found)[0], found)
 
 
 def stranger(found: Reading) -> Measured:
@@ -111,8 +112,8 @@ def stranger(found: Reading) -> Measured:
 
 
 def duplicate(found: Reading) -> Measured:
-    """Share of frames in which two places show the same person, of those in which two are in view."""
-    reads = who(found)
+    """Share of frames in which two places show the same person, of those in which two are in view; without leaks."""
+    reads = np.where(_leaked(found)[0], -1, who(found))
     two = found.seen.sum(1) >= 2
     if not two.any():
         return unknown("no frame shows two people")
@@ -123,11 +124,8 @@ def duplicate(found: Reading) -> Measured:
 
 def leak(found: Reading) -> Measured:
     """Share of places in which head and torso are in view and are surely different people of the case."""
-    frames, count = found.seen.shape
-    both = np.isfinite(found.parts[..., 0]).all(-1)
-    own = np.broadcast_to(np.arange(count)[:, None], (frames, count, 2))
-    head, torso = np.moveaxis(nearest(_with_stranger(found.parts, found.strange_parts), own), -1, 0)
-    return _mean((head != torso) & (head < count) & (torso < count), found, both)
+    leaked, both = _leaked(found)
+    return _mean(leaked, found, both)
 
 
 def blend(found: Reading) -> Measured:
@@ -167,6 +165,15 @@ def likelihood(found: Reading) -> Measured:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def _leaked(found: Reading) -> tuple[Bool[ndarray, "T K"], Bool[ndarray, "T K"]]:
+    """Where head and torso are different people of the case, and where both are in view."""
+    frames, count = found.seen.shape
+    both = np.isfinite(found.parts[..., 0]).all(-1)
+    own = np.broadcast_to(np.arange(count)[:, None], (frames, count, 2))
+    head, torso = np.moveaxis(nearest(_with_stranger(found.parts, found.strange_parts), own), -1, 0)
+    return both & (head != torso) & (head < count) & (torso < count), both
 
 
 def _with_stranger(people: Float[ndarray, "*T K"], strangers: Float[ndarray, "*T S"]) -> Float[ndarray, "*T K+1"]:
@@ -238,7 +245,8 @@ TRUTH: tuple[Metric, ...] = (
             "blends below a half"),
     _metric("likelihood", likelihood, "share", "higher", "probability of who belongs there, softmax of -error / 100",
             "nothing of who it is instead; falls with any wrong colour"),
-    _metric("swap", swap, "share", "lower", "frames that show another of the case's people", "strangers"),
+    _metric("swap", swap, "share", "lower", "frames that show another of the case's people",
+            "strangers, and another's head or torso alone: see truth.leak"),
     _metric("leak", leak, "share", "lower", "frames in which head and torso are different people",
             "a part that is nearer to a stranger's, and parts of a head"),
     _metric("blend", blend, "share", "lower", "frames nearest to a mixture of two, 25 to 75 % of somebody else",

@@ -139,3 +139,14 @@ def test_nothing_is_chosen_or_rewarded_by_the_truth() -> None:
 def test_a_case_of_another_world_says_so() -> None:
     found = TRUTH[0].measure(Evidence({}, reasons={"truth": "the case is no scene"}))
     assert (found.value, found.reason) == (None, "the case is no scene")
+
+
+def test_another_s_shirt_is_a_leak_and_neither_an_exchange_nor_a_double() -> None:
+    one = errors(parts=(0, 1))
+    frames = read([one] * T)
+    # most pixels are the torso's, and so by all of them the place is the other's
+    heavy = reading(np.stack([one] * T), np.tile(np.array([100.0, 900.0]), (T, K, 1)), np.arange(T) / 12)
+    for found in (frames, heavy):
+        got = values(found)
+        assert (got["leak"], got["swap"], got["duplicate"]) == (0.5, 0, 0)
+    assert values(heavy)["top1"] == 0.5
