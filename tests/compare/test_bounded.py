@@ -15,7 +15,8 @@ from ipa_bench.compare.intervals import around
 from ipa_bench.metrics import METRICS
 from ipa_bench.metrics.bounds import NAMES, UNITS, Bounds, bounds
 from ipa_bench.types import Interval, MetricInfo, Score
-from tests.compare.test_compare import A, B, one_each, ranks, scored
+from tests.compare.boards import A, B, ranks, scored
+from tests.compare.test_compare import one_each
 
 SHARE: Bounds = (0.0, 1.0)
 #: what the page said of a recall: Student's interval of these reached 1.0011
