@@ -18,6 +18,7 @@ COST_HEAD = (
     *("model", "device_seconds_per_clip", "video_seconds_per_second", "peak_bytes", "joules_per_clip"),
     *("matmul_peak_share", "post_training_device_hours", "post_training_peak_bytes", "post_training_source"),
     *("gain_metric", "gain_base", "gain_per_device_hour", "gain_low", "gain_high"),
+    *("processor_seconds_per_clip", "share_of_time_in_line"),
 )
 
 
@@ -54,7 +55,8 @@ def costs(view: ReportView) -> str | None:
         gained: tuple[Cell, ...] = (None,) * 4
         if gain is not None:
             gained = (gain.base, gain.value, gain.low, gain.high)
-        rows.append((cost.model, *(amount.value for amount in made), *before, metric, *gained))
+        load = (cost.cpu.value, cost.crowded.value)
+        rows.append((cost.model, *(amount.value for amount in made), *before, metric, *gained, *load))
     return _write(COST_HEAD, rows) if rows else None
 
 

@@ -18,6 +18,7 @@ from ipa_bench.report.view import (
     TRAINED,
     ReportView,
     base_name,
+    correction,
     headline,
     primary_comparisons,
     rank_text,
@@ -69,6 +70,8 @@ class TerminalReport:
         if pairs:
             yield Text()
             yield from _differences(view, pairs, width, ascii_only)
+            if len(every) > 1:
+                yield Text(correction(view), style="dim")
             if len(pairs) < len(every):
                 yield Text(f"{len(every) - len(pairs)} more pairs are in report.html.", style="dim")
         if view.sets:

@@ -132,6 +132,10 @@ def test_wall_time_on_a_busy_machine_is_marked_and_processor_time_stands_beside_
     assert (cells["tuned"]["s/clip"].text, cells["tuned"][costs.CPU].text) == ("67.5 busy", "4.60")
     assert "89 % of the time" in cells["tuned"]["s/clip"].reason
     (remark,) = costs.remarks(busy)
+    by_model = {row["model"]: row for row in csv.DictReader(StringIO(csv_.costs(busy) or ""))}
+    assert float(by_model["tuned"]["processor_seconds_per_clip"]) == 4.6
+    assert float(by_model["tuned"]["share_of_time_in_line"]) == pytest.approx(1200 / 1350)
+    assert by_model["sixteen fps"]["processor_seconds_per_clip"] == ""
     assert "tuned (89 %)" in remark
     assert "base" not in remark
     assert costs.comparable(costs.costs(busy)) == {"base": 4.5, "tuned": 4.6}

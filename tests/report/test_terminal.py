@@ -160,3 +160,11 @@ def test_many_pairs_inside_the_floor_are_one_warning(tmp_path: Path) -> None:
     text = " ".join(shown(build.make_run(tmp_path, models=twins, videos=False)).split())
     assert "6 of 6 pairs of models differ on hand.keypoint_error@1 by less than a re-encode" in text
     assert text.count("by less than a re-encode") == 1
+
+
+def test_the_terminal_says_what_the_primary_metric_is_corrected_for(tmp_path: Path) -> None:
+    models = {f"m{n}": (25.0, 1.6, 0.03 + 0.02 * n) for n in range(4)}
+    text = " ".join(shown(build.make_run(tmp_path, models=models, videos=False), 80).split())
+    assert "Holm corrects the primary metric over its 6 pairs of models" in text
+    two = dict(list(models.items())[:2])
+    assert "Holm corrects" not in shown(build.make_run(tmp_path, models=two, videos=False), 80)
