@@ -123,7 +123,8 @@ class Encoder:
         case, base = clip.case, self._base
         # What the base is given comes rounded to its dtype.
         dtype = str(base.dtype)
-        of_case = (*self._asked(case), self._hash(case.reference or case.driving))
+        pictures = [path for _, path in case.references] or [case.reference or case.driving]
+        of_case = (*self._asked(case), *map(self._hash, pictures))
         given_keys = {name: digest(VERSION, name, self._model, dtype, *of_case) for name in base.shown}
         given = self._given(case, given_keys)
         prompt_key = digest(VERSION, "prompt", self._model, dtype, case.prompt)
@@ -159,7 +160,8 @@ class Encoder:
 
     def _asked(self, case: Case) -> tuple[Any, ...]:
         drawn_by = None if case.pose else DRAWN_BY
-        return (self._hash(case.pose or case.driving), drawn_by, case.frames, case.fps, case.size)
+        tracks = [] if case.pose else [self._hash(path) for _, path in case.poses]
+        return (self._hash(case.pose or case.driving), drawn_by, case.frames, case.fps, case.size, *tracks)
 
     def _kept(self, kind: str, key: str, make: Callable[[], Tensor]) -> Tensor:
         """A tensor out of the cache, or made, checked and put there."""
