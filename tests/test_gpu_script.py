@@ -1,4 +1,4 @@
-"""The prepared GPU script, rehearsed on a processor: every stage leaves a log and a line, and a late one is told apart."""
+"""The prepared GPU script, rehearsed on a processor: every stage leaves a log and a line in the summary."""
 
 from __future__ import annotations
 

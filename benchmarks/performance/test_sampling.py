@@ -16,6 +16,7 @@ from ipa_bench import video
 from ipa_bench.models.checkpoint import locate
 from ipa_bench.models.specs import WanVaceSpec
 from ipa_bench.models.wan import conditioning
+from ipa_bench.models.wan.convolution import quicken
 from ipa_bench.models.wan.pipeline import load, scheduler_of
 
 STEPS = 6
@@ -78,3 +79,23 @@ def test_where_the_time_of_a_clip_goes(benchmark, pipe, inputs, tmp_path):
     whole = seconds["denoise"] + seconds["decode_fp32"] + seconds["encode"]
     benchmark.extra_info.update({f"{name}_share": value / whole for name, value in seconds.items()})
     assert video.probe(tmp_path / "clip.mp4").declared_frames == 17
+
+
+def test_decoding_takes_the_fast_kernel(benchmark, pipe, inputs):
+    """Of the library's own convolutions: about a half, in the same run."""
+    _control, noise, _ = inputs
+    latents = noise[:, :, 1:]
+    taken = []
+    for convolution in (True, False):
+        if not convolution:
+            for module in pipe.vae.modules():
+                vars(module).pop("_conv_forward", None)
+        begin = time.process_time()
+        with torch.inference_mode():
+            conditioning.decode_latents(pipe, latents)
+        taken.append(time.process_time() - begin)
+    quicken(pipe.vae)
+    benchmark.extra_info["share of the library's processor time"] = round(taken[0] / taken[1], 3)
+    with torch.inference_mode():
+        benchmark(conditioning.decode_latents, pipe, latents)
+    assert taken[0] < 0.8 * taken[1]

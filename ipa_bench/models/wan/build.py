@@ -9,6 +9,7 @@ import torch
 from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanVACEPipeline, WanVACETransformer3DModel
 from torch import nn
 
+from ipa_bench.models.wan.convolution import quicken
 from ipa_bench.models.wan.outline import WanVaceOutline
 from ipa_bench.models.wan.pipeline import DTYPES
 from ipa_bench.models.wan.published import SHIFT
@@ -71,6 +72,7 @@ def base(outline: WanVaceOutline, dtype: str, device: torch.device, seed: int = 
         )
     else:
         vae = AutoencoderKLWan.from_config(dict(outline.vae))  # type: ignore[no-untyped-call]
+    quicken(vae)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=SHIFT)  # type: ignore[no-untyped-call]
     parts: Any = (None, None, vae.to(device).eval(), scheduler, transformer(outline, dtype, device, seed))
     return WanVace(WanVACEPipeline(*parts))  # type: ignore[no-untyped-call]

@@ -8,7 +8,8 @@ Nothing here keeps gradients.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -70,9 +71,31 @@ def control_latents(pipe: Pipe, pose: UInt8, *references: UInt8) -> torch.Tensor
     video, mask, people = pipe.preprocess_conditions(
         images, None, pictures, 1, height, width, count, torch.float32, device
     )
-    latents = pipe.prepare_video_latents(video, mask, people, None, device)
+    with _blank_once(pipe.vae):
+        latents = pipe.prepare_video_latents(video, mask, people, None, device)
     control = torch.cat([latents, pipe.prepare_masks(mask, people)], dim=1)
     return control.to(pipe.transformer.dtype)
+
+
+@contextmanager
+def _blank_once(vae: Any) -> Iterator[None]:
+    """While entered, a blank video is encoded once for each size: it is the part that is kept, and none is kept."""
+    whole = vae.encode
+    known: dict[tuple[int, ...], Any] = vae.__dict__.setdefault("_blank", {})
+
+    def encode(x: torch.Tensor, *args: Any, **options: Any) -> Any:
+        if bool(x.any()):
+            return whole(x, *args, **options)
+        if tuple(x.shape) not in known:
+            known.clear()  # a run has one size, or a few in turn
+            known[tuple(x.shape)] = whole(x, *args, **options)
+        return known[tuple(x.shape)]
+
+    vae.encode = encode
+    try:
+        yield
+    finally:
+        del vae.encode
 
 
 @torch.no_grad()

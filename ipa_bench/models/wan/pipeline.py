@@ -12,6 +12,7 @@ from ipa_bench.models.checkpoint import Checkpoint, lora_file
 from ipa_bench.models.lora import load_lora
 from ipa_bench.models.specs import BaseSpec
 from ipa_bench.models.wan.conditioning import Pipe
+from ipa_bench.models.wan.convolution import quicken
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 #: schedulers of flow models, and what they call the shift
@@ -41,6 +42,7 @@ def load(spec: BaseSpec, checkpoint: Checkpoint, device: torch.device | str | No
         raise UserError(
             f"model {spec.name}: {checkpoint.folder} cannot be loaded: {why}", "check that it is whole; download again"
         ) from error
+    quicken(pipe.vae)
     _add_lora(pipe, spec)
     if spec.vae_tiling:
         pipe.vae.enable_tiling()
