@@ -97,6 +97,10 @@ class ClipFolder:
         files = {"reference": case.reference or case.driving, "pose": case.pose or case.driving}
         said = {name: self._hash(path) for name, path in files.items()}
         said |= {} if case.pose else {"drawn_by": self.drawn_by}
+        if case.references:  # in their order; only where there are several: what was made without is still found
+            said["reference"] = ",".join(self._hash(path) for _, path in case.references)
+        if case.poses and not case.pose:
+            said["pose"] = ",".join(self._hash(path) for _, path in case.poses)
         asked = {"id": case.id, "prompt": case.prompt, "frames": case.frames, "fps": case.fps, "size": case.size}
         return hashlib.sha256(json.dumps(said | asked, sort_keys=True).encode()).hexdigest()
 

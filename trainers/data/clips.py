@@ -197,7 +197,8 @@ def hashes(data: Data) -> str:
 
     def shown(clip: Clip) -> list[object]:
         case = clip.case
-        files = (clip.latents, case.driving, case.pose, case.reference, case.mask)
+        people = (path for of_each in (case.references, case.poses) for _, path in of_each)
+        files = (clip.latents, case.driving, case.pose, case.reference, case.mask, *people)
         return [clip.sha256, case.prompt, case.frames, case.fps, case.size, *map(of, files)]
 
     parts: list[list[object]] = [[shown(clip) for clip in clips_] for clips_ in (data.good, data.bad)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +120,15 @@ def test_cases_with_several_references_batch_and_others_are_made_apart(pipe: Any
             pipe, scheduler_of(pipe), start[i : i + 1], controls[i], words[i : i + 1], None, **options
         )
         assert (one - batch[i : i + 1]).abs().max() < 1e-4
+
+
+def test_a_clip_is_made_again_where_its_references_are_others_or_in_another_order(pipe: Any, tmp_path: Path) -> None:
+    case = group_case(tmp_path, "pair", 2, 5)
+    model = str(tiny_wan.save(tmp_path / "model"))
+    spec = WanVaceSpec.model_validate({"name": "tiny", "kind": "wan_vace", "model": model, "steps": 1, "dtype": "fp32"})
+    made = tiny_wan.generator(spec, tmp_path / "clips", pipe=pipe)
+    first = made.generate(case, 0).read_bytes()
+    assert made.clips.find(case, 0) is not None
+    turned = replace(case, references=case.references[::-1])
+    assert made.clips.find(turned, 0) is None
+    assert made.generate(turned, 0).read_bytes() != first

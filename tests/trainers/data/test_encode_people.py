@@ -20,7 +20,7 @@ from ipa_bench.types import Case
 from tests import tiny_wan
 from tests.clips import noise
 from trainers.config import DataConfig
-from trainers.data.clips import Clip
+from trainers.data.clips import Clip, Data, hashes
 from trainers.data.encode import Encoder
 
 
@@ -45,3 +45,14 @@ def test_references_in_another_order_are_another_condition(pipe: Any, tmp_path: 
     assert torch.equal(one.latents[:, 0], two.latents[:, 1])
     assert torch.equal(one.condition["control"][:, 2:], two.condition["control"][:, 2:])
     assert not torch.equal(one.condition["control"][:, 0], two.condition["control"][:, 0])
+
+
+def test_training_on_other_references_is_another_training(tmp_path: Path) -> None:
+    for name in ("anna", "ben", "duo"):
+        (tmp_path / name).write_bytes(name.encode())
+    people = tuple((name, tmp_path / name) for name in ("anna", "ben"))
+    case = Case("duo", tmp_path / "duo", references=people, poses=people)
+    clip = Clip(case, tmp_path / "duo", None, file_sha256(tmp_path / "duo"))
+    cases = (case, replace(case, references=people[::-1]), replace(case, poses=()))
+    said = {hashes(Data((replace(clip, case=each),), (), ())) for each in cases}
+    assert len(said) == len(cases)
