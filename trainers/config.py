@@ -84,6 +84,13 @@ class LossConfig(StrictTable):
         return self
 
 
+def fast_dtype() -> Literal["bf16", "fp32"]:
+    """What this machine is fast in: asked once, where a configuration does not say."""
+    from ipa_bench.nets.precision import usual  # brings in torch
+
+    return usual()
+
+
 class TrainTable(StrictTable):
     """How long and how fast. The result depends on ``batch``, and but for dropout not on how it is divided."""
 
@@ -101,7 +108,8 @@ class TrainTable(StrictTable):
     clip: Annotated[float, Field(gt=0)] = 1.0
     #: decay of an average of the weights, which is then what is saved; 0 is none
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    precision: Literal["bf16", "fp32"] = "bf16"
+    #: of products; where it is not given, what this machine is fast in
+    precision: Literal["bf16", "fp32"] = Field(default_factory=fast_dtype)
     gradient_checkpointing: bool = False
     save_every: Count = 50
     #: pairs of noise and t that a clip is shown with, again and again; 0: new ones each time
@@ -152,7 +160,7 @@ class TrainConfig(StrictTable):
     model: ModelConfig
     adapter: AdapterConfig = AdapterConfig()
     loss: LossConfig = LossConfig()
-    train: TrainTable = TrainTable()
+    train: TrainTable = Field(default_factory=TrainTable)
     watch: WatchConfig = WatchConfig()
     methods: MethodTables = MethodTables()
 

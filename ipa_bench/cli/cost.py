@@ -36,7 +36,9 @@ Models = Annotated[
 Shapes = Annotated[str | None, typer.Option(metavar="HxWxFRAMES,...", help="Clips (480x832 of 17, 49 and 81 frames).")]
 Methods = Annotated[str, typer.Option(help=f"Of {_WORKS.replace(',', ', ')}.")]
 Batch = Annotated[str, typer.Option(metavar="N,...", help="Clips at once.")]
-Dtype = Annotated[str, typer.Option(help="Of bf16, fp32.")]
+Dtype = Annotated[
+    str | None, typer.Option(help="Of bf16, fp32; bf16, but for the built-in model where the processor is slow in it.")
+]
 Checkpointing = Annotated[Literal["on", "off", "both"], typer.Option(help="Of gradients.")]
 Attention = Annotated[str, typer.Option(help="Of native, flash, efficient, cudnn, math.")]
 Rank = Annotated[int, typer.Option(min=1, help="Of the LoRA on Q, K and V.")]
@@ -58,7 +60,7 @@ def cost(
     shapes: Shapes = None,
     methods: Methods = _WORKS,
     batch: Batch = "1",
-    dtype: Dtype = "bf16",
+    dtype: Dtype = None,
     checkpointing: Checkpointing = "off",
     attention: Attention = "native",
     rank: Rank = 128,
@@ -77,15 +79,18 @@ def cost(
     Every measurement is a process of its own. Memory that runs out is a result.
     """
     from ipa_bench.cli import console
+    from ipa_bench.nets.precision import usual
     from trainers.cost_sheet import plan, run
     from trainers.cost_sheet.sheet import load
 
+    chosen = tuple(models or ["embedded"])
+    usually = usual() if set(chosen) == {"embedded"} else "bf16"
     sweep = plan.sweep(
-        models=tuple(models or ["embedded"]),
+        models=chosen,
         clips=_each(shapes, plan.Clip.parse),
         works=_each(methods, str),
         batches=_each(batch, str),
-        dtypes=_each(dtype, str),
+        dtypes=_each(dtype, str) or (usually,),
         checkpointing=_ON_OFF[checkpointing],
         attention=_each(attention, str),
         rank=rank,

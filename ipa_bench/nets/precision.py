@@ -31,6 +31,11 @@ def half(precision: Precision, device: torch.device) -> bool:
     return _processor_likes_half()
 
 
+def usual() -> Literal["bf16", "fp32"]:
+    """What is computed in where nobody says otherwise: bf16 where this machine's GPU, or its processor, is fast in it."""
+    return "bf16" if half("auto", torch.device("cuda" if torch.cuda.is_available() else "cpu")) else "fp32"
+
+
 @cache
 def _processor_likes_half() -> bool:
     rows, width, hidden = _SHAPE

@@ -21,6 +21,7 @@ from trainers.config import (
     TrainConfig,
     TrainTable,
     WatchConfig,
+    fast_dtype,
 )
 from trainers.halo import Shape
 from trainers.methods import MethodName
@@ -30,8 +31,8 @@ class CandidatesConfig(Table):
     """What a case's candidates are: samples of the base model, seeds 0 to ``per_case`` − 1."""
 
     per_case: Count = 8
-    #: as in a suite; candidates are looked at by a scorer, not by people
-    decode_dtype: Literal["bf16", "fp32"] = "bf16"
+    #: as in a suite; candidates are looked at by a scorer, not by people; where it is not given, what is fast here
+    decode_dtype: Literal["bf16", "fp32"] = Field(default_factory=fast_dtype)
 
 
 def _reward(name: str) -> str:
@@ -78,12 +79,12 @@ class AlignConfig(Table):
 
     method: MethodName = "ipa"
     rounds: Count = 1
-    candidates: CandidatesConfig = CandidatesConfig()
+    candidates: CandidatesConfig = Field(default_factory=CandidatesConfig)
     choose: ChooseConfig = ChooseConfig()
     masks: MasksConfig = MasksConfig()
     adapter: AdapterConfig = AdapterConfig(rank=16)
     loss: LossConfig = LossConfig()
-    train: TrainTable = TrainTable(steps=200, batch=4, micro_batch=4, lr=1e-3)
+    train: TrainTable = Field(default_factory=lambda: TrainTable(steps=200, batch=4, micro_batch=4, lr=1e-3))
     watch: WatchConfig = WatchConfig()
     methods: MethodTables = MethodTables()
     evaluate: EvaluateConfig = EvaluateConfig()
