@@ -32,7 +32,7 @@ def half(precision: Precision, device: torch.device) -> bool:
 
 
 def usual() -> Literal["bf16", "fp32"]:
-    """What is computed in where nobody says otherwise: bf16 where this machine's GPU, or its processor, is fast in it."""
+    """What is computed in where nobody says otherwise: bf16 where the GPU, or else the processor, is fast in it."""
     return "bf16" if half("auto", torch.device("cuda" if torch.cuda.is_available() else "cpu")) else "fp32"
 
 
