@@ -45,7 +45,7 @@ def test_a_run_is_reported(old: Path, tool: Tool) -> None:
 
 
 def test_an_alignment_goes_on_where_it_stopped(old: Path, training_tool: Tool) -> None:
-    """The LoRA is saved again from the training's state, the clip that is lacking is made with it; nothing else."""
+    """The LoRA is saved again from the training's state, the clip that is lacking is made with it; no other is."""
     before = content(old / "aligned")
     train, videos = old / "aligned" / "round1" / "train", old / "aligned" / "evaluation" / "videos" / "aligned"
     card = json.loads((train / "lora" / "card.json").read_bytes())
@@ -56,7 +56,10 @@ def test_an_alignment_goes_on_where_it_stopped(old: Path, training_tool: Tool) -
     assert result.returncode == 0, result.stderr
     after = content(old / "aligned")
     made = lacking.relative_to(old / "aligned").as_posix()
-    assert after.keys() == before.keys()
+    # hand_quality has another version since: videos that are there are scored by it, beside what the old one said
+    assert before.keys() <= after.keys()
+    assert {Path(name).parent.name for name in after.keys() - before.keys()} == {"scores", "floor"}
     # a clip is the same to the bit on the machine that made it
-    assert {name for name in after if after[name] != before[name]} <= {made}
+    changed = {name for name in before if after[name] != before[name]} - {made}
+    assert {name for name in changed if Path(name).parent.name != "details"} == set()
     assert json.loads((train / "lora" / "card.json").read_bytes())["run"] == card["run"]
