@@ -1,0 +1,118 @@
+"""What ``validate`` and comparisons with a ground truth take, against how the same was computed before.
+
+    pytest benchmarks/performance/test_validate.py --benchmark-only
+
+User time of this process, both ways in turn in one run: the machine's other work does not count. Ratios are in
+``extra_info``; that both ways give the same is asserted here.
+"""
+
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ipa_bench import video
+from ipa_bench.cache import Cache
+from ipa_bench.models import damage
+from ipa_bench.observers import pixels
+from ipa_bench.observers.looker import Looker
+from ipa_bench.observers.pixels import PixelSession
+from ipa_bench.validate import ladder
+
+
+def in_turn(benchmark, ways, rounds):
+    """Runs both ``ways`` in turn; median user time of the second over that of the first."""
+    spent = {name: [] for name in ways}
+
+    def both():
+        for name, way in ways.items():
+            begin = time.process_time()
+            way()
+            spent[name].append(time.process_time() - begin)
+
+    benchmark.pedantic(both, rounds=rounds, iterations=1, warmup_rounds=1)
+    medians = [float(np.median(values[1:])) for values in spent.values()]
+    ratio = medians[1] / medians[0]
+    names = dict(zip(ways, medians, strict=True))
+    benchmark.extra_info.update(ratio=ratio, **{f"{name}_ms": 1000 * value for name, value in names.items()})
+    return ratio
+
+
+def squares(difference):
+    """Sum of squares, sum and pixels as float32 rows: how they were summed before."""
+    values = difference.astype(np.float32)
+    rows = np.einsum("hwc,hwc->h", values, values)
+    total = values.sum(axis=(1, 2)).sum(dtype=np.float64)
+    return np.array([rows.sum(dtype=np.float64), total, values.shape[0] * values.shape[1]])
+
+
+def strided(image):
+    """The luma as a sum of strided planes: how it was reduced before."""
+    plane = np.asarray(Image.fromarray(image).convert("L"), np.float32)
+    factor = max(1, round(min(plane.shape) / 256))
+    height, width = (n - n % factor for n in plane.shape)
+    total = sum(plane[i:height:factor, j:width:factor] for i in range(factor) for j in range(factor))
+    return np.asarray(total / np.float32(factor**2), np.float32)
+
+
+def test_pixels_of_a_large_frame(benchmark):
+    """Sums and luma of 1920x1080; SSIM itself is as it was."""
+    rng = np.random.default_rng(0)
+    one, other = (rng.integers(0, 255, (1080, 1920, 3), dtype=np.uint8) for _ in range(2))
+    difference = np.maximum(one, other) - np.minimum(one, other)
+    np.testing.assert_allclose(pixels._sums(difference), squares(difference), rtol=1e-6)
+    np.testing.assert_array_equal(pixels.luma(one), strided(one))
+    ways = {
+        "before": lambda: (squares(difference), strided(one), strided(other)),
+        "now": lambda: (pixels._sums(difference), pixels.luma(one), pixels.luma(other)),
+    }
+    assert in_turn(benchmark, ways, 8) < 0.7
+
+
+def full_scale(crop, points, size):
+    """What surrounds a hand at full resolution: how it was made before."""
+    from scipy.ndimage import gaussian_filter
+
+    outside = 1 - damage._mask(crop.shape, points, size)
+    sigma = 0.15 * size
+    weight = gaussian_filter(outside, sigma, mode="nearest") + 1e-3
+    return np.stack([gaussian_filter(crop[..., c] * outside, sigma, mode="nearest") / weight for c in range(3)], -1)
+
+
+def test_a_hand_painted_over(benchmark, clips):
+    hands = Looker().hands(clips[0])
+    frame = next(iter(video.read_frames(clips[0]))).image
+    points = hands.landmarks[0, int(np.argmax(hands.found[0]))]
+    size = float(np.ptp(points, axis=0).max())
+    ways = {
+        "before": lambda: full_scale(frame, points, size),
+        "now": lambda: damage._background(frame, points, size),
+    }
+    near = np.abs(ways["before"]() - ways["now"]())
+    assert np.quantile(near, 0.95) < 4  # grey levels, of a picture that is blurred by a seventh of the hand
+    assert in_turn(benchmark, ways, 4) < 0.5
+
+
+@pytest.mark.parametrize("variant", [("stutter", "medium")], ids=["stutter"])
+def test_frames_at_other_times(benchmark, clips, tmp_path, variant):
+    """A version that shows the clean one's frames at other times, against storing it and looking at it again."""
+    short = tmp_path / "short.mp4"
+    images = [frame.image for index, frame in enumerate(video.read_frames(clips[1])) if 50 <= index < 74]
+    video.encode(images, short, 25, crf=14)
+    cache = Cache(tmp_path / "cache")
+    hands = Looker(cache).hands(short)
+    ladder.observe_variant(short, ladder.CLEAN, hands, cache)
+    name, strength = variant
+    level = damage.find(name).level(strength)
+
+    def truth():
+        return PixelSession(hands, (frame.image for frame in video.read_frames(short)))
+
+    ways = {
+        "looked at": lambda: ladder._observed(
+            ladder._stored(short, hands, damage.find(name), strength), hands, truth()
+        ),
+        "put in order": lambda: ladder._out_of_time(short, level, name, hands, cache, truth()),
+    }
+    assert in_turn(benchmark, ways, 3) < 0.8
