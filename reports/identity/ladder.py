@@ -232,7 +232,11 @@ def markdown(rows: dict[str, dict[str, float]], scenes: int) -> str:
         return out
 
     return (
-        f"{scenes} scenes of two people. `truth.*` reads the scene; the others see the pictures alone.\n\n"
+        "# Known faults in the built-in world, and who sees them\n\n"
+        f"{scenes} scenes of two people. `truth.*` knows the scene; the others see pictures alone: `identity.*.sface` "
+        "(faces of 26 pixels, shown twice as large; 12 variants), and the colours of torsos beside those of the clean "
+        "clip.\nOf faults: share of (clean, faulty) pairs in the right order, a tie (less than 0.01) counts a half. "
+        "Of nuisances: share called worse.\n\n"
         f"## Faults to train on\n\n{lines(lambda f: f.family != 'nuisance' and not f.held_out)}\n"
         f"## Held-out twins\n\n{lines(lambda f: f.family != 'nuisance' and f.held_out)}\n"
         f"## Nuisances: share called worse\n\n{lines(lambda f: f.family == 'nuisance')}"
