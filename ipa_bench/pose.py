@@ -110,6 +110,8 @@ def read_track(path: Path) -> tuple[Pose, float]:
     Raises :class:`UserError` for a file that is no such track; nothing in it is run.
     """
     try:
+        if not zipfile.is_zipfile(path):  # numpy would advise to trust it
+            raise ValueError("it is no .npz")
         with np.load(path, allow_pickle=False) as held:
             arrays = {name: held[name].astype(bool if name.endswith("found") else np.float32) for name in _ARRAYS}
             (width, height), fps = (int(side) for side in held["size"]), float(held["fps"])

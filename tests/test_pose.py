@@ -227,3 +227,4 @@ def test_what_is_no_track_says_why(tmp_path, how):
     with pytest.raises(UserError, match=r"a\.npz is no pose track") as error:
         read_track(path)
     assert "body_found" in error.value.fix
+    assert "trust" not in error.value.problem
