@@ -115,9 +115,13 @@ def stored(
     frames: Iterable[UInt8], tracks: HandTracks, fps: float, damage: Damage, strength: Strength
 ) -> Iterator[UInt8]:
     """:func:`damaged` frames as they come out of the file that they are stored in, which is held in memory."""
-    result = damaged(frames, tracks, fps, damage, strength)
-    data = video.encode_bytes(result, fps, crf=crf(damage, strength), preset="veryfast")
+    data = file_of(damaged(frames, tracks, fps, damage, strength), fps, crf(damage, strength))
     yield from (frame.image for frame in video.read_bytes(data))
+
+
+def file_of(frames: Iterable[UInt8], fps: float, quality: int) -> bytes:
+    """Frames as every damaged version is stored, at an H.264 quality."""
+    return video.encode_bytes(frames, fps, crf=quality, preset="veryfast")
 
 
 def shown_frames(name: str, level: float, count: int, fps: float) -> list[int]:

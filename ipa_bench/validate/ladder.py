@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from ipa_bench.metrics.base import Evidence, Metric
 from ipa_bench.metrics.motion import is_still
 from ipa_bench.metrics.pairing import HandPair, pair_hands, period
 from ipa_bench.models.controls import at_frames
-from ipa_bench.models.damage import CLEAN as CLEAN_DAMAGE
 from ipa_bench.models.damage import (
     DAMAGES,
     HARMLESS,
@@ -28,6 +28,7 @@ from ipa_bench.models.damage import (
     Damage,
     Strength,
     crf,
+    file_of,
     in_order,
     shown_frames,
     stored,
@@ -117,11 +118,19 @@ def _out_of_time(
     clean = observe_variant(path, CLEAN, hands, cache)
     fps = 1 / period(hands.times)
     order = shown_frames(name, level, len(hands.times), fps)
-    for image, time in zip(in_order(_stored(path, hands, CLEAN_DAMAGE, "mild"), order), hands.times, strict=True):
+    stored_once = video.read_bytes(_clean_file(path, hands.sha256, fps))
+    for image, time in zip(in_order((f.image for f in stored_once), order), hands.times, strict=True):
         comparison.push(image, float(time))
     tracks, _ = _unpacked(hands, clean)
     shown = at_frames(tracks, np.array(order, np.int64), fps)
     return {**{each: getattr(shown, each) for each in HandTracks.ARRAYS}, **comparison.finish()}
+
+
+@lru_cache(maxsize=1)
+def _clean_file(path: Path, sha256: str, fps: float) -> bytes:
+    """The clean version's file, which a process needs many times in turn; ``sha256`` is that of the clip."""
+    original = (frame.image for frame in video.read_frames(path))
+    return file_of(original, fps, quality(CLEAN))
 
 
 def quality(variant: Variant) -> int:
