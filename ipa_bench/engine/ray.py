@@ -31,8 +31,6 @@ from ipa_bench.errors import UserError
 
 #: an item is given up when so many workers died of it, a cluster when so many in a row, for each wanted, did not begin
 MAX_DEATHS = 3
-#: seconds after which it is seen whether a worker has begun that others need not wait for
-GLANCE = 1.0
 #: items taken and not yet yielded, for each worker: one that is slow to come does not stop the others at once
 AHEAD = 4
 #: seconds without a free core until somebody is told
@@ -184,9 +182,9 @@ class _Worker:
             orders.start(*orders.arguments)
         self._ready = True
 
-    def work(self, index: int, item: Any) -> tuple[int, Any]:
+    def work(self, item: Any) -> Any:
         self.begin()
-        return index, self._orders.function(item)
+        return self._orders.function(item)
 
 
 class _Crew(Generic[T, R]):
@@ -209,15 +207,15 @@ class _Crew(Generic[T, R]):
         self._hired = ray.remote(_Worker).options(
             num_cpus=1, max_restarts=-1, max_task_retries=MAX_DEATHS - 1, scheduling_strategy="SPREAD"
         )
-        #: of workers that have begun and are not lost
-        self._pool = importlib.import_module("ray.util").ActorPool([])
         self._workers: list[Any] = []
-        #: call of ``begin`` -> worker
+        #: those of them that wait for an item; call of ``begin`` -> one that is to begin; call of ``work`` ->
+        #: one that has an item, and the item's index
+        self._free: list[Any] = []
         self._starting: dict[Any, Any] = {}
-        #: items without a result, by index; those of them that no worker has; and (call, worker) of the others
+        self._working: dict[Any, tuple[Any, int]] = {}
+        #: items without a result, by index; and those of them that no worker has
         self._open: dict[int, T] = {}
         self._waiting: deque[int] = deque()
-        self._calls: dict[int, tuple[Any, Any]] = {}
         #: results that an earlier one keeps waiting
         self._done: dict[int, R | _Failed] = {}
         self._deaths: Counter[int] = Counter()
@@ -241,7 +239,7 @@ class _Crew(Generic[T, R]):
                     raise result.error
                 yield result
                 following += 1
-            elif not self._collect(PATIENCE) and not self._calls:
+            elif not self._collect(PATIENCE) and not self._working:
                 warnings.warn(
                     f"no core of the Ray cluster was free for {PATIENCE:g} s: still waiting for one",
                     RuntimeWarning,
@@ -268,74 +266,25 @@ class _Crew(Generic[T, R]):
             self._starting[self._workers[-1].begin.remote()] = self._workers[-1]
 
     def _assign(self) -> None:
-        while self._waiting and self._pool.has_free():
-            self._pool.submit(self._hand, self._waiting.popleft())
-
-    def _hand(self, worker: Any, index: int) -> Any:
-        # Ray would try an item again on this worker alone, also where its node is gone, and takes a connection that is
-        # refused for another death. So items are tried again here, on whoever is free.
-        call = worker.work.options(max_task_retries=0).remote(index, self._open[index])
-        self._calls[index] = call, worker
-        return call
+        while self._waiting and self._free:
+            worker, index = self._free.pop(), self._waiting.popleft()
+            # Ray would try an item again on this worker alone, also where its node is gone, and takes a connection that
+            # is refused for another death. So items are tried again here, on whoever is free.
+            call = worker.work.options(max_task_retries=0).remote(self._open[index])
+            self._working[call] = worker, index
 
     def _collect(self, seconds: float) -> bool:
         """Take in what one worker answers within ``seconds``, or sooner. Whether one did."""
-        if self._starting:
-            ready, _ = self._ray.wait([*self._starting], timeout=0 if self._calls else seconds)
-            for call in ready:
-                self._begun(call)
-            if ready:
-                return True
-        if not self._calls:
-            return False
-        try:
-            index, result = self._pool.get_next_unordered(timeout=min(seconds, GLANCE))
-        except self._ray.exceptions.RayError:  # the pool does not say whose it is
-            return self._failed()
-        except TimeoutError:
-            return False
-        self._settle(index, result)
-        return True
+        calls = [*self._starting, *self._working]
+        ready, _ = self._ray.wait(calls, timeout=seconds) if calls else ((), ())
+        for call in ready:
+            if call in self._starting:
+                self._begun(call, self._starting.pop(call))
+            else:
+                self._worked(call, *self._working.pop(call))
+        return bool(ready)
 
-    def _settle(self, index: int, result: R | _Failed) -> None:
-        del self._open[index], self._calls[index]
-        self._done[index] = result
-
-    def _failed(self) -> bool:
-        """See to an item whose call has failed, and to its worker."""
-        errors = self._ray.exceptions
-        for index, (call, worker) in self._calls.items():
-            if not self._ray.wait([call], timeout=0)[0]:
-                continue
-            try:
-                self._ray.get(call)
-            except errors.RayTaskError as error:
-                self._settle(index, _Failed(error.cause))
-                return True
-            except errors.RayError as lost:  # every other kind: the process, the node or the answer is gone
-                self._restart(worker)
-                self._deaths[index] += 1
-                if self._deaths[index] < MAX_DEATHS:
-                    del self._calls[index]
-                    self._waiting.appendleft(index)
-                    return True
-                problem = f"{MAX_DEATHS} workers died while they had {self._open[index]}: {_last_line(lost)}"
-                fix = "look at its files, and at the memory of the nodes; then run again"
-                self._settle(index, _Failed(UserError(problem, fix)))
-                return True
-        raise RuntimeError("no call has failed")
-
-    def _restart(self, worker: Any) -> None:
-        """Let a lost worker begin again, wherever Ray restarts it, and give it nothing until it has."""
-        for idle in [*iter(self._pool.pop_idle, None)]:
-            if idle != worker:
-                self._pool.push(idle)
-        with suppress(Exception):  # if it lives, it must not go on with an item that another will have
-            self._ray.kill(worker, no_restart=False)
-        self._starting[worker.begin.remote()] = worker
-
-    def _begun(self, call: Any) -> None:
-        worker = self._starting.pop(call)
+    def _begun(self, call: Any, worker: Any) -> None:
         try:
             self._ray.get(call)
         except self._ray.exceptions.RayTaskError as error:
@@ -350,7 +299,34 @@ class _Crew(Generic[T, R]):
                 ) from None
         else:
             self._false_starts = 0
-            self._pool.push(worker)
+            self._free.append(worker)
+
+    def _worked(self, call: Any, worker: Any, index: int) -> None:
+        """Take in the result of an item, or why there is none; one whose worker was lost waits for another."""
+        result: R | _Failed
+        try:
+            result = self._ray.get(call)
+        except self._ray.exceptions.RayTaskError as error:
+            result = _Failed(error.cause)
+            self._free.append(worker)
+        except self._ray.exceptions.RayError as lost:  # every other kind: the process, the node or the answer is gone
+            self._restart(worker)
+            self._deaths[index] += 1
+            if self._deaths[index] < MAX_DEATHS:
+                self._waiting.appendleft(index)
+                return
+            problem = f"{MAX_DEATHS} workers died while they had {self._open[index]}: {_last_line(lost)}"
+            result = _Failed(UserError(problem, "look at its files, and at the memory of the nodes; then run again"))
+        else:
+            self._free.append(worker)
+        del self._open[index]
+        self._done[index] = result
+
+    def _restart(self, worker: Any) -> None:
+        """Let a lost worker begin again, wherever Ray restarts it, and give it nothing until it has."""
+        with suppress(Exception):  # if it lives, it must not go on with an item that another will have
+            self._ray.kill(worker, no_restart=False)
+        self._starting[worker.begin.remote()] = worker
 
     def _end(self, worker: Any) -> None:
         self._workers.remove(worker)

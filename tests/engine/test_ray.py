@@ -52,21 +52,22 @@ def cluster():
         made.shutdown()
 
 
-@pytest.fixture
-def node(cluster, monkeypatch):
-    """The second node of the cluster, which engines find."""
-    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
-    added = cluster.add_node(**NODE)
-    yield added
-    if added in cluster.worker_nodes:
-        cluster.remove_node(added)
-
-
-@pytest.fixture
-def engine(node):
-    made = RayEngine()
+@pytest.fixture(scope="module")
+def engine(cluster):
+    """An engine that has found the cluster; those that are made while it is open use its connection."""
+    cluster.add_node(**NODE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", cluster.address)
+        made = RayEngine()
     yield made
     made.close()
+
+
+@pytest.fixture
+def node(cluster, engine):
+    """The second node of the cluster."""
+    (there,) = cluster.worker_nodes or {cluster.add_node(**NODE)}
+    return there
 
 
 def processes(*nodes):
@@ -107,7 +108,7 @@ def _meets(folder, x):
     return _square(x)
 
 
-def test_results_come_in_order_from_workers_that_started_once(engine, tmp_path):
+def test_results_come_in_order_from_workers_that_started_once(engine, node, tmp_path):
     assert engine.share(100) == (2, 1)
     assert engine.share(1) == (1, 1)
     results = list(engine.imap(partial(_meets, tmp_path), range(40), 2, _start, ("ready",)))
@@ -124,7 +125,7 @@ def _fails(x):
     return x
 
 
-def test_an_error_arrives_as_itself_and_in_its_turn(engine):
+def test_an_error_arrives_as_itself_and_in_its_turn(engine, node):
     got = []
     with pytest.raises(UserError, match=r"^item 5 is bad \(mend it\)$"):
         got.extend(engine.imap(_fails, range(9), 2))
@@ -138,12 +139,12 @@ def _bad_start():
     raise UserError("the model file is missing", "fetch it")
 
 
-def test_a_worker_that_cannot_start_says_why(engine):
+def test_a_worker_that_cannot_start_says_why(engine, node):
     with pytest.raises(UserError, match="the model file is missing"):
         list(engine.imap(_square, range(4), 2, _bad_start))
 
 
-def test_a_node_with_other_versions_is_refused(engine, monkeypatch):
+def test_a_node_with_other_versions_is_refused(engine, node, monkeypatch):
     monkeypatch.setattr(engine_ray, "PACKAGES", ("pytest",))  # here only: workers import the module anew
     with pytest.raises(UserError, match=r"a node of the Ray cluster has pytest not installed, this process \d"):
         list(engine.imap(_square, range(4), 2))
@@ -187,7 +188,7 @@ def _mark(folder, x):
     return x, tries
 
 
-def test_an_item_whose_worker_died_is_worked_on_again(engine, tmp_path):
+def test_an_item_whose_worker_died_is_worked_on_again(engine, node, tmp_path):
     results = list(engine.imap(partial(_mark, tmp_path), range(12), 2))
     assert results == [(x, 2 if x == 3 else 1) for x in range(12)]
 
@@ -199,7 +200,7 @@ def _deadly(folder, x):
     return x
 
 
-def test_an_item_that_kills_three_workers_is_named(engine, tmp_path):
+def test_an_item_that_kills_three_workers_is_named(engine, node, tmp_path):
     items = ["item one", "item two", "item three", "item four", "item five"]
     results = engine.imap(partial(_deadly, tmp_path), items, 2)
     assert [next(results) for _ in range(3)] == items[:3]
@@ -218,30 +219,49 @@ METRICS = ("hand_quality", "hand_quality.motion", "hand.keypoint_error", "hand.j
 
 @pytest.fixture(scope="module")
 def thousand(footage, cache_folder, tmp_path_factory):
-    """A suite of 1,020 videos, which are 15 different ones of 12 frames in a mixed order, and its records."""
+    """A suite of 1,020 videos, which are 15 different ones of 12 frames in a mixed order, and their records.
+
+    What is expected of a video is what one process says of the same bytes, which it is shown once.
+    """
     root = tmp_path_factory.mktemp("thousand")
     (root / "clips").mkdir()
-    (root / "versions").mkdir()
     cases = []
     for clip in sorted(footage.clips.iterdir()):
         images = [frame.image for frame in video.read_frames(clip)][:12]
         video.encode(images, root / "clips" / clip.name, 25, crf=12)
         cases.append(Case(clip.stem, root / "clips" / clip.name, root / "clips" / clip.name, identity=clip.stem[:4]))
         for version in range(VERSIONS):
-            video.encode(images, root / "versions" / f"{clip.stem}{version}.mp4", 25, crf=20 + 5 * version)
+            (root / f"v{version}").mkdir(exist_ok=True)
+            video.encode(images, root / f"v{version}" / clip.name, 25, crf=20 + 5 * version)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IPA_BENCH_CACHE", str(cache_folder))
+        distinct = [_model(root, f"v{version}") for version in range(VERSIONS)]
+        once = harness.run(
+            Suite("once", tuple(cases), tuple(distinct), metrics=METRICS), root / "one", jobs=1, sets=False
+        )
+    expected = {}
     for model in range(MODELS):
         for row, case in enumerate(cases):
             folder = root / f"m{model}" / case.id
             folder.mkdir(parents=True)
             for seed in range(SEEDS):
-                version = (7 * seed + 3 * model + row) % VERSIONS
-                os.link(root / "versions" / f"{case.id}{version}.mp4", folder / f"seed{seed}.mp4")
-    specs = tuple(FolderSpec(name=f"m{model}", kind="folder", path=root / f"m{model}") for model in range(MODELS))
-    suite = Suite("thousand", tuple(cases), specs, tuple(range(SEEDS)), metrics=METRICS)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("IPA_BENCH_CACHE", str(cache_folder))
-        store = harness.run(suite, root / "one", jobs=1, sets=False)
-    return suite, known(store)
+                version, file = (7 * seed + 3 * model + row) % VERSIONS, folder / f"seed{seed}.mp4"
+                os.link(root / f"v{version}" / f"{case.id}.mp4", file)
+                unit = (case.id, seed, f"m{model}")
+                expected[unit] = _of_unit(once.records()[case.id, 0, f"v{version}"], unit, file)
+    specs = tuple(_model(root, f"m{model}") for model in range(MODELS))
+    return Suite("thousand", tuple(cases), specs, tuple(range(SEEDS)), metrics=METRICS), expected
+
+
+def _model(root, name):
+    return FolderSpec(name=name, kind="folder", path=root / name)
+
+
+def _of_unit(record, unit, file):
+    """What is known of a video, said of another unit that shows the same."""
+    case, seed, model = unit
+    scores = tuple(replace(score, case=case, seed=seed, model=model) for score in record.scores)
+    return replace(record, case=case, seed=seed, model=model, video=str(file), seconds=None, scores=scores)
 
 
 def known(store):
@@ -255,50 +275,37 @@ def lines(folder):
     return Counter((record["case"], record["seed"], record["model"]) for record in map(json.loads, text.splitlines()))
 
 
-def run_and_kill(thousand, folder, kill):
-    """Run the suite on the cluster; ``kill`` is called from the 200th result on, until it has killed somebody."""
+def test_a_thousand_jobs_with_a_killed_worker_and_a_killed_node(
+    thousand, cluster, node, tmp_path, cache_folder, monkeypatch
+):
+    """The worker from the 200th result on, the node with the worker on it from the 600th."""
+    monkeypatch.setenv("IPA_BENCH_CACHE", str(cache_folder))
     suite, expected = thousand
-    killed = []
+    killed = {}
 
     def progress(stage, done, total):
-        if stage == "score" and 200 <= done < total and not killed and kill():
-            killed.append(done)
+        if stage != "score" or done == total:
+            return
+        if done >= 200 and "worker" not in killed:
+            workers = processes(cluster.head_node, node)
+            if len(workers) == 2:
+                workers[0].kill()
+                killed["worker"] = done
+        elif done >= 600 and "worker" in killed and "node" not in killed and processes(node):
+            cluster.remove_node(node, allow_graceful=False)
+            killed["node"] = done
 
     engine = RayEngine()
     try:
-        store = harness.run(suite, folder, engine=engine, sets=False, progress=progress)
+        store = harness.run(suite, tmp_path / "run", engine=engine, sets=False, progress=progress)
     finally:
         engine.close()
-    assert killed
+    assert killed.keys() == {"worker", "node"}
     assert len(expected) == MODELS * SEEDS * 3
     assert known(store) == expected
-    assert lines(folder) == dict.fromkeys(expected, 1)
+    assert lines(tmp_path / "run") == dict.fromkeys(expected, 1)
     assert any(score.value for record in expected.values() for score in record.scores)
     assert all(store.read_details(unit) is not None for unit in expected)
-
-
-def test_a_thousand_jobs_with_a_killed_worker(thousand, cluster, node, tmp_path, cache_folder, monkeypatch):
-    monkeypatch.setenv("IPA_BENCH_CACHE", str(cache_folder))
-
-    def kill():
-        workers = processes(cluster.head_node, node)
-        if len(workers) == 2:
-            workers[0].kill()
-        return len(workers) == 2
-
-    run_and_kill(thousand, tmp_path / "run", kill)
-
-
-def test_a_thousand_jobs_with_a_killed_node(thousand, cluster, node, tmp_path, cache_folder, monkeypatch):
-    monkeypatch.setenv("IPA_BENCH_CACHE", str(cache_folder))
-
-    def kill():
-        there = processes(node)
-        if there:
-            cluster.remove_node(node, allow_graceful=False)
-        return bool(there)
-
-    run_and_kill(thousand, tmp_path / "run", kill)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -306,6 +313,7 @@ def test_a_thousand_jobs_with_a_killed_node(thousand, cluster, node, tmp_path, c
 
 
 def test_addresses_that_cannot_be_used_are_refused(monkeypatch):
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)  # the cluster of this file may be connected to
     monkeypatch.setenv("RAY_ADDRESS", "ray://nowhere:10001")
     with pytest.raises(UserError, match="is the address of a Ray Client server"):
         RayEngine()
