@@ -121,13 +121,16 @@ def _own(tracks: list[_Track], wrists: Float32, people: Sequence[Float32]) -> li
 
 
 def _elsewhere(track: _Track, people: Sequence[Float32]) -> bool | None:
-    """Whether a hand is mostly nearer to somebody else than to the body whose hands these are; None of one person."""
+    """Whether a hand is mostly nearer to somebody else than to the body whose hands these are; None of one person.
+
+    Mostly is over all of its frames: a body that is imagined into a hand for a moment does not take it away.
+    """
     nearer = []
     for t, hand in track.hands.items():
         # a hand broader than shoulders: bodies are imagined into a close-up of hands
         if t < len(people) and len(people[t]) > 1 and hand.size <= people[t][0, 2]:
             nearer.append(int(np.argmin(np.linalg.norm(people[t][:, :2] - hand.landmarks.mean(axis=0), axis=1))) > 0)
-    return 2 * sum(nearer) > len(nearer) if nearer else None
+    return 2 * sum(nearer) > len(track.hands) if nearer else None
 
 
 def _far(track: _Track, wrists: Float32) -> bool | None:

@@ -35,7 +35,7 @@ def hands(file: Path, case: Case) -> np.ndarray:
     scene = world.scene_of(case.world or "")
     joints = world.rig_of(*scene).hands[..., :2]
     found = []
-    for t, frame in enumerate(video.read(file)):
+    for t, frame in enumerate(video.read_frames(file)):
         if t % EVERY or t >= len(joints):
             continue
         height, width = frame.image.shape[:2]
