@@ -19,7 +19,7 @@ def hand(x: float, y: float, size: float = 30.0) -> Hand:
 
 @pytest.mark.parametrize(("imagined", "kept"), [(0, 2), (4, 2), (8, 2), (9, 1), (17, 1)])
 def test_a_body_takes_a_hand_that_is_mostly_nearer_to_it(imagined: int, kept: int) -> None:
-    """A harmless re-encode made the detector imagine a body on a hand in 4 of 17 frames, and the hand was lost in all."""
+    """A harmless re-encode made the detector imagine a body on a hand in 4 of 17 frames: it was lost in all."""
     frames = [[hand(110, 60), hand(65, 60)]] * FRAMES
     wrists = np.array([[[np.nan] * 3, [65, 60, 35]]] * FRAMES, np.float32)
     own, other = [64, 62, 42], [110, 60, 42]
