@@ -10,6 +10,7 @@ import pytest
 
 from ipa_bench.errors import UserError
 from ipa_bench.store import CaseEntry, FloorRecord, ModelEntry, RunHeader, RunStore, UnitRecord
+from ipa_bench.types import Score
 from tests.store.runs import HEADER, record, shards
 
 
