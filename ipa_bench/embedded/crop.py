@@ -28,10 +28,10 @@ def crop(image: UInt8, square: Float64, side: int, mirrored: bool) -> Float32:
     steps = (np.arange(side) + 0.5) / side - 0.5
     columns = centre_x + (steps[::-1] if mirrored else steps) * length - 0.5
     rows = centre_y + steps * length - 0.5
-    return _bilinear(image.astype(np.float32), rows, columns)
+    return _bilinear(image, rows, columns)
 
 
-def _bilinear(image: Float32, rows: Float64, columns: Float64) -> Float32:
+def _bilinear(image: UInt8, rows: Float64, columns: Float64) -> Float32:
     height, width = image.shape[:2]
     top, left = np.floor(rows).astype(int), np.floor(columns).astype(int)
     down = (rows - top).astype(np.float32)[:, None, None]

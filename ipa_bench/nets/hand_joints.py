@@ -32,7 +32,7 @@ class _Pair(nn.Sequential):
 
 
 class HandJoints(nn.Module):
-    """A U-Net (Ronneberger et al., arXiv 1505.04597) with soft-argmax (Sun et al., arXiv 1711.08229); 0.36 M weights.
+    """A U-Net (Ronneberger et al., arXiv 1505.04597) with soft-argmax (Sun et al., arXiv 1711.08229); 0.44 M weights.
 
     A crop shows a right hand, or a left one mirrored.
     """

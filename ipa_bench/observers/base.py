@@ -12,9 +12,10 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
-from ipa_bench.types import Observation, UInt8
+from ipa_bench.types import Float64, Observation, UInt8
 
 #: values of an :class:`Observation` by name
 Arrays = Mapping[str, NDArray[Any]]
@@ -30,13 +31,30 @@ class Session(Protocol):
         """What was seen, as :class:`Observation` says it. Raises Unscorable where this observer can see nothing."""
 
 
+class Beside:
+    """Which frame of the ground truth a frame is beside: the nearest in time; none beyond the ground truth's end."""
+
+    def __init__(self, times: NDArray[Any]) -> None:
+        """``times`` ``[T]`` of the ground truth's frames, seconds from the first, at least one."""
+        self._times: Float64 = np.asarray(times, np.float64)
+        self._end = float(self._times[-1] + np.median(np.diff(self._times))) if len(self._times) > 1 else np.inf
+
+    def __len__(self) -> int:
+        """Frames of the ground truth."""
+        return len(self._times)
+
+    def at(self, time: float) -> int | None:
+        """The frame's number; None where ``time`` in seconds lies beyond the end."""
+        return None if time > self._end else int(np.argmin(np.abs(self._times - time)))
+
+
 @dataclass(frozen=True, eq=False)
 class Truth:
     """The ground truth that a video is compared with."""
 
     #: what the observer that the comparison is made beside saw in it
     seen: Observation
-    #: its frames, uint8 ``[H, W, 3]``, to be drawn as they are due
+    #: its frames, uint8 ``[H, W, 3]``, to be drawn as they are due; none for observers that take its scene
     images: Iterator[UInt8]
     #: the scene of the built-in world that it was rendered from, for observers that take one
     world: str | None = None

@@ -12,7 +12,7 @@ import numpy as np
 
 from ipa_bench.embedded import crop, world
 from ipa_bench.errors import Unscorable, UserError
-from ipa_bench.observers.base import Arrays, Observer, Truth
+from ipa_bench.observers.base import Arrays, Beside, Observer, Truth
 from ipa_bench.types import Float64, UInt8
 from ipa_bench.weights.shipped import JOINTS_SHA256
 
@@ -31,8 +31,7 @@ class JudgeObserver(Observer):
 
     id = OBSERVER_ID
 
-    def __init__(self, threads: int = 1) -> None:
-        self._threads = threads
+    def __init__(self) -> None:
         self._net: HandJoints | None = None
 
     def kind(self) -> str:
@@ -56,20 +55,16 @@ class JudgeObserver(Observer):
         if self._net is None and (why := self.load()):
             raise ValueError(why)
         assert self._net is not None
-        return JudgeSession(self._net, truth, self._threads)
+        return JudgeSession(self._net, truth)
 
 
 class JudgeSession:
     """One generated video: its frames are compared with the scene's joints at the ground truth's nearest frame."""
 
-    def __init__(self, net: HandJoints, truth: Truth, threads: int) -> None:
-        self._net, self._threads = net, threads
-        self._times: Float64 = np.asarray(truth.seen["times"], np.float64)
-        self._end = float(self._times[-1] + np.median(np.diff(self._times))) if len(self._times) > 1 else np.inf
+    def __init__(self, net: HandJoints, truth: Truth) -> None:
+        self._net, self._beside = net, Beside(truth.seen["times"])
         clip = world.scene_of(truth.world or "")
         self._joints = np.asarray(world.rig_of(*clip).hands[..., :2], np.float64)
-        self._images = truth.images
-        self._drawn = -1
         #: (frame, slot), crop, and square of each hand to look at
         self._places: list[tuple[int, int]] = []
         self._crops: list[UInt8] = []
@@ -77,13 +72,9 @@ class JudgeSession:
 
     def push(self, image: UInt8, time: float) -> None:
         """Take the next frame: uint8 ``[H, W, 3]`` RGB of any size, time in seconds."""
-        due = int(np.argmin(np.abs(self._times - time)))
-        while self._drawn < due:  # others may draw from the same decoder: nothing is to wait for this one
-            next(self._images)
-            self._drawn += 1
-        inside = time <= self._end and due < len(self._joints)
-        self._due.append(due if inside else -1)
-        if not inside:
+        due = self._beside.at(time)
+        self._due.append(-1 if due is None else due)
+        if due is None or due >= len(self._joints):
             return
         height, width = image.shape[:2]
         scale = np.array([width, height]) / world.SIZE
@@ -101,8 +92,8 @@ class JudgeSession:
         A hand's size is the longer side of its joints' box, median over the scene. NaN where a frame has no partner.
         Raises Unscorable where the ground truth is not as long as the scene.
         """
-        if len(self._times) != len(self._joints):
-            raise Unscorable(f"the ground truth has {len(self._times)} frames, its scene {len(self._joints)}")
+        if len(self._beside) != len(self._joints):
+            raise Unscorable(f"the ground truth has {len(self._beside)} frames, its scene {len(self._joints)}")
         errors = np.full((len(self._due), 2), np.nan, np.float32)
         if not self._crops:
             return {"error": errors}

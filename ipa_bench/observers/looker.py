@@ -123,16 +123,19 @@ class Looker:
         world: str | None,
     ) -> None:
         """One pass over the frames for all that is due, which is added to ``seen``, or to ``reasons``."""
-        comparisons = [name for name in due if self.compares(name)]
+        # Observers that are told the scene need no picture of it.
+        pictured = [name for name in due if self.compares(name) and not self._infos[name].stage]
         # The ground truth is decoded once: its readers keep step, so that few frames wait between them.
-        images = tee(_images(truth), len(comparisons)) if truth is not None else ()
-        readers = dict(zip(comparisons, images, strict=True))
+        images = tee(_images(truth), len(pictured)) if truth is not None else ()
+        readers = dict(zip(pictured, images, strict=True))
         with ExitStack() as working:
             sessions: dict[str, Session] = {}
             for name in due:
                 observer, base = self._observers[name], self._infos[name].beside
                 working.enter_context(observer.working())
-                sessions[name] = observer.start(None if base is None else Truth(beside[base], readers[name], world))
+                sessions[name] = observer.start(
+                    None if base is None else Truth(beside[base], readers.get(name, iter(())), world)
+                )
             for image, time in _frames(source):
                 for session in sessions.values():
                     session.push(image, time)

@@ -27,7 +27,7 @@ from PIL import Image
 
 from ipa_bench import video
 from ipa_bench.errors import Unscorable, UserError
-from ipa_bench.observers.base import Arrays, Observer, Truth
+from ipa_bench.observers.base import Arrays, Beside, Observer, Truth
 from ipa_bench.observers.networks import Network
 from ipa_bench.observers.pixels import REGIONS, Box, hand_boxes
 from ipa_bench.types import Float64, HandTracks, UInt8
@@ -246,8 +246,7 @@ class PerceptualSession:
 
     def __init__(self, compare: _Comparer, frames: Iterator[UInt8], pool: Executor | None, threads: int) -> None:
         self._compare, self._frames, self._pool, self._threads = compare, frames, pool, threads
-        self._times = compare.truth.times
-        self._end = float(self._times[-1] + np.median(np.diff(self._times))) if len(self._times) > 1 else np.inf
+        self._beside = Beside(compare.truth.times)
         self._index, self._image, self._reduced = -1, np.zeros((0, 0, 3), np.uint8), np.zeros((0, 0, 3), np.uint8)
         self._count = 0
         self._block: list[_Pair] = []
@@ -261,9 +260,9 @@ class PerceptualSession:
         Raises ValueError for frames that are not bytes.
         """
         row, self._count = self._count, self._count + 1
-        due = int(np.argmin(np.abs(self._times - time)))
+        due = self._beside.at(time)
         # Frames beyond the ground truth's end have no partner; they are left out when the videos are aligned.
-        if time > self._end or self._failed:
+        if due is None or self._failed:
             return
         while self._index < due:
             self._image = next(self._frames)

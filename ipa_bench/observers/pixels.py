@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ipa_bench import video
-from ipa_bench.observers.base import Arrays, Observer, Truth
+from ipa_bench.observers.base import Arrays, Beside, Observer, Truth
 from ipa_bench.types import Float32, Float64, HandTracks, UInt8
 
 #: changes whenever a value of the observation may change
@@ -63,17 +63,16 @@ class PixelSession:
     """
 
     def __init__(self, truth: HandTracks, frames: Iterator[UInt8]) -> None:
-        self._truth, self._frames = truth, frames
-        self._end = float(truth.times[-1] + np.median(np.diff(truth.times))) if len(truth.times) > 1 else np.inf
+        self._truth, self._frames, self._beside = truth, frames, Beside(truth.times)
         self._index, self._image = -1, np.zeros((0, 0, 3), np.uint8)
         self._luma = np.zeros((0, 0), np.float32)
         self._rows: list[dict[str, tuple[float, float, float]]] = []
 
     def push(self, image: UInt8, time: float) -> None:
         """Compare a frame, uint8 ``[H, W, 3]``, with the ground truth's frame nearest to ``time`` in seconds."""
-        due = int(np.argmin(np.abs(self._truth.times - time)))
+        due = self._beside.at(time)
         # Frames beyond the ground truth's end have no partner; they are left out when the videos are aligned.
-        if time > self._end:
+        if due is None:
             self._rows.append({})
             return
         while self._index < due:

@@ -51,7 +51,7 @@ TRUTH = ObserverInfo(
     stage="group", staged=truth.NOT_RENDERED,
 )  # fmt: skip
 JUDGE = ObserverInfo(
-    "judge", judge.OBSERVER_ID, ("embedded-joints",), lambda threads, _: judge.JudgeObserver(threads), "hands",
+    "judge", judge.OBSERVER_ID, ("embedded-joints",), lambda *_: judge.JudgeObserver(), "hands",
     asked=True, stage=world.STAGE, staged=judge.NOT_RENDERED,
 )  # fmt: skip
 

@@ -11,8 +11,8 @@ import numpy as np
 from ipa_bench.embedded.group.reader import READ, Reader, reader
 from ipa_bench.embedded.group.setting import VERSION, key_of
 from ipa_bench.errors import Unscorable
-from ipa_bench.observers.base import Arrays, Observer, Truth
-from ipa_bench.types import Float32, Float64, UInt8
+from ipa_bench.observers.base import Arrays, Beside, Observer, Truth
+from ipa_bench.types import Float32, UInt8
 
 #: changes whenever a value of the observation may change
 OBSERVER_ID = f"truth@1-group{VERSION}"
@@ -35,27 +35,21 @@ class TruthSession:
     """One generated video: each of its frames is read as the ground truth's that is nearest in time."""
 
     def __init__(self, scene: Reader, truth: Truth) -> None:
-        self._scene, self._images = scene, truth.images
-        self._times: Float64 = np.asarray(truth.seen["times"], np.float64)
-        self._end = float(self._times[-1] + np.median(np.diff(self._times))) if len(self._times) > 1 else np.inf
+        self._scene, self._beside = scene, Beside(truth.seen["times"])
         self._rows: list[tuple[Float32, Float32] | None] = []
-        self._drawn = -1
 
     def push(self, image: UInt8, time: float) -> None:
         """Take the next frame: uint8 ``[H, W, 3]`` RGB, time in seconds; beyond the ground truth's end none is read."""
-        due = int(np.argmin(np.abs(self._times - time)))
-        while self._drawn < due:  # others may draw from the same decoder: nothing is to wait for this one
-            next(self._images)
-            self._drawn += 1
-        self._rows.append(self._scene.read(image, due) if time <= self._end and due < len(self._scene) else None)
+        due = self._beside.at(time)
+        self._rows.append(self._scene.read(image, due) if due is not None and due < len(self._scene) else None)
 
     def finish(self) -> Arrays:
         """``error`` [T, K, 2, C] and ``pixels`` [T, K, 2], as :meth:`Reader.read` gives them; NaN and 0 where not read.
 
         Raises Unscorable where the ground truth is not as long as the scene.
         """
-        if len(self._times) != len(self._scene):
-            raise Unscorable(f"the ground truth has {len(self._times)} frames, its scene {len(self._scene)}")
+        if len(self._beside) != len(self._scene):
+            raise Unscorable(f"the ground truth has {len(self._beside)} frames, its scene {len(self._scene)}")
         known = next((row for row in self._rows if row is not None), None)
         if known is None:
             raise Unscorable("no frame is beside the ground truth")
