@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from ipa_bench.metrics.base import Evidence
+from ipa_bench.observers.mediapipe.palm import Hand
 from ipa_bench.types import HandTracks, Observation
 
 #: an open right hand, unit size, MediaPipe's joint order
@@ -15,6 +16,11 @@ OPEN_HAND = np.array(
         (0.66, 0.08), (0.7, 0.58), (0.78, 0.44), (0.83, 0.35), (0.88, 0.27),
     ]
 )  # fmt: skip
+
+
+def hand(x: float, y: float, presence: float = 0.9, size: float = 40) -> Hand:
+    """An open hand about (x, y), as a detector gives it."""
+    return Hand(((OPEN_HAND - 0.5) * size + (x, y)).astype(np.float32), np.zeros((21, 3), np.float32), presence)
 
 
 def made_up(

@@ -21,7 +21,7 @@ from ipa_bench import video
 from ipa_bench.compare.intervals import interval
 from ipa_bench.compare.two_sample import told_apart
 from ipa_bench.embedded import crop, world
-from ipa_bench.nets.embedded import load_image
+from ipa_bench.nets.embedded import EmbeddedLpips, load_image
 from ipa_bench.store import RunStore
 from ipa_bench.suite import load_suite
 from ipa_bench.types import Case
@@ -47,11 +47,11 @@ def hands(file: Path, case: Case) -> np.ndarray:
 
 
 @torch.inference_mode()
-def described(crops: np.ndarray) -> np.ndarray:
+def described(net: EmbeddedLpips, crops: np.ndarray) -> np.ndarray:
     """Features ``[n, d]``."""
     rows = []
     for part in np.array_split(crops, -(-len(crops) // 64)):
-        maps = load_image().features(part)
+        maps = net.features(part)
         rows.append(torch.cat([torch.cat([m.mean((2, 3)), m.std((2, 3))], 1) for m in maps], 1))
     return torch.cat(rows).double().numpy()
 
@@ -59,15 +59,16 @@ def described(crops: np.ndarray) -> np.ndarray:
 def main(suite_file: str, folder: str) -> None:
     """Print the table."""
     torch.set_num_threads(1)
+    net = load_image()
     cases = {case.id: case for case in load_suite(Path(suite_file)).cases}
     store = RunStore.load(Path(folder))
-    real = {case.id: described(hands(case.driving, case)) for case in cases.values()}
+    real = {case.id: described(net, hands(case.driving, case)) for case in cases.values()}
     print("| model | told apart | 95 % interval | people |\n|---|---|---|---|")
     for model in store.header.models:
         made: dict[str, list[np.ndarray]] = {}
         for record in store.records().values():
             if record.model == model.name and record.video is not None:
-                made.setdefault(record.case, []).append(described(hands(Path(record.video), cases[record.case])))
+                made.setdefault(record.case, []).append(described(net, hands(Path(record.video), cases[record.case])))
         both = [name for name in made if name in real]
         if len(both) < 2:
             print(f"| {model.name} | no videos | | |")

@@ -18,6 +18,7 @@ from ipa_bench.errors import UserError
 from ipa_bench.files import LORA_FILE
 from tests import tiny_wan
 from tests.trainers import tiny_runs
+from tests.trainers.tiny_runs import train
 from trainers import config as train_config
 from trainers import run as training
 from trainers.methods import MethodName
@@ -39,14 +40,6 @@ def folder(plain: Path, tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IPA_BENCH_CACHE", str(tmp_path / "cache"))
-
-
-def train(
-    folder: Path, out: Path, method: MethodName, changes: tiny_runs.Changes = tiny_runs.NOTHING, **how: Any
-) -> Path:
-    made = training.train(tiny_runs.job(folder, method, changes), out, **how)
-    assert made is not None
-    return made
 
 
 #: how a policy and its reference begin

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.trainers import tiny_runs
+from tests.trainers.tiny_runs import train
 from trainers import run as training
-from trainers.methods import MethodName
 from trainers.watch import alarm
 
 
@@ -22,14 +22,6 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IPA_BENCH_CACHE", str(tmp_path / "cache"))
-
-
-def train(
-    folder: Path, out: Path, method: MethodName, changes: tiny_runs.Changes = tiny_runs.NOTHING, **how: Any
-) -> Path:
-    made = training.train(tiny_runs.job(folder, method, changes), out, **how)
-    assert made is not None
-    return made
 
 
 def looks(out: Path) -> list[dict[str, Any]]:

@@ -298,3 +298,10 @@ def _train(order: Order) -> int:
         print(error)
         return 2
     return 0
+
+
+def train(folder: Path, out: Path, method: MethodName, changes: Changes = NOTHING, **how: Any) -> Path:
+    """The folder of the LoRA that a whole training makes."""
+    made = training.train(job(folder, method, changes), out, **how)
+    assert made is not None
+    return made

@@ -1,6 +1,8 @@
 """Single frames through the Wan autoencoder's encoder: the last tap of a causal kernel alone sees them.
 
-Taking only that tap, as a convolution of two dimensions, gives the same latents (to 1e-6) in a tenth of the time.
+Taking only that tap, as a convolution of two dimensions, gives the same latents (to 1e-5) in half of the time of a
+batch of sixteen: measured 0.015 s against 0.031 s of processor time for a picture of 128 x 128 with the tiny
+autoencoder.
 """
 
 from __future__ import annotations
