@@ -14,9 +14,10 @@ from rich.markup import escape
 if TYPE_CHECKING:
     from ipa_bench.engine.processes import Progress as OnProgress
 
-# Names are shown as they are: no emoji for :fire:.
-OUT = Console(highlight=False, emoji=False)
-ERR = Console(stderr=True, highlight=False, emoji=False)
+# Names are shown as they are: no emoji for :fire:. A sentence is one line, however long the path in it: the terminal breaks
+# it, and whoever reads it with a program finds it whole.
+OUT = Console(highlight=False, emoji=False, soft_wrap=True)
+ERR = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 #: said where long work is interrupted
 GOES_ON = "the same command goes on where this stopped"
 
@@ -76,4 +77,4 @@ def print_facts(lines: Mapping[str, str]) -> None:
     """A name and what there is to say of it, one a line."""
     width = max(map(len, lines))
     for name, text in lines.items():
-        OUT.print(f"{name:<{width}}  {escape(text)}", soft_wrap=True)
+        OUT.print(f"{name:<{width}}  {escape(text)}")

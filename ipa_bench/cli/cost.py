@@ -109,8 +109,8 @@ def cost(
     from trainers.cost_sheet import pages  # draws in matplotlib
 
     pictures = [name for name in pages.PLOTS if (out / name).is_file()]
-    console.OUT.print(pages.readable(sheet, price, pictures), markup=False, soft_wrap=True)
-    console.OUT.print(str(out / pages.HTML_NAME), markup=False, soft_wrap=True)
+    console.OUT.print(pages.readable(sheet, price, pictures), markup=False)
+    console.OUT.print(str(out / pages.HTML_NAME), markup=False)
     if any(result.state == "failed" for result in sheet.results.values()):
         raise typer.Exit(1)
 
@@ -129,7 +129,7 @@ def _describe(sweep: Sweep, known: Mapping[str, Subject], done: Callable[..., bo
         state = "there" if done(cell) else "to do"
         held = gigabytes(known[cell.model].held(cell))
         text = f"{state}  {cell.model}  {cell.clip}  batch {cell.batch}  {cell.work}  {options(cell)}, holds {held} GB"
-        OUT.print(text, markup=False, soft_wrap=True)
+        OUT.print(text, markup=False)
     OUT.print(f"{sum(not done(cell) for cell in cells)} of {len(cells)} to measure", markup=False)
 
 

@@ -31,6 +31,6 @@ def doctor(
         from ipa_bench.suite import load_suite
 
         for line in misfits(load_suite(suite)):
-            OUT.print(f"[yellow]note[/] {escape(line)}", soft_wrap=True)
+            OUT.print(f"[yellow]note[/] {escape(line)}")
     if not good:
         raise typer.Exit(1)

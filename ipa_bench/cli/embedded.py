@@ -71,7 +71,7 @@ def suite(
         Image.fromarray(groups.contact_sheet(people, split, min(8, identities))).save(sheet, optimize=True)
     elif sheet is not None:
         cases.write_contact_sheet(sheet, split, min(8, identities))
-    OUT.print(str(file), markup=False, soft_wrap=True)
+    OUT.print(str(file), markup=False)
 
 
 @group.command(epilog=examples("ipa-bench embedded pretrain trainers/configs/tiny.toml --out runs/pretrain"))
@@ -119,7 +119,7 @@ def footage(
 
     with resumable("stopped; the same command goes on"):
         training.render(folder, Part("train", people, training.PEOPLE.first), wrong)
-        OUT.print(str(training.tune(folder, steps)), markup=False, soft_wrap=True)
+        OUT.print(str(training.tune(folder, steps)), markup=False)
 
 
 @group.command(epilog=examples("ipa-bench embedded nets video runs/nets", "ipa-bench embedded nets joints runs/nets"))
@@ -142,5 +142,5 @@ def nets(
     from trainers.embedded.nets import train as training
 
     measured, written = training.make(kind, folder, people, held_out, steps, seed, jobs)
-    OUT.print(json.dumps(measured, indent=1), markup=False, soft_wrap=True)
-    OUT.print(written, markup=False, soft_wrap=True)
+    OUT.print(json.dumps(measured, indent=1), markup=False)
+    OUT.print(written, markup=False)

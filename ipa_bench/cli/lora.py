@@ -22,7 +22,7 @@ def _tell(made: Written, what: str) -> None:
     from ipa_bench.cli.console import OUT
 
     lost = f"; {made.left_out:.2%} of the change left out" if made.left_out else ""
-    OUT.print(f"{made.file}: rank {made.rank}, {what}{lost}", markup=False, soft_wrap=True)
+    OUT.print(f"{made.file}: rank {made.rank}, {what}{lost}", markup=False)
 
 
 @group.command(

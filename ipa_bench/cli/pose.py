@@ -104,7 +104,7 @@ def print_written(made: PoseVideo) -> None:
 
     shape = f"{made.size[0]}x{made.size[1]}, {made.frames} frames at {made.fps:g} fps"
     found = f"body in {made.body}, left hand in {made.left_hand}, right hand in {made.right_hand}"
-    OUT.print(f"{made.path}  {shape}: {found}", markup=False, soft_wrap=True)
+    OUT.print(f"{made.path}  {shape}: {found}", markup=False)
 
 
 def size_of(text: str) -> tuple[int, int]:

@@ -171,7 +171,7 @@ def print_plan(suite: Suite, folder: Path) -> None:
     OUT.print(f"{suite.name}: {counts}", markup=False)
     OUT.print(f"{videos} videos, {done} scored already in {folder}; nothing was done", markup=False)
     for line in misfits(suite):
-        OUT.print(line, markup=False, soft_wrap=True)
+        OUT.print(line, markup=False)
 
 
 def print_report(view: ReportView, folder: Path, *, jobs: int) -> bool:
@@ -191,5 +191,5 @@ def print_report(view: ReportView, folder: Path, *, jobs: int) -> bool:
         for reason in dict.fromkeys(f"{s.case}: {s.reason}" for s in view.scores()):
             say(f"not scored: {reason}")
     others = ", ".join(path.name for path in paths[:-1])
-    OUT.print(f"\n{paths[-1]}   the page; beside it {others}", markup=False, soft_wrap=True)
+    OUT.print(f"\n{paths[-1]}   the page; beside it {others}", markup=False)
     return scored

@@ -180,7 +180,7 @@ def select(
     for name, count in choose.left_out(store, of).items():
         what = "1 video" if count == 1 else f"{count} videos"
         OUT.print(f"{what} of {name} cases not looked at: --split {name} asks for them", markup=False)
-    OUT.print(str(path), markup=False, soft_wrap=True)
+    OUT.print(str(path), markup=False)
 
 
 def metrics(
@@ -207,7 +207,7 @@ def metrics(
             told.add_row("looks through", escape(", ".join(info.family)))
             told.add_row("source", escape(info.source))
             told.add_row("cannot see", escape(limits(info)))
-            OUT.print(Padding(told, (0, 0, 0, 4)))
+            OUT.print(Padding(told, (0, 0, 0, 4)), soft_wrap=False)
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("metric", "unit", "better", "needs", "looks through", "source", "cannot see"):

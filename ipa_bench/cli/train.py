@@ -55,7 +55,7 @@ def train(
             describe(job, folder)
             return
         lora = training.train(job, folder, tell=telling(progress))
-        console.OUT.print(str(lora), markup=False, soft_wrap=True)
+        console.OUT.print(str(lora), markup=False)
 
 
 def align(
@@ -113,7 +113,7 @@ def ablation(
     work = rows.Ablation.load(config, out)
     with console.progress() as progress:
         store = rows.run(work, jobs=jobs, progress=progress, tell=telling(progress))
-    console.OUT.print(str(rows.write(work, store, out)), markup=False, soft_wrap=True)
+    console.OUT.print(str(rows.write(work, store, out)), markup=False)
 
 
 def telling(progress: Progress) -> Tell:

@@ -67,6 +67,6 @@ def print_weights(statuses: Sequence[WeightStatus]) -> None:
     if fixes := [f"{status.weight.name}: {status.fix}" for status in statuses if status.fix]:
         OUT.print("\n[bold]what to do[/]")
         for line in fixes:
-            OUT.print(line, markup=False, soft_wrap=True)
+            OUT.print(line, markup=False)
     if folders := dict.fromkeys(str(status.path.parent) for status in statuses if status.path and not status.fix):
-        OUT.print(f"\nfound in {', '.join(folders)}", markup=False, soft_wrap=True)
+        OUT.print(f"\nfound in {', '.join(folders)}", markup=False)

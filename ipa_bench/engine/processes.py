@@ -21,6 +21,8 @@ from ipa_bench.errors import UserError
 Progress = Callable[[str, int, int], None]
 T = TypeVar("T")
 R = TypeVar("R")
+#: seconds that a pool gets to end; its workers are idle or have been told to
+_PATIENCE = 10.0
 
 
 def cores() -> int:
@@ -82,7 +84,12 @@ def imap(
             process.terminate()
         raise
     finally:
+        # The thread that serves the pool has to end before Python does: at exit, Python wakes it through a pipe that it
+        # may be closing just then, and that ends in a traceback (CPython 3.11, _python_exit in concurrent.futures).
+        served_by = pool._executor_manager_thread
         pool.shutdown(wait=False, cancel_futures=True)
+        if served_by is not None:
+            served_by.join(_PATIENCE)
 
 
 def _context(module: str) -> Any:
