@@ -86,7 +86,7 @@ def imap(
     finally:
         # The thread that serves the pool has to end before Python does: at exit, Python wakes it through a pipe that it
         # may be closing just then, and that ends in a traceback (CPython 3.11, _python_exit in concurrent.futures).
-        served_by = pool._executor_manager_thread
+        served_by: Any = pool._executor_manager_thread
         pool.shutdown(wait=False, cancel_futures=True)
         if served_by is not None:
             served_by.join(_PATIENCE)

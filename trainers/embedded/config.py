@@ -20,6 +20,13 @@ Ints = Annotated[
 ]
 
 
+Sources = Annotated[
+    tuple[Literal["stills", "clips", "pairs"], ...],
+    BeforeValidator(lambda value: (value,) if isinstance(value, str) else tuple(value)),
+    Field(min_length=1),
+]
+
+
 class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -61,10 +68,11 @@ class VaeConfig(_Table):
 class Stage(_Table):
     """``steps`` updates of the transformer on ``batch`` samples of ``frames`` latent frames and a reference.
 
-    ``stills`` are single frames of many people, ``clips`` a run of latent frames from anywhere in a clip.
+    ``stills`` are single frames of many people, ``clips`` a run of latent frames from anywhere in a clip, ``pairs`` the
+    same of clips of two people with two references. Updates take turns where there are several.
     """
 
-    source: Literal["stills", "clips"]
+    source: Sources
     steps: Positive
     batch: Positive
     frames: Positive = 1

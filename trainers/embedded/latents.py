@@ -24,6 +24,8 @@ from torch import Tensor
 
 from ipa_bench import video
 from ipa_bench.embedded import estimator, world
+from ipa_bench.embedded.group import cases as groups
+from ipa_bench.embedded.group.setting import WIDTHS, Key
 from ipa_bench.engine import processes as pool
 from ipa_bench.types import Split, UInt8
 from trainers import halo
@@ -31,8 +33,8 @@ from trainers.embedded.rendered import WorldData, render
 from trainers.embedded.single import single_frames
 
 Float16 = NDArray[np.float16]
-#: one random frame of a clip, or all of it
-Kind = Literal["stills", "clips"]
+#: one random frame of a clip of one person, all of it, or a clip of two people
+Kind = Literal["stills", "clips", "pairs"]
 #: clips that the latents' mean and spread are measured on
 STATISTICS = 64
 #: frames encoded together
@@ -45,7 +47,7 @@ _NAMES = ("clips", "poses", "references", "masks", "prompts")
 
 @dataclass(frozen=True, eq=False)
 class LatentData:
-    """Normalised latents, float16 ``[n, z_dim, T', h, w]``; one frame for references."""
+    """Normalised latents, float16 ``[n, z_dim, T', h, w]``; for references one frame a person, in the slots' order."""
 
     clips: Float16
     poses: Float16
@@ -138,7 +140,8 @@ class Shards:
     def empty(self) -> Tensor:
         """Latents ``[1, z_dim, T', h, w]`` of a grey clip of this kind's length."""
         frames = 1 if self._kind == "stills" else world.FRAMES
-        return self._encoded(np.full((1, frames, world.SIZE, world.SIZE, 3), 127.5, np.float32)).float()
+        width = WIDTHS[2] if self._kind == "pairs" else world.SIZE
+        return self._encoded(np.full((1, frames, world.SIZE, width, 3), 127.5, np.float32)).float()
 
     def _make(self, number: int, folder: Path) -> None:
         """Render, encode and write a shard, whole or not at all."""
@@ -151,8 +154,10 @@ class Shards:
         size = max(1, AT_ONCE // len(made[0]["frames"]))
         parts: dict[str, list[Float16]] = {name: [] for name in ("frames", "poses", "references")}
         for at in range(0, len(made), size):
-            for name, part in parts.items():
-                part.append(self._encoded(np.stack([arrays[name] for arrays in made[at : at + size]])).numpy())
+            some = made[at : at + size]
+            for name in ("frames", "poses"):
+                parts[name].append(self._encoded(np.stack([arrays[name] for arrays in some])).numpy())
+            parts["references"].append(self._pictures(np.stack([arrays["references"] for arrays in some])).numpy())
             self._progress(f"{self._split} {self._kind} {number}", min(at + size, len(made)), len(made))
         arrays = {name: np.concatenate(part) for name, part in parts.items()}
         grid = arrays["frames"].shape[2:]
@@ -169,16 +174,27 @@ class Shards:
         shutil.rmtree(folder, ignore_errors=True)
         part.replace(folder)
 
+    def _pictures(self, references: UInt8) -> Tensor:
+        """Reference pictures ``[n, K, H, W, 3]``, each a clip of its own, one after the other in time."""
+        count = references.shape[1]
+        single = self._encoded(references.reshape(-1, 1, *references.shape[2:]))
+        return single.reshape(-1, count, *single.shape[1:]).transpose(1, 2).flatten(2, 3)
+
     def _encoded(self, frames: UInt8 | NDArray[np.float32]) -> Tensor:
         device = next(self._vae.parameters()).device
         return encoded(self._vae, pixels(frames).to(device), self._half).cpu().half()  # type: ignore[arg-type]
 
 
 def _person(key: tuple[Split, int], kind: Kind) -> tuple[dict[str, UInt8], str]:
-    """Arrays of one sample ``[T, ...]``; takes of the two kinds differ. The pose is seen as the suites' are."""
-    split, identity = key
-    take = 0 if kind == "stills" else 1
-    moment = int(np.random.default_rng([7, identity]).integers(world.FRAMES))
-    arrays, prompt = render((split, identity, take), estimator.MILD, [moment] if kind == "stills" else None)
-    poses = coded(arrays["poses"]) if identity % 2 else arrays["poses"]
-    return arrays | {"poses": poses, "references": arrays["references"][None]}, prompt
+    """Arrays of one sample ``[T, ...]``; takes of the kinds differ. The pose is seen as the suites' are."""
+    split, number = key
+    if kind == "pairs":
+        made = groups.arrays(Key(2, split, number), estimator.MILD)
+        arrays = {"frames": made.frames, "poses": made.poses, "masks": made.hands, "references": made.references}
+        prompt = made.prompt
+    else:
+        take = 0 if kind == "stills" else 1
+        moment = int(np.random.default_rng([7, number]).integers(world.FRAMES))
+        arrays, prompt = render((split, number, take), estimator.MILD, [moment] if kind == "stills" else None)
+        arrays["references"] = arrays["references"][None]
+    return arrays | {"poses": coded(arrays["poses"]) if number % 2 else arrays["poses"]}, prompt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,29 +27,33 @@ LEVELS = (0.3, 0.6, 0.9)
 class Batch:
     """Samples as the transformer takes them, ``B`` of them on one device."""
 
-    #: reference and clip, ``[B, z, 1 + T', h, w]``
+    #: K references and the clip, ``[B, z, K + T', h, w]``
     x: Tensor
-    #: ``[B, 2 z + 64, 1 + T', h, w]``
+    #: ``[B, 2 z + 64, K + T', h, w]``
     control: Tensor
     #: ``[B, TEXT_LENGTH, TEXT_DIM]``
     prompt: Tensor
-    #: how much of an element hands cover, ``[B, 1, 1 + T', h, w]``, 0 on the reference
+    #: how much of an element hands cover, ``[B, 1, K + T', h, w]``, 0 on the references
     hands: Tensor
+    #: K
+    references: int
 
 
 def control(reference: Tensor, pose: Tensor, empty: Tensor) -> Tensor:
-    """What VACE's layers see: ``[B, 2 z + 64, 1 + T', h, w]``.
+    """What VACE's layers see: ``[B, 2 z + 64, K + T', h, w]``.
 
-    ``reference`` ``[B, z, 1, h, w]``, ``pose`` ``[B, z, T', h, w]``, ``empty`` ``[1, z, T', h, w]``. As
+    ``reference`` ``[B, z, K, h, w]``, ``pose`` ``[B, z, T', h, w]``, ``empty`` ``[1, z, T', h, w]``. As
     ``WanVACEPipeline.prepare_video_latents`` and ``prepare_masks`` make it where everything is to be generated: first
-    the kept pixels (none: grey), then those to be made anew (the pose map), then a mask of ones; the reference stands
-    before them with zeros in place of the second part and of the mask.
+    the kept pixels (none: grey), then those to be made anew (the pose map), then a mask of ones; the references stand
+    before them with zeros in place of the second part and of the mask, in the order that
+    :func:`ipa_bench.models.wan.conditioning.control_latents` keeps.
     """
     batch, _, frames, height, width = pose.shape
     first = torch.cat([reference, torch.zeros_like(reference)], 1)
     rest = torch.cat([empty.expand(batch, -1, -1, -1, -1), pose], 1)
     mask = pose.new_ones(batch, SPACE**2, frames, height, width)
-    mask = torch.cat([torch.zeros_like(mask[:, :, :1]), mask], 2)
+    none = mask.new_zeros(batch, SPACE**2, reference.shape[2], height, width)
+    mask = torch.cat([none, mask], 2)
     return torch.cat([torch.cat([first, rest], 2), mask], 1)
 
 
@@ -62,17 +66,27 @@ def stage_of(stages: Sequence[Stage], step: int) -> tuple[Stage, int]:
     return stages[-1], step
 
 
+def reached(stages: Sequence[Stage], kind: Kind, step: int) -> int:
+    """Shards of a kind that ``step`` draws from: one, and one more every so many updates of that kind."""
+    count = 1
+    for number, stage in enumerate(stages):
+        within = step if number == len(stages) - 1 else min(step, stage.steps)
+        count += within // stage.every if kind in stage.source else 0
+        step -= within
+    return count
+
+
 def render_ahead(pools: Mapping[Kind, Shards], stages: Sequence[Stage]) -> None:
     """Make every shard that the stages will draw from."""
-    for stage in stages:
-        for number in range(1 + (stage.steps - 1) // stage.every):
-            pools[stage.source][number]
+    last = sum(stage.steps for stage in stages) - 1
+    for kind, shards in pools.items():
+        for number in range(reached(stages, kind, last)):
+            shards[number]
 
 
-def drawn(shards: Shards, stage: Stage, step: int, rng: np.random.Generator) -> list[tuple[LatentData, int, int]]:
-    """(data, person, first latent frame) of the samples of a stage's ``step``, from the shards that it has by then."""
-    reached = 1 + step // stage.every
-    number = rng.integers(reached, size=stage.batch)
+def drawn(shards: Shards, count: int, stage: Stage, rng: np.random.Generator) -> list[tuple[LatentData, int, int]]:
+    """(data, person, first latent frame) of the samples of an update, from the first ``count`` shards."""
+    number = rng.integers(count, size=stage.batch)
     person = rng.integers(stage.people, size=stage.batch)
     longest = shards[0].clips.shape[2]
     first = rng.integers(longest - stage.frames + 1, size=stage.batch)
@@ -95,7 +109,8 @@ def batch_of(samples: Sequence[tuple[LatentData, int, int]], frames: int, empty:
         torch.cat([reference, clip], 2),
         control(reference, pose, empty[:, :, :frames].to(device)),
         prompt,
-        torch.cat([torch.zeros_like(hands[:, :, :1]), hands], 2),
+        torch.cat([torch.zeros_like(hands[:, :, :1].expand(-1, -1, reference.shape[2], -1, -1)), hands], 2),
+        reference.shape[2],
     )
 
 
@@ -131,13 +146,15 @@ def flow_loss(
     """Weighted mean squared error of the velocity on the random batch of ``step``, and the plain one on hands."""
     device = next(transformer.parameters()).device
     stage, within = stage_of(config.stages, step)
-    shards = pools[stage.source]
-    batch = batch_of(drawn(shards, stage, within, rng), stage.frames, shards.empty, device)
+    kind = stage.source[within % len(stage.source)]
+    shards = pools[kind]
+    samples = drawn(shards, reached(config.stages, kind, step), stage, rng)
+    batch = batch_of(samples, stage.frames, shards.empty, device)
     noise = torch.from_numpy(rng.standard_normal(batch.x.shape, np.float32)).to(device)
     t = flow.sample_t(rng, stage.batch, config.t, SHIFT).to(device)
     shown = torch.from_numpy(rng.random(stage.batch) >= config.drop_prompt).to(device)
-    batch = Batch(batch.x, batch.control, batch.prompt * shown[:, None, None], batch.hands)
-    weight = weights(batch.hands, config.hand_weight, config.reference_weight)
+    batch = replace(batch, prompt=batch.prompt * shown[:, None, None])
+    weight = weights(batch, config.hand_weight, config.reference_weight)
     if stage.keep < 1:
         patch = tuple(transformer.config.patch_size)
         keep = chosen(batch.hands, patch, stage.keep, rng)
@@ -167,8 +184,8 @@ _CHANCE = 1.2
 def chosen(hands: Tensor, patch: tuple[int, ...], share: float, rng: np.random.Generator) -> Tensor:
     """Numbers of the tokens of a batch that a step computes, ``[B, K]``: ``share`` of each latent frame's.
 
-    Of the reference's frame by chance, of the others those about hands first, and some by chance. ``hands``
-    ``[B, 1, 1 + T', h, w]`` in [0, 1].
+    Of the references' frames by chance, of the others those about hands first, and some by chance. ``hands``
+    ``[B, 1, K + T', h, w]`` in [0, 1].
     """
     frames = hands.shape[2]
     _, ph, pw = patch
@@ -180,10 +197,10 @@ def chosen(hands: Tensor, patch: tuple[int, ...], share: float, rng: np.random.G
     return (inside + first).flatten(1)
 
 
-def weights(hands: Tensor, hand_weight: float, reference_weight: float) -> Tensor:
-    """How much the error of an element counts: 1 off hands, ``hand_weight`` on them; ``[B, 1, 1 + T', h, w]``."""
-    weight = 1 + (hand_weight - 1) * hands
-    weight[:, :, 0] = reference_weight
+def weights(batch: Batch, hand_weight: float, reference_weight: float) -> Tensor:
+    """How much the error of an element counts: 1 off hands, ``hand_weight`` on them; ``[B, 1, K + T', h, w]``."""
+    weight = 1 + (hand_weight - 1) * batch.hands
+    weight[:, :, : batch.references] = reference_weight
     return weight
 
 
@@ -204,7 +221,7 @@ def gate(
     found: dict[str, float] = {}
     for kind, shards in held_out.items():
         data = shards[0]
-        frames, size = data.clips.shape[2], 4 if kind == "clips" else 32
+        frames, size = data.clips.shape[2], 32 if kind == "stills" else 4
         sums = np.zeros((len(LEVELS), 2))
         starts = range(0, people, size)
         for at in starts:
@@ -215,7 +232,7 @@ def gate(
             for row, level in enumerate(LEVELS):
                 levels = torch.full((len(part),), level, device=device)
                 error = error_of(transformer, batch, noise, levels, half, run)
-                sums[row] += on_hands(error, batch.hands), float(error[:, :, 1:].mean())
+                sums[row] += on_hands(error, batch.hands), float(error[:, :, batch.references :].mean())
         for level, (hand, frame) in zip(LEVELS, sums / len(starts), strict=True):
             found |= {f"{kind} hand@{level}": round(hand, 4), f"{kind} frame@{level}": round(frame, 4)}
     return found

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import numpy as np
 import pytest
 import torch
 
-from ipa_bench.embedded import world
+from ipa_bench.embedded import estimator, world
+from ipa_bench.embedded.group import cases
+from ipa_bench.embedded.group.setting import Key
 from ipa_bench.errors import UserError
 from ipa_bench.models.wan import conditioning
 from tests.verbs import verb
@@ -113,6 +116,34 @@ def test_the_control_is_the_pipelines(trained: Path) -> None:
     torch.testing.assert_close(ours, expected, atol=0.2, rtol=0.05)
 
 
+def test_two_people_are_conditioned_as_the_pipeline_does_and_learned(trained: Path, tmp_path: Path) -> None:
+    from diffusers import WanVACEPipeline
+
+    pipe: Any = WanVACEPipeline.from_pretrained(trained / "checkpoint", dtype=torch.float32)  # type: ignore[no-untyped-call]
+    pipe.vae.requires_grad_(False)
+
+    def prompts(texts: tuple[str, ...]) -> torch.Tensor:
+        return pretrain.encode_prompts(pipe.tokenizer, pipe.text_encoder, texts)
+
+    shards = latents.Shards(tmp_path, "pairs", 1, pipe.vae, prompts, half=False)
+    data = shards[0]
+    batch = flow_stage.batch_of([(data, 0, 0)], 9, shards.empty, torch.device("cpu"))
+    made = cases.arrays(Key(2, "train", latents.FIRST), estimator.MILD)
+    expected = conditioning.control_latents(pipe, made.poses, *made.references)
+    assert batch.references == 2
+    torch.testing.assert_close(batch.control, expected, atol=2e-2, rtol=1e-2)
+
+    settings = config.PretrainConfig.model_validate(tomllib.loads(SMALL)).transformer
+    stage = config.Stage(source=("clips", "pairs"), steps=4, batch=1, people=1, frames=9, keep=0.4)
+    settings = settings.model_copy(update={"stages": (stage,), "reference_weight": 0.0})
+    pools: Any = {"pairs": shards, "clips": None}
+    rng = np.random.default_rng(0)
+    loss, metrics = flow_stage.flow_loss(pipe.transformer, pools, settings, False, None, 1, rng)
+    torch.autograd.backward(loss)
+    assert pipe.transformer.proj_out.weight.grad.abs().sum() > 0
+    assert metrics["frames"] == 9
+
+
 def test_prompts_are_encoded_as_the_pipeline_does(trained: Path) -> None:
     from diffusers import WanVACEPipeline
 
@@ -172,6 +203,18 @@ def test_reconstruction_loss_by_hand() -> None:
 def test_phases_follow_one_another() -> None:
     phases = [Phase(steps=3, batch=1, frames=1, crop=8), Phase(steps=2, batch=1, frames=5, crop=8)]
     assert [vae_stage.phase_of(phases, step).frames for step in (0, 2, 3, 4, 9)] == [1, 1, 5, 5, 5]
+
+
+def test_shards_join_as_their_kind_is_trained_on() -> None:
+    stages = [
+        config.Stage(source=("stills",), steps=5, batch=1, every=2),
+        config.Stage(source=("clips",), steps=4, batch=1, every=2),
+        config.Stage(source=("clips", "pairs"), steps=4, batch=1, every=3),
+    ]
+    steps = (0, 1, 2, 4, 5, 7, 9, 11, 12, 15)
+    assert [flow_stage.reached(stages, "stills", step) for step in steps] == [1, 1, 2, 3, 3, 3, 3, 3, 3, 3]
+    assert [flow_stage.reached(stages, "clips", step) for step in steps] == [1, 1, 1, 1, 1, 2, 3, 3, 4, 5]
+    assert [flow_stage.reached(stages, "pairs", step) for step in steps] == [1, 1, 1, 1, 1, 1, 1, 1, 2, 3]
 
 
 def test_a_wrong_key_names_the_nearest(tmp_path: Path) -> None:
