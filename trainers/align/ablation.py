@@ -204,7 +204,7 @@ def run(
 def evaluation(ablation: Ablation, trained: Sequence[Trained]) -> Suite:
     """The suite of the test split with the base and every trained row as models."""
     work = ablation.work
-    by = aligning.chosen_by(ablation.config.common.choose)
+    by = aligning.chosen_by(ablation.config.common)
     models: list[BaseSpec] = [
         work.base.model_copy(
             update={"name": each.name, "lora": each.lora, "trained_on": by if each.row.rule == "best" else ()}

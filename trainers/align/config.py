@@ -25,6 +25,7 @@ from trainers.config import (
 )
 from trainers.halo import Shape
 from trainers.methods import MethodName
+from trainers.rewards import RewardConfig
 
 
 class CandidatesConfig(Table):
@@ -81,6 +82,8 @@ class AlignConfig(Table):
     rounds: Count = 1
     candidates: CandidatesConfig = Field(default_factory=CandidatesConfig)
     choose: ChooseConfig = ChooseConfig()
+    #: several rewards in the place of ``choose.metric``
+    reward: RewardConfig | None = None
     masks: MasksConfig = MasksConfig()
     adapter: AdapterConfig = AdapterConfig(rank=16)
     loss: LossConfig = LossConfig()

@@ -33,6 +33,7 @@ from trainers import methods, rewards
 from trainers import run as training
 from trainers.align.config import AlignConfig, ChooseConfig
 from trainers.methods import MethodName
+from trainers.rewards import Reward
 
 #: (run, what decides, records) -> good clips
 Clips = Callable[[RunStore, Chooser, Sequence[UnitRecord]], Selection]
@@ -80,7 +81,7 @@ class Alignment:
                 update={
                     "name": "aligned" if self.config.rounds == 1 else f"aligned, round {number}",
                     "lora": self.lora(number),
-                    "trained_on": chosen_by(self.config.choose),
+                    "trained_on": chosen_by(self.config),
                     "post_training": PostTrainingTable(base=self.base.name),
                 }
             )
@@ -205,7 +206,7 @@ def choose(
     configuration's rule. Raises :class:`UserError`.
     """
     rule = work.config.choose
-    reward = rewards.find(rule.metric)
+    reward = rewarded_by(work.config)
     by, takes, path = reward.chooser, methods.find(method).takes, folder / methods.find(method).file
     some = store.records().values() if records is None else records
     scored = rewards.rewarded(some, {case.id: case for case in work.suite.cases}, reward)
@@ -225,9 +226,14 @@ def _good(rule: ChooseConfig, store: RunStore, by: Chooser, records: Sequence[Un
     )
 
 
-def chosen_by(rule: ChooseConfig) -> tuple[str, ...]:
+def rewarded_by(config: AlignConfig) -> Reward:
+    """What candidates are chosen by: ``[reward]`` where there is one, else ``choose.metric``."""
+    return rewards.find(config.choose.metric) if config.reward is None else rewards.of_config(config.reward)
+
+
+def chosen_by(config: AlignConfig) -> tuple[str, ...]:
     """Ids of what chose: they are no evidence for the trained model."""
-    return rewards.find(rule.metric).chooser.by
+    return rewarded_by(config).chooser.by
 
 
 def stages(names: Iterable[str]) -> tuple[str, ...]:

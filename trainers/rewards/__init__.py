@@ -1,7 +1,7 @@
 """Rewards: what tells methods which samples of a case are better. A literal table of their kinds.
 
 A reward is named as configurations name it: ``hand_quality`` is a metric, ``KIND:WHAT`` one of another kind. A new kind
-is a file here and a line of the table.
+is a file here and a line of the table. ``[reward]`` adds several up.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ from dataclasses import dataclass
 
 from ipa_bench.errors import UserError
 from trainers.rewards.base import Reward, rewarded
+from trainers.rewards.composed import Term, composed
+from trainers.rewards.config import RewardConfig
 from trainers.rewards.scores import of_metric
+from trainers.rewards.usable import check_usable
 
-__all__ = ["REWARDS", "Kind", "Reward", "find", "rewarded"]
+__all__ = ["REWARDS", "Kind", "Reward", "RewardConfig", "check_usable", "find", "of_config", "rewarded"]
 
 
 @dataclass(frozen=True)
@@ -39,3 +42,8 @@ def find(name: str) -> Reward:
     if kind not in known:
         raise UserError(f"there is no reward of kind {kind!r}", f"kinds: {', '.join(known)}")
     return known[kind].make(what)
+
+
+def of_config(config: RewardConfig) -> Reward:
+    """What a configuration rewards by. Raises UserError as :func:`find` does."""
+    return composed([Term(find(each.reward), each.weight, each.enough) for each in config.term], config.scale)

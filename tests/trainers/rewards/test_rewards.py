@@ -135,8 +135,9 @@ def folder(tmp_path):
     return tmp_path
 
 
-def chosen(folder, method):
-    config = align_config.AlignConfig(choose={"metric": "toy:seeds", "margin": 0.5, "pairs": "all"})
+def chosen(folder, method, **settings):
+    given = {"choose": {"metric": "toy:seeds", "margin": 0.5, "pairs": "all"}, **settings}
+    config = align_config.AlignConfig(**given)
     work = SimpleNamespace(config=config, suite=load_suite(folder / "suite.toml"))
     return stages.choose(work, method, RunStore.load(folder / "run"), folder)
 
@@ -157,3 +158,13 @@ def test_methods_are_given_what_any_reward_says(toy, folder):
     data = clips.clips(config.data, load_suite(folder / "suite.toml"), "wsft")
     assert data.by == toy.chooser.by
     assert standardised([clip.case.id for clip in data.good], data.scores) == [-1, 1, -1, 1]
+
+
+def test_an_alignment_chooses_by_a_sum_of_rewards(toy, folder):
+    terms = [{"reward": "toy:seeds", "weight": 2.0}, {"reward": "toy:seeds", "enough": 0.5}]
+    settings = {"choose": {"metric": "hand_quality"}, "reward": {"scale": "raw", "term": terms}}
+    every = read_candidates(chosen(folder, "nft", **settings))
+    # 2 s + min(s, 1/2)
+    assert [(row.case, row.score) for row in every.rows] == [("anna", 0), ("anna", 2.5), ("cleo", 0), ("cleo", 2.5)]
+    assert every.by[1:] == toy.chooser.by
+    assert stages.chosen_by(align_config.AlignConfig(**settings)) == every.by
