@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from ipa_bench.cli import cost, doctor, embedded, lora, pose, run, score, train, weights
+from ipa_bench.cli import cost, doctor, embedded, lora, pose, reward, run, score, train, weights
 from ipa_bench.errors import Unscorable, UserError
 
 app = typer.Typer(
@@ -33,7 +33,7 @@ VERBS = (
     (pose.pose, pose.POSE),
     (doctor.doctor, None),
 )
-GROUPS = {"lora": lora.group, "weights": weights.group, "embedded": embedded.group}
+GROUPS = {"lora": lora.group, "reward": reward.group, "weights": weights.group, "embedded": embedded.group}
 
 for _verb, _examples in VERBS:
     app.command(epilog=_examples)(_verb)

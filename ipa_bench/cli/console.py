@@ -14,8 +14,8 @@ from rich.markup import escape
 if TYPE_CHECKING:
     from ipa_bench.engine.processes import Progress as OnProgress
 
-# Names are shown as they are: no emoji for :fire:. A sentence is one line, however long the path in it: the terminal breaks
-# it, and whoever reads it with a program finds it whole.
+# Names are shown as they are: no emoji for :fire:. A sentence is one line, however long the path in it: the terminal
+# breaks it, and whoever reads it with a program finds it whole.
 OUT = Console(highlight=False, emoji=False, soft_wrap=True)
 ERR = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 #: said where long work is interrupted

@@ -15,6 +15,7 @@ from trainers.rewards.composed import Term, composed
 from trainers.rewards.config import RewardConfig
 from trainers.rewards.scores import of_metric
 from trainers.rewards.usable import check_usable
+from trainers.rewards.video import of_folder
 
 __all__ = ["REWARDS", "Kind", "Reward", "RewardConfig", "check_usable", "find", "of_config", "rewarded"]
 
@@ -30,7 +31,10 @@ class Kind:
     make: Callable[[str], Reward]
 
 
-REWARDS: tuple[Kind, ...] = (Kind("metric", "A metric of videos that is not sealed.", of_metric),)
+REWARDS: tuple[Kind, ...] = (
+    Kind("metric", "A metric of videos that is not sealed.", of_metric),
+    Kind("video", "A reward model trained on preferences, by its folder.", of_folder),
+)
 
 
 def find(name: str) -> Reward:

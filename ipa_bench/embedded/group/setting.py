@@ -6,6 +6,7 @@ from the image's left at the first frame. They have the sizes of the one-person 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, get_args
 
@@ -176,6 +177,15 @@ def moved(made: Rig, by: Float64) -> Rig:
         hands=made.hands + flat[:, None, None],
         palms=made.palms + flat[:, None, None],
     )
+
+
+def at(setting: Setting, moments: Sequence[int]) -> Setting:
+    """The setting in these frames alone; what people do is that of the whole clip."""
+    index = list(moments)
+    parts = ("chest", "head", "tilt", "shoulder", "elbow", "wrist", "hands", "palms")
+    rigs = tuple(replace(made, **{name: getattr(made, name)[index] for name in parts}) for made in setting.rigs)
+    looks, scenes = tuple(setting.looks[t] for t in index), tuple(setting.scenes[t] for t in index)
+    return replace(setting, looks=looks, scenes=scenes, rigs=rigs)
 
 
 def alone(key: Key, slot: int) -> Setting:

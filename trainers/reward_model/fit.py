@@ -1,0 +1,88 @@
+"""Training of the small reward model on examples, resumable to the step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainers.embedded.nets.loop import Descent, Tell, descend
+from trainers.preferences.synthetic import Pair, through_a_generator
+from trainers.reward_model.data import Example, batch_of
+from trainers.reward_model.seen import Seen
+from trainers.reward_model.small import SmallIdentity
+from trainers.rewards.ties import preference_loss
+
+#: twenty minutes of one core
+TRAINING = Descent(steps=800, batch=12, rate=2e-3, decay=0.02)
+#: share of the examples that are seen through what a generator does to pictures
+WORSE = 0.5
+
+
+def fit(
+    examples: Sequence[Example], how: Descent, file: Path, tell: Tell, *, ties: bool = True, run: str = ""
+) -> SmallIdentity:
+    """A trained network, in evaluation. ``file`` keeps the state: the same call goes on.
+
+    ``ties``: without them tied examples count for nothing. ``run`` names what else must be the same for that.
+    """
+    torch.manual_seed(how.seed)
+    net = SmallIdentity().train()
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    shapes = sorted({each.shape for each in examples})
+    buckets = [[each for each in examples if each.shape == shape] for shape in shapes]
+    sizes = np.array([len(bucket) for bucket in buckets]) / len(examples)
+
+    def step(rng: np.random.Generator) -> dict[str, Tensor]:
+        bucket = buckets[int(rng.choice(len(buckets), p=sizes))]
+        chosen = [bucket[i] for i in rng.choice(len(bucket), how.batch, replace=len(bucket) < how.batch)]
+        return {"preference": _loss(net, [_worse(each, rng) for each in chosen], ties)}
+
+    descend(net, step, how, file, f"reward {len(examples)} {ties} {run}", tell)
+    return net.eval().requires_grad_(False)
+
+
+def _loss(net: SmallIdentity, examples: Sequence[Example], ties: bool) -> Tensor:
+    scores = net(batch_of([each.a for each in examples] + [each.b for each in examples]))
+    first, second = scores.chunk(2)
+    shares = torch.tensor([each.shares for each in examples])
+    return preference_loss(first - second, shares, net.log_k, ties=ties)[0]
+
+
+def _worse(example: Example, rng: np.random.Generator) -> Example:
+    """Mirrored half the time, sides and people in any order, and some of them as a generator would have made them."""
+    a, b, shares = example.a, example.b, example.shares
+    if rng.random() < WORSE:
+        pair = through_a_generator(Pair(a, b, "a", ""), rng)
+        a, b = pair.a, pair.b
+    if rng.random() < 0.5:
+        a, b = _mirrored(a), _mirrored(b)
+    order = rng.permutation(len(a.references))
+    a, b = (Seen(each.frames, each.references[order], each.places[order]) for each in (a, b))
+    if rng.random() < 0.5:
+        a, b, shares = b, a, (shares[2], shares[1], shares[0])
+    return Example(a, b, shares, example.fault)
+
+
+def _mirrored(seen: Seen) -> Seen:
+    width = seen.frames.shape[2] / seen.frames.shape[1]
+    places = seen.places.copy()
+    known = places[..., 2] > 0
+    places[..., 0] = np.where(known, width - places[..., 0], 0)
+    return Seen(seen.frames[:, :, ::-1], seen.references[:, :, ::-1], places)
+
+
+@torch.no_grad()
+def scores(net: SmallIdentity, clips: Sequence[Seen], size: int = 24) -> list[float]:
+    """The net's score of each clip, in order."""
+    found = [0.0] * len(clips)
+    for shape in sorted({each.frames.shape + each.references.shape for each in clips}):
+        numbers = [i for i, each in enumerate(clips) if each.frames.shape + each.references.shape == shape]
+        for at in range(0, len(numbers), size):
+            part = numbers[at : at + size]
+            for number, value in zip(part, net(batch_of([clips[i] for i in part])).tolist(), strict=True):
+                found[number] = float(value)
+    return found
