@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from ipa_bench.embedded.group.faults import FAULTS
 from ipa_bench.engine import processes as pool
+from ipa_bench.errors import UserError
 from ipa_bench.types import Float64
 from trainers.embedded.nets.loop import Descent, Tell, descend
 from trainers.preferences import outcomes, read_comparisons, read_votes, synthetic
 from trainers.reward_model import baselines, data, file, fit, small, vision_language
-from trainers.reward_model.config import RewardConfig, VotesConfig
+from trainers.reward_model.config import RewardModelConfig, VotesConfig
 from trainers.reward_model.data import Example
 from trainers.reward_model.measure import Kind, Measured, measure
 from trainers.reward_model.seen import Seen
@@ -52,7 +53,7 @@ class Trained:
     trust: outcomes.Trust | None
 
 
-def gathered(config: RewardConfig, here: Path, out: Path, jobs: int, progress: pool.Progress) -> Data:
+def gathered(config: RewardModelConfig, here: Path, out: Path, jobs: int, progress: pool.Progress) -> Data:
     """The examples of a configuration that lies in ``here``. Raises UserError for votes that teach nothing."""
     frames, shrunk = _pictures(config)
     train: list[Example] = []
@@ -69,7 +70,7 @@ def gathered(config: RewardConfig, here: Path, out: Path, jobs: int, progress: p
     return Data(data.flipped(train, config.train.flipped, config.seed), held_out, trust)
 
 
-def _pictures(config: RewardConfig) -> tuple[int, Callable[[tuple[int, int]], tuple[int, int]]]:
+def _pictures(config: RewardModelConfig) -> tuple[int, Callable[[tuple[int, int]], tuple[int, int]]]:
     if config.backbone == "small":
         return small.FRAMES, small.size_of
     return config.vision_language.frames, vision_language.size_of
@@ -89,8 +90,12 @@ def _of_people(
     return [examples[i] for i in train], [examples[i] for i in tried], outcomes.trust(votes)
 
 
-def train(config: RewardConfig, here: Path, out: Path, jobs: int, progress: pool.Progress, tell: Tell) -> Trained:
+def train(config: RewardModelConfig, here: Path, out: Path, jobs: int, progress: pool.Progress, tell: Tell) -> Trained:
     """Everything from a configuration to a folder that ``video:FOLDER`` names; goes on where it stopped."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}", "choose a folder that can be written to") from None
     found = gathered(config, here, out, jobs, progress)
     how = Descent(config.train.steps, config.train.batch, config.train.lr, seed=config.seed)
     if config.backbone == "small":
@@ -119,7 +124,7 @@ def train(config: RewardConfig, here: Path, out: Path, jobs: int, progress: pool
     return Trained(folder, measured, found.trust)
 
 
-def _large(config: RewardConfig, examples: Sequence[Example], how: Descent, state: Path, tell: Tell) -> Any:
+def _large(config: RewardModelConfig, examples: Sequence[Example], how: Descent, state: Path, tell: Tell) -> Any:
     """The vision-language model, trained one clip at a time."""
     options = config.vision_language
     torch.manual_seed(config.seed)

@@ -1,0 +1,132 @@
+"""The small network: what it must not depend on, what it must see, and exact resume of its training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ipa_bench.embedded.group.faults import find
+from ipa_bench.embedded.group.setting import Key
+from trainers.embedded.nets.loop import Descent
+from trainers.preferences import synthetic
+from trainers.preferences.synthetic import Pair
+from trainers.reward_model import baselines, data, fit, small
+from trainers.reward_model.data import Example
+from trainers.reward_model.measure import measure
+from trainers.reward_model.seen import Seen
+
+
+@pytest.fixture(scope="module")
+def pairs() -> list[Pair]:
+    kinds = [find(name) for name in ("swap", "leak", "light", "crossing")]
+    return synthetic.pairs(Key(2, "train", synthetic.FIRST), kinds, small.FRAMES, small.HEIGHT)
+
+
+@pytest.fixture(scope="module")
+def examples(pairs: list[Pair]) -> list[Example]:
+    return [Example(pair.a, pair.b, data.SHARES[pair.outcome], pair.fault) for pair in pairs]
+
+
+def test_pairs_say_what_is_better_and_are_the_same_again(pairs: list[Pair]) -> None:
+    assert [(p.fault, p.outcome) for p in pairs] == [
+        ("swap", "a"),
+        ("leak", "a"),
+        ("light", "tie"),
+        ("crossing", "tie"),
+    ]
+    again = synthetic.pairs(
+        Key(2, "train", synthetic.FIRST), [find(p.fault) for p in pairs], small.FRAMES, small.HEIGHT
+    )
+    for one, other in zip(pairs, again, strict=True):
+        np.testing.assert_array_equal(one.b.frames, other.b.frames)
+    # a fault changes frames and neither references nor poses; people who move take their poses along
+    np.testing.assert_array_equal(pairs[0].a.references, pairs[0].b.references)
+    np.testing.assert_array_equal(pairs[0].a.places, pairs[0].b.places)
+    assert not np.array_equal(pairs[3].a.places, pairs[3].b.places)
+    assert (pairs[0].a.frames != pairs[0].b.frames).any()
+
+
+def test_places_are_where_people_are(pairs: list[Pair]) -> None:
+    """The trunk of each person, in the middle of the frame's lower half, shows no wall: its colours are theirs."""
+    seen = pairs[0].a
+    assert (seen.places[..., 2] > 0).mean() > 0.9
+    for slot in range(2):
+        x, y, _ = seen.places[slot, 0, 1] * small.HEIGHT
+        shown = seen.frames[0, int(y), int(x)].astype(int)
+        reference = seen.references[slot].reshape(-1, 3).astype(int)
+        assert np.abs(reference - shown).max(1).min() < 40
+
+
+def test_scores_do_not_depend_on_the_order_of_people_nor_on_the_batch(pairs: list[Pair]) -> None:
+    torch.manual_seed(0)
+    net = small.SmallIdentity().eval()
+    seen = pairs[0].b
+    other = Seen(seen.frames, seen.references[::-1].copy(), seen.places[::-1].copy())
+    one, turned = fit.scores(net, [seen, other])
+    assert one == pytest.approx(turned, abs=1e-5)
+    assert fit.scores(net, [seen])[0] == pytest.approx(one, abs=1e-5)
+    # exchanged references are another question
+    exchanged = Seen(seen.frames, seen.references[::-1].copy(), seen.places)
+    assert fit.scores(net, [exchanged])[0] != pytest.approx(one, abs=1e-5)
+
+
+def test_a_clip_without_poses_has_a_score(pairs: list[Pair]) -> None:
+    torch.manual_seed(0)
+    net = small.SmallIdentity().eval()
+    seen = pairs[0].a
+    blind = Seen(seen.frames, seen.references, np.zeros_like(seen.places))
+    assert np.isfinite(fit.scores(net, [blind])[0])
+
+
+def test_a_few_steps_lower_the_loss_and_resume_is_exact(examples: list[Example], tmp_path: Path) -> None:
+    losses: list[float] = []
+
+    def tell(done: int, total: int, found: Any) -> None:
+        losses.append(found["preference"])
+
+    how = Descent(steps=40, batch=2, rate=3e-3)
+    whole = fit.fit(examples[:1], how, tmp_path / "whole.pt", tell)
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+
+    class Stopped(Exception):
+        pass
+
+    def stop(done: int, total: int, found: Any) -> None:
+        if done == 23:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        fit.fit(examples[:1], how, tmp_path / "part.pt", stop)
+    again = fit.fit(examples[:1], how, tmp_path / "part.pt", lambda *_: None)
+    for one, other in zip(whole.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_colours_see_a_swap_for_ever(pairs: list[Pair]) -> None:
+    """The baseline ranks the clean clip of a strong fault above it, where the people wear different colours."""
+    a, b = baselines.histogram([pairs[0].a, pairs[0].b])
+    assert a > b
+
+
+def test_measures_are_worked_out_by_hand() -> None:
+    difference = np.array([1.0, -1.0, 2.0, 0.1])
+    shares = np.array([[1, 0, 0], [1, 0, 0], [0, 0, 1], [0, 1, 0]], float)
+    found = measure(difference, shares, ["swap", "swap", "swap", "light"], log_k=1.0)
+    swap, light = found.kinds
+    assert (swap.name, swap.pairs, swap.accuracy) == ("swap", 3, pytest.approx(1 / 3))
+    assert light.accuracy is None
+    assert light.higher == 1.0
+    assert 0.5 < light.preferred < 0.56
+    assert light.with_ties == 1.0  # a difference of .1 with ln k of 1 is likeliest a tie
+    assert found.of(["swap"]) == (pytest.approx(1 / 3), 3)
+
+
+def test_flipped_votes_are_that_share(examples: list[Example]) -> None:
+    turned = data.flipped(examples, 0.5, seed=1)
+    changed = [one.shares != other.shares for one, other in zip(examples, turned, strict=True)]
+    assert sum(changed) <= 2
+    assert [e.shares for e in data.flipped(examples, 0.0, 1)] == [e.shares for e in examples]
