@@ -134,7 +134,7 @@ def _read(path: Path, kind: type[T]) -> T:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise UserError(f"{path.name}: {where}: {first['msg']}", "see docs/several-people.md for the fields") from None
+        raise UserError(f"{path.name}: {where}: {first['msg']}", "see docs/rewards.md for the fields") from None
 
 
 def write(path: Path, content: Comparisons | Votes) -> None:
