@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from ipa_bench.config.toml import read_toml
 from ipa_bench.nets.precision import Precision
@@ -16,13 +16,6 @@ Rate = Annotated[float, Field(gt=0, le=1e-1)]
 Ints = Annotated[
     tuple[int, ...],
     BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value),
-    Field(min_length=1),
-]
-
-
-Sources = Annotated[
-    tuple[Literal["stills", "clips", "pairs"], ...],
-    BeforeValidator(lambda value: (value,) if isinstance(value, str) else tuple(value)),
     Field(min_length=1),
 ]
 
@@ -65,22 +58,45 @@ class VaeConfig(_Table):
     start: str = ""
 
 
-class Stage(_Table):
-    """``steps`` updates of the transformer on ``batch`` samples of ``frames`` latent frames and a reference.
+class Part(_Table):
+    """An update of the transformer on ``batch`` samples of ``frames`` latent frames and their references.
 
     ``stills`` are single frames of many people, ``clips`` a run of latent frames from anywhere in a clip, ``pairs`` the
-    same of clips of two people with two references. Updates take turns where there are several.
+    same of clips of two people with two references.
     """
 
-    source: Sources
-    steps: Positive
+    source: Literal["stills", "clips", "pairs"]
     batch: Positive
     frames: Positive = 1
-    #: people of a shard, and the updates after which the next shard joins those that samples are drawn from
+    #: people, or pairs of them, of a shard
     people: Positive = 512
-    every: Positive = 200
     #: share of each frame's tokens that a step computes, those about hands first
     keep: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
+class Stage(_Table):
+    """``steps`` updates that take ``turns``; where there is one turn, its keys may stand in the stage's own table."""
+
+    steps: Positive
+    #: updates after which the next shard joins those that samples are drawn from
+    every: Positive = 200
+    turns: Annotated[
+        tuple[Part, ...],
+        BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value),
+        Field(min_length=1),
+    ]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_turn(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or "turns" in value:
+            return value
+        own = {key: each for key, each in value.items() if key in Part.model_fields}
+        return {key: each for key, each in value.items() if key not in own} | {"turns": (own,)}
+
+    def has(self, kind: str) -> bool:
+        """Whether a turn draws from this source."""
+        return any(part.source == kind for part in self.turns)
 
 
 class TransformerConfig(_Table):

@@ -94,7 +94,7 @@ def train_transformer(
     c = config.transformer
     torch.manual_seed(config.seed)
     transformer = tiny.build_transformer(c, config.vae.z_dim).to(device)
-    kinds: dict[Kind, int] = {kind: stage.people for stage in c.stages for kind in stage.source}
+    kinds: dict[Kind, int] = {part.source: part.people for stage in c.stages for part in stage.turns}
     pools = {kind: make(kind=kind, people=people) for kind, people in kinds.items()}
     held_out = {kind: make(kind=kind, people=c.gate_people, split="val") for kind in kinds}
     if world_ahead:

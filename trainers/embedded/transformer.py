@@ -14,7 +14,7 @@ from torch import Tensor
 
 from trainers import flow
 from trainers.embedded import fused
-from trainers.embedded.config import Stage, TransformerConfig
+from trainers.embedded.config import Part, Stage, TransformerConfig
 from trainers.embedded.fused import Block
 from trainers.embedded.latents import Kind, LatentData, Shards
 from trainers.embedded.tiny import SHIFT, SPACE
@@ -71,7 +71,7 @@ def reached(stages: Sequence[Stage], kind: Kind, step: int) -> int:
     count = 1
     for number, stage in enumerate(stages):
         within = step if number == len(stages) - 1 else min(step, stage.steps)
-        count += within // stage.every if kind in stage.source else 0
+        count += within // stage.every if stage.has(kind) else 0
         step -= within
     return count
 
@@ -84,12 +84,12 @@ def render_ahead(pools: Mapping[Kind, Shards], stages: Sequence[Stage]) -> None:
             shards[number]
 
 
-def drawn(shards: Shards, count: int, stage: Stage, rng: np.random.Generator) -> list[tuple[LatentData, int, int]]:
+def drawn(shards: Shards, count: int, part: Part, rng: np.random.Generator) -> list[tuple[LatentData, int, int]]:
     """(data, person, first latent frame) of the samples of an update, from the first ``count`` shards."""
-    number = rng.integers(count, size=stage.batch)
-    person = rng.integers(stage.people, size=stage.batch)
+    number = rng.integers(count, size=part.batch)
+    person = rng.integers(part.people, size=part.batch)
     longest = shards[0].clips.shape[2]
-    first = rng.integers(longest - stage.frames + 1, size=stage.batch)
+    first = rng.integers(longest - part.frames + 1, size=part.batch)
     chosen: Iterator[tuple[int, int, int]] = zip(number.tolist(), person.tolist(), first.tolist(), strict=True)
     return [(shards[n], p, f) for n, p, f in chosen]
 
@@ -146,18 +146,18 @@ def flow_loss(
     """Weighted mean squared error of the velocity on the random batch of ``step``, and the plain one on hands."""
     device = next(transformer.parameters()).device
     stage, within = stage_of(config.stages, step)
-    kind = stage.source[within % len(stage.source)]
-    shards = pools[kind]
-    samples = drawn(shards, reached(config.stages, kind, step), stage, rng)
-    batch = batch_of(samples, stage.frames, shards.empty, device)
+    part = stage.turns[within % len(stage.turns)]
+    shards = pools[part.source]
+    samples = drawn(shards, reached(config.stages, part.source, step), part, rng)
+    batch = batch_of(samples, part.frames, shards.empty, device)
     noise = torch.from_numpy(rng.standard_normal(batch.x.shape, np.float32)).to(device)
-    t = flow.sample_t(rng, stage.batch, config.t, SHIFT).to(device)
-    shown = torch.from_numpy(rng.random(stage.batch) >= config.drop_prompt).to(device)
+    t = flow.sample_t(rng, part.batch, config.t, SHIFT).to(device)
+    shown = torch.from_numpy(rng.random(part.batch) >= config.drop_prompt).to(device)
     batch = replace(batch, prompt=batch.prompt * shown[:, None, None])
     weight = weights(batch, config.hand_weight, config.reference_weight)
-    if stage.keep < 1:
+    if part.keep < 1:
         patch = tuple(transformer.config.patch_size)
-        keep = chosen(batch.hands, patch, stage.keep, rng)
+        keep = chosen(batch.hands, patch, part.keep, rng)
         x = flow.noised(batch.x, noise, t)
         made = fused.velocity(
             transformer, x, batch.control, t * flow.TIMESTEPS, batch.prompt, keep=keep, run=run, dtype=_dtype(half)
@@ -167,10 +167,10 @@ def flow_loss(
         )
         error = (made - target).square().reshape(*weight.shape, -1).mean(-1)
         hand = float((error.detach() * hands).sum() / hands.sum().clamp(min=1e-6))
-        return (error * weight).mean(), {"hand": hand, "frames": float(stage.frames)}
+        return (error * weight).mean(), {"hand": hand, "frames": float(part.frames)}
     error = error_of(transformer, batch, noise, t, half, run)
     hand = on_hands(error.detach(), batch.hands)
-    return (error * weight).mean(), {"hand": hand, "frames": float(stage.frames)}
+    return (error * weight).mean(), {"hand": hand, "frames": float(part.frames)}
 
 
 def _dtype(half: bool) -> torch.dtype:

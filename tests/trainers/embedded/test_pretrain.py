@@ -134,7 +134,8 @@ def test_two_people_are_conditioned_as_the_pipeline_does_and_learned(trained: Pa
     torch.testing.assert_close(batch.control, expected, atol=2e-2, rtol=1e-2)
 
     settings = config.PretrainConfig.model_validate(tomllib.loads(SMALL)).transformer
-    stage = config.Stage(source=("clips", "pairs"), steps=4, batch=1, people=1, frames=9, keep=0.4)
+    turns = [{"source": kind, "batch": 1, "people": 1, "frames": 9, "keep": 0.4} for kind in ("clips", "pairs")]
+    stage = config.Stage.model_validate({"steps": 4, "turns": turns})
     settings = settings.model_copy(update={"stages": (stage,), "reference_weight": 0.0})
     pools: Any = {"pairs": shards, "clips": None}
     rng = np.random.default_rng(0)
@@ -206,11 +207,11 @@ def test_phases_follow_one_another() -> None:
 
 
 def test_shards_join_as_their_kind_is_trained_on() -> None:
-    stages = [
-        config.Stage(source=("stills",), steps=5, batch=1, every=2),
-        config.Stage(source=("clips",), steps=4, batch=1, every=2),
-        config.Stage(source=("clips", "pairs"), steps=4, batch=1, every=3),
-    ]
+    def stage(steps: int, every: int, *sources: str) -> config.Stage:
+        turns = [{"source": source, "batch": 1} for source in sources]
+        return config.Stage.model_validate({"steps": steps, "every": every, "turns": turns})
+
+    stages = [stage(5, 2, "stills"), stage(4, 2, "clips"), stage(4, 3, "clips", "pairs")]
     steps = (0, 1, 2, 4, 5, 7, 9, 11, 12, 15)
     assert [flow_stage.reached(stages, "stills", step) for step in steps] == [1, 1, 2, 3, 3, 3, 3, 3, 3, 3]
     assert [flow_stage.reached(stages, "clips", step) for step in steps] == [1, 1, 1, 1, 1, 2, 3, 3, 4, 5]
