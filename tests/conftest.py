@@ -127,20 +127,36 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 Tool = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+#: of those fixtures that tests of this run use
+_servers: dict[str, Server] = {}
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Fork what forks processes, before tests run that change this one."""
+    if session.config.option.collectonly:
+        return
+    used = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    for name in ("server", "training_server"):
+        if name in used:
+            _servers[name] = Server(training=name == "training_server")
+
+
+def _served(name: str) -> Iterator[Server]:
+    found = _servers.get(name) or Server(training=name == "training_server")
+    yield found
+    found.close()
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """What forks processes that score and report: see :mod:`tests.forked`."""
-    found = Server()
-    yield found
-    found.close()
+    yield from _served("server")
 
 
 @pytest.fixture(scope="session")
 def training_server() -> Iterator[Server]:
     """What forks processes that make clips or train."""
-    found = Server(training=True)
-    yield found
-    found.close()
+    yield from _served("training_server")
 
 
 def _variables(cache: Path, more: dict[str, str] | None) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """``ipa-bench`` as processes that are forked from one that has imported what the verbs need.
 
+That one is forked from the process that tests, before its first test: much is imported there already.
+
 Each has its own arguments, streams, working folder, environment, signals and exit status; what it does not have is the
 seconds that its imports take, and being taken apart module by module in the end. Its workers are forked too. What
 depends on how a process starts (imports that wait, workers of a fork server) is tested with ``sys.executable``.
@@ -8,8 +10,10 @@ depends on how a process starts (imports that wait, workers of a fork server) is
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import gc
 import json
+import multiprocessing.util
 import os
 import signal
 import subprocess
@@ -17,6 +21,8 @@ import sys
 import threading
 import time
 import traceback
+import warnings
+import weakref
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from io import BufferedWriter, FileIO, TextIOWrapper
@@ -40,6 +46,15 @@ TRAINING = (
     "trainers.run",
     "tests.trainers.tiny_runs",
 )
+
+
+#: filters of warnings as Python begins with
+PLAIN = [
+    ("default", None, DeprecationWarning, "__main__", 0),
+    *(("ignore", None, kind, None, 0) for kind in (
+        DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning
+    )),
+]  # fmt: skip
 
 
 class Started:
@@ -78,12 +93,19 @@ class Started:
 
 
 class Server:
-    """The process that forks; it begins when first asked."""
+    """The process that forks."""
 
     def __init__(self, *, training: bool = False) -> None:
-        self._training = training
-        self._count = 0
-        self._process: subprocess.Popen[str] | None = None
+        there, mine = os.pipe()
+        here, theirs = os.pipe()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # the threads of pytest-xdist hold nothing it needs
+            self._pid = os.fork()
+        if not self._pid:
+            _serve(there, theirs, TRAINING if training else SCORING)
+        os.close(there)
+        os.close(theirs)
+        self._orders, self._answers = os.fdopen(mine, "w"), os.fdopen(here)
 
     def start(
         self,
@@ -116,21 +138,15 @@ class Server:
 
     def ask(self, request: object) -> Any:
         """One line there, one line back."""
-        if self._process is None:
-            command = [sys.executable, "-m", "tests.forked", *(["training"] if self._training else [])]
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
-            )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+        self._orders.write(json.dumps(request) + "\n")
+        self._orders.flush()
+        return json.loads(self._answers.readline())
 
     def close(self) -> None:
         """End it."""
-        if self._process is not None:
-            self._process.communicate()
+        self._orders.close()
+        self._answers.close()
+        os.waitpid(self._pid, 0)
 
 
 def _wait(pid: int, seconds: float) -> int | None:
@@ -162,8 +178,6 @@ def _become(order: Mapping[str, object]) -> None:
 
 
 def _fork_workers() -> None:
-    import multiprocessing
-
     from ipa_bench.engine import processes
 
     processes.prepare = lambda module: None
@@ -187,22 +201,45 @@ def _run(call: str) -> NoReturn:
     os._exit(int(str(status)))
 
 
-def _serve() -> None:
-    for name in TRAINING if "training" in sys.argv else SCORING:
-        import_module(name)
-    _fork_workers()
-    gc.freeze()
-    for line in sys.stdin:
-        request = json.loads(line)
-        if "wait" in request:
-            print(json.dumps(_wait(request["wait"], request["seconds"])), flush=True)
-            continue
-        pid = os.fork()
-        if not pid:
-            _become(request["start"])
-            _run(request["start"]["call"])
-        print(pid, flush=True)
+def _forget() -> None:
+    """Nothing of the process that tests is left to do here, and its warnings are no errors here."""
+    faulthandler.disable()
+    atexit._clear()
+    atexit.register(multiprocessing.util._exit_function)
+    weakref.finalize._registry.clear()  # type: ignore[attr-defined]
+    weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
+    warnings.filters[:] = PLAIN  # type: ignore[index]
+    # its pipes to others: who reads them waits for the end of everybody who holds them
+    sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(nowhere, number)
 
 
-if __name__ == "__main__":
-    _serve()
+def _serve(orders: int, answers: int, modules: Sequence[str]) -> NoReturn:
+    try:
+        _forget()
+        kept = sorted({orders, answers})
+        for low, high in zip([2, *kept], [*kept, os.sysconf("SC_OPEN_MAX")], strict=True):
+            os.closerange(low + 1, high)
+        for name in modules:
+            import_module(name)
+        _fork_workers()
+        gc.freeze()
+        with os.fdopen(orders) as lines, os.fdopen(answers, "w") as said:
+            for line in lines:
+                request = json.loads(line)
+                if "wait" in request:
+                    answer = _wait(request["wait"], request["seconds"])
+                elif not (answer := os.fork()):
+                    os.close(orders)
+                    os.close(answers)
+                    _become(request["start"])
+                    _run(request["start"]["call"])
+                said.write(json.dumps(answer) + "\n")
+                said.flush()
+    except BaseException:
+        traceback.print_exc()
+        raise
+    finally:
+        os._exit(0)
