@@ -127,6 +127,8 @@ class LoraPolicy(Policy):
 
         The LoRA's matrices begin as a function of ``seed``. Raises :class:`UserError` where ``start`` does not fit.
         """
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
         super().__init__(base)
         for network in self.networks:
             network.requires_grad_(False)
@@ -145,6 +147,10 @@ class LoraPolicy(Policy):
         self._strength = config.strength
         for network in self.networks:
             network.set_adapter(ADAPTER)
+        # what diffusers switches by a walk through all modules, which begins with a search for peft's version on disk
+        self._layers = [
+            module for network in self.networks for module in network.modules() if isinstance(module, BaseTunerLayer)
+        ]
         for name, parameter in self.named():
             mine = f".{ADAPTER}." in name
             parameter.requires_grad_(mine)
@@ -170,20 +176,20 @@ class LoraPolicy(Policy):
         """The LoRA off, or the frozen one on without its dropout."""
         training = self.training
         self.train(False)
-        for network in self.networks:
+        for layer in self._layers:
             if self._frozen:
-                network.set_adapter(FROZEN)
+                layer.set_adapter([FROZEN])
             else:
-                network.disable_adapters()
+                layer.enable_adapters(False)
         try:
             with torch.no_grad():
                 yield
         finally:
             self.train(training)
-            for network in self.networks:
+            for layer in self._layers:
                 if not self._frozen:
-                    network.enable_adapters()
-                network.set_adapter(ADAPTER)
+                    layer.enable_adapters(True)
+                layer.set_adapter([ADAPTER])
             for name, parameter in self.named():
                 if ".lora_" in name:  # switching adapters switches their gradients too
                     parameter.requires_grad_(f".{ADAPTER}." in name)
