@@ -48,6 +48,7 @@ def install(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: str)
 def test_broken_packages_are_found_without_breaking_the_doctor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("IPA_BENCH_CACHE", str(tmp_path / "file" / "cache"))
+    install(tmp_path, monkeypatch, "torch", "class cuda: is_available = staticmethod(lambda: False)")
     install(tmp_path, monkeypatch, "torchvision", "raise RuntimeError('operator torchvision::nms does not exist')")
     install(tmp_path, monkeypatch, "mediapipe", "raise OSError('libEGL.so.1: cannot open shared object file')")
     install(tmp_path, monkeypatch, "ai_edge_litert", "import os; os.abort()")

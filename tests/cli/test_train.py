@@ -44,7 +44,7 @@ dtype = "fp32"
 [adapter]
 rank = 2
 [train]
-steps = 60
+steps = 24
 batch = 2
 micro_batch = 1
 lr = 0.01
@@ -145,7 +145,7 @@ def test_a_dry_run_says_what_would_be_trained_and_trains_nothing(
     assert (status, errors) == (0, "")
     said = dict(line.split(maxsplit=1) for line in out.splitlines())
     assert said["clips"] == "2 of 2 people, 2 with their latents kept"
-    assert said["updates"] == "60 of 2 = 60.0 times each clip"
+    assert said["updates"] == "24 of 2 = 24.0 times each clip"
     assert said["trains"] == "a LoRA of rank 2 on qkv, all blocks"
     assert said["chosen"] == "by  frame.psnr@1"
     # 3 latent frames and the reference, each 32 pixels in patches of 8
@@ -251,7 +251,7 @@ def test_pairs_of_select_are_what_dpo_trains_on(verb: Verb, material: Material, 
     found = read_pairs(pairs)
     assert [pair.case for pair in found.preferences] == ["train500__take0", "train501__take0"]
     assert all(pair.good != pair.bad and Path(str(pair.bad)).is_file() for pair in found.preferences)
-    few = (("steps = 60", "steps = 2"), (str(material.selection), str(pairs)))
+    few = (("steps = 24", "steps = 2"), (str(material.selection), str(pairs)))
     config = material.config("dpo.toml", *few, ('mask = "exact"', 'mask = "exact"\npairs = "all"'))
     status, out, _ = verb("train", "dpo", config, "-o", tmp_path / "dpo")
     assert status == 0
@@ -267,7 +267,7 @@ def test_pairs_of_select_are_what_dpo_trains_on(verb: Verb, material: Material, 
 
 
 def test_another_configuration_is_not_mixed_into_a_run(verb: Verb, material: Material, tmp_path: Path) -> None:
-    few = material.config("few.toml", ("steps = 60", "steps = 1"))
+    few = material.config("few.toml", ("steps = 24", "steps = 1"))
     assert verb("train", "sft", few, "-o", tmp_path / "out")[0] == 0
     before = (tmp_path / "out" / "lora" / LORA_FILE).stat().st_mtime_ns
     assert verb("train", "sft", few, "-o", tmp_path / "out")[0] == 0
@@ -283,18 +283,18 @@ def test_interrupted_training_says_so_and_goes_on_to_the_same_lora(
     cache = tiny_align.own_cache(tmp_path / "cache", cache_folder)
     command: list[str | Path] = ["train", "ipa", config, "-o", out]
     process = tiny_align.start(training_server, command, cache, said)
-    tiny_align.wait_for(process, r"^train: 6/60")
+    tiny_align.wait_for(process, r"^train: 4/24")
     process.signal(signal.SIGINT)
     assert process.wait() == 130, process.errors
     assert "Traceback" not in process.errors
     assert "goes on where this stopped" in process.errors
     steps = (out / "log.jsonl").read_text().count("\n")
-    assert 6 <= steps < 60
+    assert 4 <= steps < 24
     assert not (out / "lora").exists()
     process = tiny_align.start(training_server, command, cache, said)
     assert process.wait() == 0, process.errors
     assert process.out.splitlines()[-1] == str(out / "lora" / LORA_FILE)
-    assert [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()] == list(range(60))
+    assert [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()] == list(range(24))
     whole = training.train(training.prepare(train_config.load(config), "ipa"), tmp_path / "whole")
     assert whole is not None
     assert (out / "lora" / LORA_FILE).read_bytes() == whole.read_bytes()

@@ -38,8 +38,8 @@ def folder(plain: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("IPA_BENCH_CACHE", str(tmp_path / "cache"))
+def _alone(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IPA_BENCH_CACHE", str(tiny_runs.own_cache(tmp_path / "cache", plain)))
 
 
 #: how a policy and its reference begin

@@ -36,8 +36,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("IPA_BENCH_CACHE", str(tmp_path / "cache"))
+def _alone(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IPA_BENCH_CACHE", str(tiny_runs.own_cache(tmp_path / "cache", folder)))
 
 
 def order(folder: Path, out: Path, name: str, **settings: Any) -> Order:

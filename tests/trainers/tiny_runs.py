@@ -113,6 +113,14 @@ def write(folder: Path) -> Path:
     return folder
 
 
+def own_cache(folder: Path, material: Path) -> Path:
+    """A cache in which nothing is known but how clips of ``material`` are encoded, once that was done anywhere."""
+    (material / "encoded").mkdir(exist_ok=True)
+    folder.mkdir()
+    (folder / "encoded").symlink_to(material / "encoded")
+    return folder
+
+
 def clip_of(folder: Path, name: str, seed: int) -> Path:
     """The clip of a person that a model is said to have made."""
     return folder / "clips" / f"{name}_seed{seed}.mp4"

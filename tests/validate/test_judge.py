@@ -2,18 +2,21 @@
 
 import io
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from ipa_bench.models.damage import DAMAGES
+from ipa_bench.models.damage import DAMAGES, HARMLESS, UNSEEN
 from ipa_bench.validate import HARMLESS_VARIANTS, Validation, judge
 from ipa_bench.validate.ladder import BELOW_SIGHT, CLEAN, IN_SIGHT, VARIANTS, Losses
 from ipa_bench.validate.report import EVERY, WIDE, as_dict, blind, markdown, render_validation, summary, untested
+from tests.validate import few
 
 METRIC = "hand_quality@2"
+SIGHTLESS = {d.name for d in (*HARMLESS, *UNSEEN)}
 TIMED = tuple(d.name for d in DAMAGES if d.kind == "temporal")
 TEMPORAL = {d.name for d in DAMAGES if d.kind == "temporal"}
 
@@ -136,16 +139,23 @@ def test_reports_hold_every_metric_and_are_strict_json():
     json.dumps(as_dict(validation), allow_nan=False)
 
 
-def test_a_real_clip_from_end_to_end(tool, footage, tmp_path):
-    result = tool("validate", footage.clips / "anna__wide.mp4", "-o", "out")
-    assert result.returncode == 0, result.stderr
+@pytest.mark.parametrize(
+    "call", ["tests.validate.few:main", pytest.param("ipa_bench.cli:main", marks=pytest.mark.slow)]
+)
+def test_a_real_clip_from_end_to_end(server, footage, cache_folder, tmp_path, call):
+    arguments = ["validate", footage.clips / "anna__wide.mp4", "-o", "out"]
+    environment = {**os.environ, "IPA_BENCH_CACHE": str(cache_folder), "COLUMNS": "120"}
+    process = server.start(arguments, tmp_path, environment, tmp_path / "said", call=call)
+    assert process.wait() == 0, process.errors
     found = json.loads((tmp_path / "out" / "validation.json").read_text())
     (clip,) = found["clips"]
     assert clip["windows"] >= 1
     cells = [c for c in found["cells"] if c["metric"] == METRIC and c["damage"] in ("finger_melt", "flicker")]
     assert sum(c["worse"] for c in cells) >= 5
+    tested = {c["damage"] for c in found["cells"]}
+    assert tested == ({*EVERY, *SIGHTLESS} if call.startswith("ipa_bench") else few.KEPT - {"clean"})
     assert (tmp_path / "out" / "validation.md").read_text().startswith("# What the metrics see")
-    assert "hand_quality@2 orders damage correctly" in result.stdout
+    assert "hand_quality@2 orders damage correctly" in process.out
     assert pytest.approx(1.0) == next(
         c["worse"] / c["windows"] for c in found["cells"]
         if (c["metric"], c["damage"], c["strength"]) == ("hand.psnr@1", "finger_melt", "strong")
