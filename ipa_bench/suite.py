@@ -199,9 +199,10 @@ def _checkpoint(toml: Toml[_File], loc: Loc, spec: BaseSpec | None) -> dict[str,
     update: dict[str, object] = {}
     if spec is None:
         return update
-    if spec.lora is not None:
-        as_folder = (toml.path.parent / spec.lora).is_dir()
-        update["lora"] = _there(toml, (*loc, "lora"), str(spec.lora), folder=as_folder)
+    for key in ("lora", "lora_2", "weights", "weights_2"):
+        path = getattr(spec, key)
+        if path is not None:
+            update[key] = _there(toml, (*loc, key), str(path), folder=(toml.path.parent / path).is_dir())
     if spec.model != EMBEDDED and ((toml.path.parent / spec.model).is_dir() or not HUB_NAME.fullmatch(spec.model)):
         folder = _there(toml, (*loc, "model"), spec.model, folder=True)
         update["model"] = str(folder)

@@ -30,28 +30,50 @@ def text_encoder(width: int = 16) -> Any:
     return UMT5EncoderModel(config)
 
 
-def pipeline(seed: int = 0) -> Any:
-    """A WanVACEPipeline whose output is noise and follows its inputs. Spatial factor 4 x patch 2, temporal factor 2."""
-    import torch
-    from diffusers import (
-        AutoencoderKLWan,
-        FlowMatchEulerDiscreteScheduler,
-        WanVACEPipeline,
-        WanVACETransformer3DModel,
-    )
+#: of the transformers
+SHAPE: dict[str, Any] = {
+    "num_attention_heads": 2, "attention_head_dim": 16, "in_channels": 4, "out_channels": 4, "text_dim": 16,
+    "freq_dim": 16, "ffn_dim": 64, "num_layers": 2, "rope_max_seq_len": 64,
+}  # fmt: skip
 
-    torch.manual_seed(seed)
-    vae = AutoencoderKLWan(
+
+def vae() -> Any:
+    """Spatial factor 4, temporal factor 2, 4 channels."""
+    from diffusers import AutoencoderKLWan
+
+    return AutoencoderKLWan(
         base_dim=8, z_dim=4, dim_mult=[1, 2, 4], num_res_blocks=1, attn_scales=[], temperal_downsample=[False, True],
         latents_mean=[0.1, -0.2, 0.0, 0.3], latents_std=[1.0, 0.5, 2.0, 1.5], scale_factor_temporal=2,
         scale_factor_spatial=4,
     )  # fmt: skip
-    transformer = WanVACETransformer3DModel(
-        num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, text_dim=16, freq_dim=16,
-        ffn_dim=64, num_layers=2, vace_layers=[0], vace_in_channels=2 * 4 + 4 * 4, rope_max_seq_len=64,
-    )  # fmt: skip
+
+
+def pipeline(seed: int = 0, experts: int = 1) -> Any:
+    """A WanVACEPipeline whose output is noise and follows its inputs. Spatial factor 4 x patch 2, temporal factor 2.
+
+    With two ``experts`` the second is for noise levels below 0.875.
+    """
+    import torch
+    from diffusers import FlowMatchEulerDiscreteScheduler, WanVACEPipeline, WanVACETransformer3DModel
+
+    torch.manual_seed(seed)
+    shape = {**SHAPE, "vace_layers": [0], "vace_in_channels": 2 * 4 + 4 * 4}
+    made = vae()
+    transformers = [WanVACETransformer3DModel(**shape) for _ in range(experts)]
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
-    return WanVACEPipeline(tokenizer(), text_encoder(), vae, scheduler, transformer)
+    boundary = {"boundary_ratio": 0.875} if experts == 2 else {}
+    return WanVACEPipeline(tokenizer(), text_encoder(), made, scheduler, *transformers, **boundary)
+
+
+def phantom(seed: int = 0) -> Any:
+    """A WanPipeline as Phantom's, of the same sizes."""
+    import torch
+    from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
+
+    torch.manual_seed(seed)
+    made, transformer = vae(), WanTransformer3DModel(**SHAPE)
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    return WanPipeline(tokenizer(), text_encoder(), made, scheduler, transformer)
 
 
 def base(seed: int = 0) -> Any:
@@ -81,9 +103,9 @@ def denoise(
     return denoise(made, scheduler, latents, ladder, steps)
 
 
-def save(folder: Path, seed: int = 0) -> Path:
+def save(folder: Path, seed: int = 0, experts: int = 1) -> Path:
     """The pipeline as a diffusers folder."""
-    pipeline(seed).save_pretrained(folder)
+    pipeline(seed, experts).save_pretrained(folder)
     return folder
 
 

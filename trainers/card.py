@@ -14,8 +14,9 @@ import torch
 from ipa_bench import __version__
 from ipa_bench.cost import Cost
 from ipa_bench.cost import ledger as cost_ledger
-from ipa_bench.files import LORA_FILE, file_sha256, write_atomic
+from ipa_bench.files import LORA_FILE, write_atomic
 from ipa_bench.metrics.table import no_evidence
+from ipa_bench.models.checkpoint import lora_sha256, second_lora
 from trainers.methods import find
 from trainers.policy import Policy, trainable_size
 
@@ -53,7 +54,8 @@ def describe(job: Job, policy: Policy, out: Path, cost: Cost, processes: int) ->
         "reference": policy.reference_is
         if method.reference or (job.options is not None and job.options.reference)
         else f"none: {method.title} has no reference",
-        "sha256": file_sha256(lora) if lora.is_file() else None,
+        "sha256": lora_sha256(lora) if lora.is_file() else None,
+        **({"networks": len(policy.networks)} if len(policy.networks) > 1 else {}),
         "trained_values": trainable_size(policy.parameters),
         "config": job.config.model_dump(mode="json", exclude={"methods"}),
         **_options(job),
@@ -109,9 +111,18 @@ def text(about: Mapping[str, Any]) -> str:
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     return (
         f"# A LoRA trained by {about['method']} with ipa-bench\n\n| | |\n|---|---|\n{table}\n\n"
-        f"```python\npipe.load_lora_weights(folder, weight_name={LORA_FILE!r})\n```\n\n"
+        f"```python\n{_loading(about)}\n```\n\n"
         "Everything else: `card.json`.\n"
     )
+
+
+def _loading(about: Mapping[str, Any]) -> str:
+    """What a plain diffusers script says; experts have a file each."""
+    first = f"pipe.load_lora_weights(folder, weight_name={LORA_FILE!r})"
+    if about.get("networks", 1) == 1:
+        return first
+    second = second_lora(Path(LORA_FILE)).name
+    return f"{first}\npipe.load_lora_weights(folder, weight_name={second!r}, load_into_transformer_2=True)"
 
 
 def _beside(data: Mapping[str, Any]) -> str:

@@ -10,6 +10,8 @@ from pydantic import Field, create_model, model_validator
 
 from ipa_bench.config.fields import Count, Guidance, Items, Number, Positive, StrictTable, Whole, Words, checked
 from ipa_bench.config.toml import read_toml
+from ipa_bench.errors import UserError
+from ipa_bench.models.specs import BaseSpec
 from trainers.flow import TSampling
 from trainers.halo import Form, Shape
 from trainers.methods import METHODS, MethodName
@@ -40,6 +42,12 @@ class ModelConfig(StrictTable):
     #: a diffusers folder, a hub name, or ``embedded``
     model: Words
     revision: Words | None = None
+    #: of base model, as a suite calls it; where it is not given, what the folder is
+    kind: Words | None = None
+    #: a file, or a folder of its parts, that the transformer is read from in place of the checkpoint's own;
+    #: ``weights_2`` for a second expert
+    weights: Words | None = None
+    weights_2: Words | None = None
     #: training continues from this LoRA, which is the reference too
     lora: Words | None = None
     #: of the frozen weights
@@ -185,6 +193,17 @@ class TrainConfig(StrictTable):
         return self.data.mask != "none" and self.loss.hand_weight != neutral
 
 
+def base_of(spec: BaseSpec) -> dict[str, Any]:
+    """The keys of ``[model]`` that name the base of a suite. Raises UserError for a LoRA that cannot be continued."""
+    if spec.lora_2 is not None:
+        fix = "lay it beside lora as NAME_2.safetensors, NAME being that of lora"
+        raise UserError(f"model {spec.name}: training continues from lora alone, not from lora_2", fix)
+    files = {
+        key: None if path is None else str(path) for key in ("weights", "weights_2") for path in [getattr(spec, key)]
+    }
+    return {"model": spec.model, "revision": spec.revision, "kind": spec.kind, "dtype": spec.dtype, **files}
+
+
 def load(path: Path) -> TrainConfig:
     """Read a configuration, its paths made relative to the working directory.
 
@@ -201,7 +220,8 @@ def placed(config: TrainConfig, folder: Path) -> TrainConfig:
 
     model = config.model
     as_folder = (folder / model.model).is_dir()
-    model = model.model_copy(update={"lora": there(model.lora)} | ({"model": there(model.model)} if as_folder else {}))
+    files = {key: there(getattr(model, key)) for key in ("lora", "weights", "weights_2")}
+    model = model.model_copy(update=files | ({"model": there(model.model)} if as_folder else {}))
     data = config.data.model_copy(update={"suite": there(config.data.suite), "selection": there(config.data.selection)})
     watch = config.watch.model_copy(update={"suite": there(config.watch.suite)})
     return config.model_copy(update={"model": model, "data": data, "watch": watch})

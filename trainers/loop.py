@@ -194,18 +194,21 @@ class Loop:
         if count == 1:
             return metrics
         gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self._parameters.values()]
-        # The wish to stop travels with the gradients, so that all processes stop at the same step.
-        numbers = torch.tensor([*metrics.values(), float(self._asked)], device=gradients[0].device)
+        # The wish to stop travels with the gradients, so that all processes stop at the same step, and so does which
+        # parameters have any: those of an expert that no clip of a batch went through stay as they are, moments too.
+        there = [float(p.grad is not None) for p in self._parameters.values()]
+        numbers = torch.tensor([*metrics.values(), *there, float(self._asked)], device=gradients[0].device)
         flat = torch.cat([g.reshape(-1) for g in gradients] + [numbers])
         torch.distributed.all_reduce(flat)
         flat /= count
         place = 0
-        for parameter, gradient in zip(self._parameters.values(), gradients, strict=True):
-            parameter.grad = flat[place : place + gradient.numel()].reshape(gradient.shape).clone()
+        *found, stop = flat[sum(g.numel() for g in gradients) :].tolist()
+        for parameter, gradient, some in zip(self._parameters.values(), gradients, found[len(metrics) :], strict=True):
+            mine = flat[place : place + gradient.numel()].reshape(gradient.shape).clone()
+            parameter.grad = mine if some > 0 else None
             place += gradient.numel()
-        *averaged, stop = flat[place:].tolist()
         self._stop = stop > 0
-        return dict(zip(metrics, averaged, strict=True))
+        return dict(zip(metrics, found, strict=False))
 
     def _resume(self) -> int:
         saved = states.load(self._folder / STATE, self._run, self._parameters)

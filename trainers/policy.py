@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ipa_bench.errors import UserError
 from ipa_bench.models.base import Base
+from ipa_bench.models.checkpoint import lora_parts
 from trainers import lora
 from trainers.config import AdapterConfig
 from trainers.data.encode import Batch
@@ -195,12 +196,13 @@ class LoraPolicy(Policy):
                     parameter.requires_grad_(f".{ADAPTER}." in name)
 
     def save(self, folder: Path) -> Path:
-        """One file of safetensors, as the base's pipeline loads it; the same LoRA is the same file."""
+        """A file of safetensors for each network, as the base's pipeline loads it; the same LoRA is the same file."""
         folder.mkdir(parents=True, exist_ok=True)
         file = self.base.save_adapter(
             folder, {name: self._stored_of(each) for name, each in self.base.networks.items()}
         )
-        file.write_bytes(lora.ordered(file.read_bytes()))
+        for part in lora_parts(file).values():
+            part.write_bytes(lora.ordered(part.read_bytes()))
         return file
 
     def _stored_of(self, network: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:

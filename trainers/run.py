@@ -16,10 +16,10 @@ import torch
 from ipa_bench import weights
 from ipa_bench.cache import digest
 from ipa_bench.errors import UserError
-from ipa_bench.files import LORA_FILE, file_sha256, read_json
+from ipa_bench.files import LORA_FILE, read_json
 from ipa_bench.harness.generate import Poses
 from ipa_bench.models import kinds
-from ipa_bench.models.checkpoint import Checkpoint
+from ipa_bench.models.checkpoint import Checkpoint, lora_parts, lora_sha256
 from ipa_bench.models.lora import check_lora
 from ipa_bench.models.specs import BaseSpec
 from ipa_bench.suite import Suite, load_suite
@@ -29,7 +29,7 @@ from trainers.card import LORA_FOLDER
 from trainers.config import TrainConfig
 from trainers.data import clips
 from trainers.data.clips import Data
-from trainers.data.encode import Batch, Encoder
+from trainers.data.encode import Batch, Encoded, Encoder
 from trainers.data.reference import ReferenceErrors
 from trainers.loop import STATE, Items, Loop
 from trainers.methods import MethodName, find
@@ -75,13 +75,14 @@ class Job:
     def key(self) -> str:
         """One line that changes with anything that the trained weights depend on."""
         # Files count by what is in them, not by where they lie.
-        places = {"data": {"suite", "selection"}, "model": {"model", "revision", "lora"}}
+        files = {"model", "revision", "kind", "lora", "weights", "weights_2"}
+        places = {"data": {"suite", "selection"}, "model": files}
         left_out: Any = {"train": _FREE, "watch": True, "methods": True, **places}
         content = self.config.model_dump(mode="json", exclude=left_out)
         # What is published has no options, and keys of before there were any.
         asked = {} if self.options is None else self.options.model_dump(mode="json", exclude_defaults=True)
         content |= {"options": asked} if asked else {}
-        began = None if self.start is None else file_sha256(self.start)
+        began = None if self.start is None else lora_sha256(self.start)
         return digest(self.method, content, clips.hashes(self.data), self.checkpoint.identity, began)
 
 
@@ -101,13 +102,24 @@ def prepare(config: TrainConfig, method: MethodName, suite: Suite | None = None)
     if config.model.lora is not None:
         start = Path(config.model.lora)
         start = start / LORA_FILE if start.is_dir() else start
-        check_lora(start)
-    kind = kinds.base_of(config.model.model)
-    spec: BaseSpec = kinds.KINDS[kind].spec(
-        name="policy", kind=kind, model=config.model.model, revision=config.model.revision,
-        dtype=config.model.dtype, steps=config.watch.steps, guidance=config.watch.guidance, shift=config.watch.shift,
-    )  # fmt: skip
+        for part in lora_parts(start).values():
+            check_lora(part)
+    spec = _spec(config)
     return Job(method, config, data, watched, spec, kinds.base_kind(spec).locate(spec), start)
+
+
+def _spec(config: TrainConfig) -> BaseSpec:
+    """The base as a suite would name it, sampled as it is watched. Raises :class:`UserError` for an unknown kind."""
+    model, watch = config.model, config.watch
+    kind = model.kind or kinds.base_of(model.model)
+    if kind not in kinds.bases():
+        raise UserError(f"model.kind: there is no base model {kind!r}", f"known: {', '.join(kinds.bases())}")
+    files = {key: Path(path) for key in ("weights", "weights_2") if (path := getattr(model, key)) is not None}
+    found: BaseSpec = kinds.KINDS[kind].spec(
+        name="policy", kind=kind, model=model.model, revision=model.revision, **files,
+        dtype=model.dtype, steps=watch.steps, guidance=watch.guidance, shift=watch.shift,
+    )  # fmt: skip
+    return found
 
 
 def _check_trackers(wanted: Sequence[str]) -> None:
@@ -205,7 +217,7 @@ def _finished(job: Job, out: Path) -> Path | None:
         )
     if job.config.adapter.full:
         return out / LORA_FOLDER
-    return file if file.is_file() and about.get("sha256") == file_sha256(file) else None
+    return file if file.is_file() and about.get("sha256") == lora_sha256(file) else None
 
 
 def _accelerator(job: Job, out: Path) -> Any:
@@ -238,10 +250,18 @@ def _encode_all(job: Job, encoder: Encoder, accelerator: Any, tell: Tell, spent:
             encoded()
             tell("encode", count, len(mine), {})
     accelerator.wait_for_everyone()
-    shapes = {tuple(encoder.encode(clip).latents.shape): clip.video for clip in every}
+    shapes = {_sides(encoder.encode(clip)): clip.video for clip in every}
     if len(shapes) > 1 and job.config.train.micro_batch > 1:
-        several = ", ".join(f"{video.name} {list(shape)}" for shape, video in list(shapes.items())[:2])
+        several = ", ".join(f"{video.name} {shown}" for shown, video in list(shapes.items())[:2])
         raise UserError(f"clips of different shapes: {several}", "train.micro_batch = 1, or select clips of one size")
+
+
+def _sides(clip: Encoded) -> str:
+    """What clips of a batch have in common: the sides of the flow, and of what stands beside it where that differs."""
+    whole = list(clip.latents.shape)
+    rest = {name: list(tensor.shape) for name, tensor in clip.condition.items()}
+    other = {name: sides for name, sides in rest.items() if name != "prompt" and sides[1:] != whole[1:]}
+    return f"{whole}" + "".join(f", {name} {sides}" for name, sides in other.items())
 
 
 def _keys(job: Job) -> list[str]:
@@ -261,7 +281,7 @@ def _step_loss(job: Job, trained: Policy, encoder: Encoder, accelerator: Any, sp
     known = None
     if config.train.cache_reference and find(job.method).reference:
         # What the reference's error depends on besides clip, noise and t. Another batch size rounds otherwise.
-        began = None if job.start is None else file_sha256(job.start)
+        began = None if job.start is None else lora_sha256(job.start)
         loss = config.loss.model_dump(include={"hand_weight", "hand_form", "t", "shift"}) | {"on": config.weighted}
         run = config.train.model_dump(include={"precision", "seed", "micro_batch"}) | {"dtype": config.model.dtype}
         made_by = [version("torch"), version("diffusers"), objectives.VERSION]

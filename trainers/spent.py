@@ -15,6 +15,7 @@ from ipa_bench.cost import Phase
 from ipa_bench.cost.device import short_name
 from ipa_bench.cost.ledger import Ledger
 from ipa_bench.models.base import Base
+from ipa_bench.models.checkpoint import lora_parts
 from ipa_bench.models.lora import lora_values
 from ipa_bench.models.outline import DTYPE_BYTES, Bytes, Lora, Outline
 from trainers.config import AdapterConfig, TrainConfig
@@ -35,7 +36,7 @@ def held(config: TrainConfig, start: Path | None, outline: Outline) -> Bytes:
     average, dtype = config.train.ema > 0, config.model.dtype
     if start is None:
         return outline.training_bytes(dtype, trained(config.adapter), average=average)
-    values, tensors = lora_values(start)
+    values, tensors = map(sum, zip(*map(lora_values, lora_parts(start).values()), strict=True))
     weights = outline.training_bytes(dtype, None).weights + values * DTYPE_BYTES[dtype]
     return Bytes.of_adapter(weights, values, tensors, average=average)
 

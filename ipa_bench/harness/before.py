@@ -39,8 +39,11 @@ def post_training(suite: Suite) -> dict[str, PostTraining]:
 
 def _without_lora(spec: BaseSpec, models: Sequence[ModelSpec]) -> str | None:
     """The model of a suite that has the same weights and no LoRA."""
-    same = (spec.kind, spec.model, spec.revision)
+
+    def weights(one: BaseSpec) -> tuple[object, ...]:
+        return (one.kind, one.model, one.revision, one.weights, one.weights_2)
+
     for other in filter(None, map(base_spec, models)):
-        if other.lora is None and (other.kind, other.model, other.revision) == same:
+        if other.lora is None and other.lora_2 is None and weights(other) == weights(spec):
             return other.name
     return None

@@ -100,6 +100,8 @@ class Rung:
 
     condition: Condition
     scale: float = 1.0
+    #: the same where a base with two experts goes through the second one; None: no other
+    late: float | None = None
 
 
 class Base(ABC):
@@ -193,15 +195,21 @@ class Base(ABC):
         A sampler that counts in steps of 1/1000 gives ``t`` in float64, so that its own number arrives unrounded.
         """
 
-    def ladder(self, condition: Condition, negative: Tensor | None, guidance: float) -> tuple[Rung, ...]:
+    def ladder(
+        self, condition: Condition, negative: Tensor | None, guidance: float, guidance_2: float | None = None
+    ) -> tuple[Rung, ...]:
         """The passes of a guided step, from the least conditioned one up.
 
         Classifier-free guidance (arXiv 2207.12598) unless the base has a rule of its own: with ``guidance`` above 1 the
-        ``negative`` words, then the case's.
+        ``negative`` words, then the case's; ``guidance_2`` is the scale of a second expert, where it is another.
         """
         if guidance <= 1 or negative is None:
             return (Rung(condition),)
-        return (Rung(self.condition(condition, negative)), Rung(condition, guidance))
+        return (Rung(self.condition(condition, negative)), Rung(condition, guidance, guidance_2))
+
+    def late(self, t: Tensor) -> Tensor | None:
+        """Which of the noise levels ``t`` ``[B]`` a second expert is for, ``[B]``; None for a base without one."""
+        return None
 
     def guided(self, z: Tensor, t: Tensor, ladder: Sequence[Rung]) -> Tensor:
         """The velocity of a ladder: v₀ + Σ scale · (v − v of the rung below). One pass each: less memory than at once.
@@ -213,8 +221,19 @@ class Base(ABC):
         below = found = self.velocity(z, t, ladder[0].condition)
         for rung in ladder[1:]:
             own = self.velocity(z, t, rung.condition)
-            found, below = found + rung.scale * (own - below), own
+            found, below = found + self._scale(rung, t) * (own - below), own
         return found
+
+    def _scale(self, rung: Rung, t: Tensor) -> float | Tensor:
+        """How far a rung goes at ``t``: a number, unless the levels of a batch are of both experts."""
+        late = None if rung.late is None else self.late(t)
+        if late is None or rung.late is None or not bool(late.any()):
+            return rung.scale
+        if bool(late.all()):
+            return rung.late
+        import torch
+
+        return torch.where(late, rung.late, rung.scale).float().reshape(-1, 1, 1, 1, 1)
 
     @abstractmethod
     def scheduler(self, shift: float | None = None) -> Any:

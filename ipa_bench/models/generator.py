@@ -185,7 +185,7 @@ class Generator:
             words = base.texts([case.prompt for case, _, _ in batch]).to(self.device)
             negative = base.texts([self.spec.negative_prompt] * len(batch)).to(self.device) if guided else None
             condition = base.condition(given, words)
-            ladder = base.ladder(condition, negative, self.spec.guidance)
+            ladder = base.ladder(condition, negative, self.spec.guidance, self.spec.guidance_2)
         latents = denoise(base, base.scheduler(self.spec.shift), start, ladder, self.spec.steps)
         return latents, base.shape(start[:1], condition)
 

@@ -13,8 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from ipa_bench.models import checkpoint
 from ipa_bench.models.checkpoint import Checkpoint, Recipe
-from ipa_bench.models.specs import BaseSpec, DamageSpec, FaultSpec, FolderSpec, ModelSpec, ReencodeSpec, WanVaceSpec
+from ipa_bench.models.specs import (
+    BaseSpec,
+    DamageSpec,
+    FaultSpec,
+    FolderSpec,
+    ModelSpec,
+    PhantomSpec,
+    ReencodeSpec,
+    WanVaceSpec,
+)
 from ipa_bench.models.wan import outline as wan_vace
+from ipa_bench.models.wan import phantom_outline as phantom
 from ipa_bench.types import Case, HandTracks
 
 if TYPE_CHECKING:
@@ -114,6 +124,12 @@ def _wan_vace(spec: WanVaceSpec, found: Checkpoint, device: Any) -> Base:
     return WanVace.load(spec, found, device)
 
 
+def _phantom(spec: PhantomSpec, found: Checkpoint, device: Any) -> Base:
+    from ipa_bench.models.wan.phantom import Phantom
+
+    return Phantom.load(spec, found, device)
+
+
 KINDS: dict[str, Kind] = {
     "folder": Kind(FolderSpec, Found(_folder, _folder_source, _match)),
     "damage": Kind(DamageSpec, Found(_damaged, lambda spec: f"{spec.damage}:{spec.strength}")),
@@ -130,6 +146,20 @@ KINDS: dict[str, Kind] = {
             outline=lambda name, random_weights: wan_vace.named(name, random_weights=random_weights),
             outline_of=wan_vace.of_folder,
             published=tuple(wan_vace.PUBLISHED),
+            packages=DIFFUSERS,
+        ),
+    ),
+    "phantom": Kind(
+        PhantomSpec,
+        Generated(
+            locate=phantom.locate,
+            recipe=checkpoint.recipe_of,
+            source=checkpoint.described,
+            load=_phantom,
+            owns=phantom.owns,
+            outline=phantom.named,
+            outline_of=phantom.of_folder,
+            published=tuple(phantom.PUBLISHED),
             packages=DIFFUSERS,
         ),
     ),

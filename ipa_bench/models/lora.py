@@ -13,6 +13,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from ipa_bench.errors import UserError
+from ipa_bench.models.checkpoint import FIRST, SECOND
 
 _DOWN = re.compile(r"lora_A\.|lora_down\.|lora\.down\.weight$")
 _UP = re.compile(r"(lora_B|lora_up|lora\.up)\.weight$")
@@ -71,26 +72,28 @@ def lora_values(file: Path) -> tuple[int, int]:
     return sum(map(prod, shapes)), len(shapes)
 
 
-def load_lora(pipe: Any, file: Path, name: str) -> None:
-    """Add a LoRA to a pipeline's transformer as the adapter ``name``.
+def load_lora(pipe: Any, file: Path, name: str, network: str = FIRST) -> None:
+    """Add a LoRA to a transformer of a pipeline as the adapter ``name``.
 
     Raises :class:`UserError` where it does not fit, also where only some of its layers do: diffusers leaves the others
     out with a line in a log.
     """
     held = check_lora(file)
+    transformer = getattr(pipe, network)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # a second one: it is meant
             pipe.load_lora_weights(
-                str(file.parent), weight_name=file.name, use_safetensors=True, local_files_only=True, adapter_name=name
-            )
+                str(file.parent), weight_name=file.name, use_safetensors=True, local_files_only=True, adapter_name=name,
+                load_into_transformer_2=network == SECOND,
+            )  # fmt: skip
     except (OSError, ValueError, LookupError, RuntimeError) as error:
         why = str(error).strip().partition("\n")[0]
-        raise UserError(f"{file} does not fit {type(pipe.transformer).__name__}: {why}", _FIX) from error
-    if name not in pipe.get_list_adapters().get("transformer", []):
+        raise UserError(f"{file} does not fit {type(transformer).__name__}: {why}", _FIX) from error
+    if name not in pipe.get_list_adapters().get(network, []):
         raise UserError(f"{file} has nothing for the transformer", _FIX)
-    _without_meta(pipe.transformer, name)
-    parts = {key: p for key, p in pipe.transformer.named_parameters() if f".{name}." in key}
+    _without_meta(transformer, name)
+    parts = {key: p for key, p in transformer.named_parameters() if f".{name}." in key}
     found = sum(".lora_A." in key for key in parts)
     if found < held.layers:
         raise UserError(f"{file} is for {held.layers} layers, of which the model has {found}", _FIX)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -85,6 +85,10 @@ class Bytes:
     def of_adapter(cls, weights: int, values: int, tensors: int, *, average: bool = False) -> Bytes:
         """With an adapter of so many values in so many tensors beside frozen ``weights``."""
         return cls(weights, 4 * values, 4 * values, 8 * values + 4 * tensors, 4 * values if average else 0, 0)
+
+    def __add__(self, other: Bytes) -> Bytes:
+        """Those of both."""
+        return Bytes(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     @property
     def device(self) -> int:

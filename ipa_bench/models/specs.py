@@ -89,9 +89,17 @@ class BaseSpec(_ModelTable):
     revision: Text | None = None
     #: a ``.safetensors`` file, or a folder with ``pytorch_lora_weights.safetensors``
     lora: Path | None = None
+    #: the same for the second expert; a file ``NAME_2.safetensors`` beside ``lora`` needs no mention
+    lora_2: Path | None = None
+    #: a file, or a folder of its parts, that the transformer is read from in place of the checkpoint's own, with the
+    #: key names of its authors, of ComfyUI or of diffusers; ``weights_2`` for the second expert
+    weights: Path | None = None
+    weights_2: Path | None = None
     steps: Count = 20
     #: classifier-free guidance; 1 is none, and half the time
     guidance: Guidance = 1.0
+    #: of the second expert, where it is another; of reference images, for Phantom
+    guidance_2: Guidance | None = None
     #: of the scheduler's noise levels, in place of the checkpoint's own
     shift: Positive | None = None
     negative_prompt: Text = ""
@@ -113,7 +121,8 @@ class BaseSpec(_ModelTable):
     @property
     def loaded(self) -> tuple[object, ...]:
         """What two models have to agree in to share their weights in memory."""
-        return (self.kind, self.model, self.revision, self.lora, self.dtype, self.vae_tiling, self.offload)
+        files = (self.lora, self.lora_2, self.weights, self.weights_2)
+        return (self.kind, self.model, self.revision, *files, self.dtype, self.vae_tiling, self.offload)
 
 
 class WanVaceSpec(BaseSpec):
@@ -122,9 +131,17 @@ class WanVaceSpec(BaseSpec):
     kind: Literal["wan_vace"]
 
 
+class PhantomSpec(BaseSpec):
+    """Phantom-Wan: Wan2.1-T2V as a diffusers checkpoint, with Phantom's own transformer as ``weights``."""
+
+    kind: Literal["phantom"]
+
+
 ModelSpec = FolderSpec | DamageSpec | FaultSpec | ReencodeSpec | BaseSpec
 #: what ``[[model]]`` of a suite can be; :mod:`ipa_bench.models.kinds` has a line for each
-WrittenSpec = Annotated[FolderSpec | DamageSpec | FaultSpec | ReencodeSpec | WanVaceSpec, Field(discriminator="kind")]
+WrittenSpec = Annotated[
+    FolderSpec | DamageSpec | FaultSpec | ReencodeSpec | WanVaceSpec | PhantomSpec, Field(discriminator="kind")
+]
 
 
 def base_spec(spec: ModelSpec) -> BaseSpec | None:

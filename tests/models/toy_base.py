@@ -118,7 +118,9 @@ class Toy(Base):
         shown = whole[:, :, -1:] * condition["prompt"].mean((1, 2)).reshape(-1, 1, 1, 1, 1)
         return (whole - shown)[:, :, :-1] / t.float().clamp(min=1e-3).reshape(-1, 1, 1, 1, 1)
 
-    def ladder(self, condition: Condition, negative: Tensor | None, guidance: float) -> tuple[Rung, ...]:
+    def ladder(
+        self, condition: Condition, negative: Tensor | None, guidance: float, guidance_2: float | None = None
+    ) -> tuple[Rung, ...]:
         if guidance <= 1 or negative is None:
             return (Rung(condition),)
         nobody = {**condition, "person": torch.zeros_like(condition["person"]), "prompt": negative}

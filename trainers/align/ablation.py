@@ -34,7 +34,7 @@ from trainers import run as training
 from trainers.align import stages as aligning
 from trainers.align.config import AlignConfig
 from trainers.align.effects import SHOWN, Effect, as_json, effect, plot, table
-from trainers.config import TrainConfig, changed
+from trainers.config import TrainConfig, base_of, changed
 from trainers.methods import MethodName
 
 
@@ -119,8 +119,7 @@ class Ablation:
         """The training configuration of a row."""
         chosen = self.folder(row) / methods.find(row.method).file
         base = self.work.base
-        model = {"model": base.model, "revision": base.revision, "dtype": base.dtype}
-        config = self.config.common.training(model, self.work.file, chosen, base.lora)
+        config = self.config.common.training(base_of(base), self.work.file, chosen, base.lora)
         return changed(config, {**row.changes, "train": {**row.changes.get("train", {}), "seed": seed}})
 
     def choose(self, row: Row, store: RunStore) -> None:

@@ -32,6 +32,7 @@ from ipa_bench.types import Case, Split
 from trainers import methods, rewards
 from trainers import run as training
 from trainers.align.config import AlignConfig, ChooseConfig
+from trainers.config import base_of
 from trainers.methods import MethodName
 from trainers.rewards import Reward
 
@@ -101,6 +102,7 @@ def alignment(suite: Suite, file: Path, config: AlignConfig, out: Path) -> Align
             f"{file} has {len(bases)} models of kind {' or '.join(kinds.bases())}",
             "give it exactly one: the base that is aligned",
         )
+    base_of(bases[0])
     made = Alignment(suite, file, config, bases[0], out)
     needed: tuple[tuple[Split, str], ...] = (("train", "generate candidates for"), ("test", "evaluate on"))
     for split, need in needed:
@@ -174,7 +176,7 @@ def forget(work: Alignment, stage: str) -> None:
 def train(work: Alignment, number: int, tell: training.Tell = lambda *_: None) -> Path:
     """The LoRA of a round."""
     folder, config = work.round(number), work.config
-    model = {"model": work.base.model, "revision": work.base.revision, "dtype": work.base.dtype}
+    model = base_of(work.base)
     chosen = folder / methods.find(config.method).file
     job = training.prepare(config.training(model, work.file, chosen, work.lora(number - 1)), config.method, work.suite)
     lora = training.train(job, folder / "train", tell=tell)

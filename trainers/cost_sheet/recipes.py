@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ipa_bench.cost.clock import Lap, Stopwatch
+from ipa_bench.errors import UserError
 from ipa_bench.models.base import Base
 from ipa_bench.models.outline import Outline, Shape
 from trainers.config import AdapterConfig, LossConfig, TrainTable
@@ -43,7 +44,9 @@ class PublishedPolicy(Policy):
     reference_is = "a deep copy of the model that training began with"
 
     def __init__(self, base: Base, config: AdapterConfig, seed: int) -> None:
-        """As :class:`LoraPolicy`, from the base model."""
+        """As :class:`LoraPolicy`, from the base model. Raises :class:`UserError` for one of several networks."""
+        if len(base.networks) > 1:
+            raise UserError("the published recipe copies one transformer, not two", "measure the other recipes")
         self._lora = LoraPolicy(base, config, None, seed)
         super().__init__(base)
         self.copy: Any = copy.deepcopy(self.transformer).requires_grad_(False).eval()

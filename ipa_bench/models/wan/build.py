@@ -1,43 +1,48 @@
-"""The parts of a WanVACE model on a device: read from a folder, or with random weights made right there."""
+"""The parts of a Wan model on a device: read from a folder, or with random weights made right there."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
+import diffusers
 import torch
-from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanVACEPipeline, WanVACETransformer3DModel
+from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler
 from torch import nn
 
+from ipa_bench.models.checkpoint import FIRST, SECOND
+from ipa_bench.models.wan.base import WanBase
 from ipa_bench.models.wan.convolution import quicken
 from ipa_bench.models.wan.outline import WanVaceOutline
 from ipa_bench.models.wan.pipeline import DTYPES
 from ipa_bench.models.wan.published import SHIFT
-from ipa_bench.models.wan.vace import WanVace
 
+B = TypeVar("B", bound=WanBase)
 #: deviation of random weights: that of the usual initialisation at the width of Wan
 _DEVIATION = 0.02
 
 
-def transformer(outline: WanVaceOutline, dtype: str, device: torch.device, seed: int = 0) -> Any:
-    """A ``WanVACETransformer3DModel`` in ``dtype`` (``bf16``, ``fp32``; norms stay fp32, as diffusers keeps them).
+def transformer(outline: WanVaceOutline, dtype: str, device: torch.device, seed: int = 0, network: str = FIRST) -> Any:
+    """A transformer of the outline's class in ``dtype`` (``bf16``, ``fp32``; norms stay fp32, as diffusers keeps them).
 
     Random weights are made on the device, tensor by tensor: no second copy is held anywhere, so that 14B parameters
     need no more than their own place.
     """
+    kind: Any = getattr(diffusers, outline.classes[0])
     if outline.folder is not None:
-        loaded: Any = WanVACETransformer3DModel.from_pretrained(  # type: ignore[no-untyped-call]
-            outline.folder / "transformer",
+        loaded: Any = kind.from_pretrained(
+            outline.folder / network,
             torch_dtype=DTYPES[dtype],
             use_safetensors=True,
             local_files_only=True,
         )
         return loaded.to(device)
     with torch.device("meta"):
-        made: Any = WanVACETransformer3DModel.from_config(dict(outline.transformer))  # type: ignore[no-untyped-call]
+        config = outline.second if network == SECOND and outline.second is not None else outline.transformer
+        made: Any = kind.from_config(dict(config))
     _materialise(made, DTYPES[dtype], device, seed)
-    config = made.config
-    made.rope = type(made.rope)(config.attention_head_dim, config.patch_size, config.rope_max_seq_len).to(device)
+    about = made.config
+    made.rope = type(made.rope)(about.attention_head_dim, about.patch_size, about.rope_max_seq_len).to(device)
     if any(buffer.is_meta for buffer in made.buffers()):
         raise RuntimeError("a buffer of the transformer has no values")
     return made.eval()
@@ -58,13 +63,18 @@ def _materialise(model: Any, dtype: torch.dtype, device: torch.device, seed: int
         setattr(model.get_submodule(owner), leaf, nn.Parameter(value, requires_grad=False))
 
 
-def base(outline: WanVaceOutline, dtype: str, device: torch.device, seed: int = 0, *, decodes: bool = True) -> WanVace:
-    """The model that samples and, unless told otherwise, decodes.
+def base(
+    kind: type[B], outline: WanVaceOutline, dtype: str, device: torch.device, seed: int = 0, *, decodes: bool = True
+) -> B:
+    """The model, a ``kind``, that samples and, unless told otherwise, decodes.
 
     It has no text encoder: a prompt is encoded once, not once a clip.
     """
+    one = transformer(outline, dtype, device, seed)
+    two = None if outline.second is None else transformer(outline, dtype, device, seed + 1, SECOND)
     if not decodes:
-        return WanVace(SimpleNamespace(transformer=transformer(outline, dtype, device, seed)))
+        config = SimpleNamespace(boundary_ratio=outline.boundary)
+        return kind(SimpleNamespace(transformer=one, transformer_2=two, config=config))
     torch.manual_seed(seed)
     if outline.folder is not None:
         vae: Any = AutoencoderKLWan.from_pretrained(  # type: ignore[no-untyped-call]
@@ -74,5 +84,6 @@ def base(outline: WanVaceOutline, dtype: str, device: torch.device, seed: int = 
         vae = AutoencoderKLWan.from_config(dict(outline.vae))  # type: ignore[no-untyped-call]
     quicken(vae)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=SHIFT)  # type: ignore[no-untyped-call]
-    parts: Any = (None, None, vae.to(device).eval(), scheduler, transformer(outline, dtype, device, seed))
-    return WanVace(WanVACEPipeline(*parts))  # type: ignore[no-untyped-call]
+    parts = {"tokenizer": None, "text_encoder": None, "vae": vae.to(device).eval(), "scheduler": scheduler}
+    experts = {} if two is None else {SECOND: two, "boundary_ratio": outline.boundary}
+    return kind(getattr(diffusers, outline.classes[1])(**parts, transformer=one, **experts))

@@ -1,10 +1,11 @@
-"""What a WanVACE transformer needs by its configuration alone: FLOPs of a forward and a training step, and bytes.
+"""What a Wan transformer needs by its configuration alone: FLOPs of a forward and a training step, and bytes.
 
 One multiply-add is 2 FLOPs, as in ``torch.utils.flop_counter``. Matrix products, convolutions and attention count;
 norms, activations, the rotary embedding and the optimizer do not: they are bound by memory, not by arithmetic.
-The architecture is that of ``diffusers.WanVACETransformer3DModel``. Attention is never skipped by causality, so scores
-and their product with the values are 4 · queries · keys · width. Its backward pass repeats the scores, as flash and
-memory-efficient kernels do (Dao et al. 2022, arXiv:2205.14135): 5 products where the forward pass has 2.
+The architectures are those of ``diffusers.WanVACETransformer3DModel`` and, without control blocks, of
+``diffusers.WanTransformer3DModel``. Attention is never skipped by causality, so scores and their product with the
+values are 4 · queries · keys · width. Its backward pass repeats the scores, as flash and memory-efficient kernels do
+(Dao et al. 2022, arXiv:2205.14135): 5 products where the forward pass has 2.
 """
 
 from __future__ import annotations
@@ -54,10 +55,10 @@ class Flops:
 def parameters(config: Config) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every parameter of the transformer, as ``named_parameters`` has them.
 
-    Raises :class:`UserError` for a configuration with an image encoder, which no VACE checkpoint has.
+    Raises :class:`UserError` for a configuration with an image encoder, which no checkpoint of VACE and of Phantom has.
     """
     if config.get("image_dim") is not None or config.get("added_kv_proj_dim") is not None:
-        raise UserError("a transformer with an image encoder is not counted", "give one of WanVACE")
+        raise UserError("a transformer with an image encoder is not counted", "give one of WanVACE or of Phantom")
     return dict(_parameters(config))
 
 
@@ -69,7 +70,8 @@ def _parameters(config: Config) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield f"{name}.bias", (out,)
 
     yield "scale_shift_table", (1, 2, dim)
-    for name, channels in (("patch_embedding", "in_channels"), ("vace_patch_embedding", "vace_in_channels")):
+    control = (("vace_patch_embedding", "vace_in_channels"),) if config.get("vace_layers") else ()
+    for name, channels in (("patch_embedding", "in_channels"), *control):
         yield f"{name}.weight", (dim, config[channels], *patch)
         yield f"{name}.bias", (dim,)
     for name, wide in (("time_embedder", "freq_dim"), ("text_embedder", "text_dim")):
@@ -78,7 +80,7 @@ def _parameters(config: Config) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield from linear("condition_embedder.time_proj", dim, 6 * dim)
     yield from linear("proj_out", dim, (config["out_channels"] or config["in_channels"]) * prod(patch))
     blocks = [f"blocks.{i}" for i in range(config["num_layers"])]
-    controls = [f"vace_blocks.{i}" for i in range(len(config["vace_layers"]))]
+    controls = [f"vace_blocks.{i}" for i in range(len(config.get("vace_layers") or ()))]
     for block in blocks + controls:
         yield f"{block}.scale_shift_table", (1, 6, dim)
         if config["cross_attn_norm"]:
@@ -91,7 +93,8 @@ def _parameters(config: Config) -> Iterator[tuple[str, tuple[int, ...]]]:
                 yield f"{block}.{attention}.{norm}.weight", (dim,)
         yield from linear(f"{block}.ffn.net.0.proj", dim, config["ffn_dim"])
         yield from linear(f"{block}.ffn.net.2", config["ffn_dim"], dim)
-    yield from linear(f"{controls[0]}.proj_in", dim, dim)
+    if controls:
+        yield from linear(f"{controls[0]}.proj_in", dim, dim)
     for block in controls:
         yield from linear(f"{block}.proj_out", dim, dim)
 

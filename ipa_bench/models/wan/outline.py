@@ -7,19 +7,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import lcm
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ipa_bench.errors import UserError
-from ipa_bench.models.checkpoint import EMBEDDED_FOLDER, locate
+from ipa_bench.models.checkpoint import EMBEDDED_FOLDER, FIRST, SECOND, locate
 from ipa_bench.models.outline import Bytes, Lora, Outline, Shape, Trained
 from ipa_bench.models.specs import EMBEDDED, WanVaceSpec
 from ipa_bench.models.wan import flops, published
 
 if TYPE_CHECKING:
-    from ipa_bench.models.wan.vace import WanVace
+    from ipa_bench.models.wan.base import WanBase
 
 #: short names of published models
-PUBLISHED = {"wan2.1-vace-1.3b": published.VACE_1_3B, "wan2.1-vace-14b": published.VACE_14B}
+PUBLISHED = {
+    "wan2.1-vace-1.3b": published.VACE_1_3B,
+    "wan2.1-vace-14b": published.VACE_14B,
+    "wan2.2-vace-fun-14b": published.VACE_FUN_14B,
+}
 #: tokens of a prompt, where the tokenizer has no smaller limit; WanVACEPipeline's default
 TEXT = 512
 #: frames that ``AutoencoderKLWan.encode`` takes in one step after the first
@@ -35,6 +39,12 @@ class WanVaceOutline(Outline):
     vae: Mapping[str, Any]
     text: int
     folder: Path | None
+    #: of the second expert, where there is one; a pass goes through one of them
+    second: Mapping[str, Any] | None = None
+    #: share of the noise levels that is the second expert's, counted from no noise
+    boundary: float | None = None
+    #: diffusers' classes of its transformer and its pipeline, which takes the boundary where there are experts
+    classes: ClassVar[tuple[str, str]] = ("WanVACETransformer3DModel", "WanVACEPipeline")
 
     @property
     def time(self) -> int:
@@ -51,7 +61,7 @@ class WanVaceOutline(Outline):
         """Blocks, those of the control branch among them, and their width."""
         config = self.transformer
         width = config["num_attention_heads"] * config["attention_head_dim"]
-        return config["num_layers"] + len(config["vace_layers"]), width
+        return config["num_layers"] + len(config.get("vace_layers") or ()), width
 
     def fitting(self, frames: int, size: tuple[int, int]) -> tuple[int, tuple[int, int]]:
         """As :func:`ipa_bench.models.wan.conditioning.grid` of the loaded model."""
@@ -91,24 +101,35 @@ class WanVaceOutline(Outline):
         return flops.update_flops(self.transformer, shape, trained, **options)
 
     def training_bytes(self, dtype: str, trained: Trained, *, average: bool = False) -> Bytes:
-        """See :func:`ipa_bench.models.wan.flops.training_bytes`."""
-        return flops.training_bytes(self.transformer, dtype, trained, average=average)
+        """See :func:`ipa_bench.models.wan.flops.training_bytes`; of two experts both are held."""
+        each = [config for config in (self.transformer, self.second) if config is not None]
+        found = [flops.training_bytes(config, dtype, trained, average=average) for config in each]
+        return sum(found[1:], found[0])
 
-    def built(self, dtype: str, device: Any, *, decodes: bool = True) -> WanVace:
+    def built(self, dtype: str, device: Any, *, decodes: bool = True) -> WanBase:
         """The parts of the model on a device; see :mod:`ipa_bench.models.wan.build`."""
         from ipa_bench.models.wan import build
+        from ipa_bench.models.wan.vace import WanVace
 
-        return build.base(self, dtype, device, decodes=decodes)
+        return build.base(WanVace, self, dtype, device, decodes=decodes)
 
 
 def of_folder(name: str, folder: Path, *, random_weights: bool = False) -> WanVaceOutline:
     """The model in a diffusers folder. Raises :class:`UserError` where its configuration cannot be read."""
-    transformer, vae = (_read(folder / part / "config.json") for part in ("transformer", "vae"))
+    transformer, vae = (read_config(folder / part / "config.json") for part in (FIRST, "vae"))
+    second = read_config(folder / SECOND / "config.json") if (folder / SECOND).is_dir() else None
+    boundary = None if second is None else read_config(folder / "model_index.json").get("boundary_ratio")
+    where = None if random_weights else folder
+    return WanVaceOutline(name, transformer, vae, text_limit(folder), where, second, boundary)
+
+
+def text_limit(folder: Path) -> int:
+    """Tokens of a prompt, padding included: the pipeline's default, or what the tokenizer of a folder allows."""
     try:
-        limit = int(_read(folder / "tokenizer" / "tokenizer_config.json").get("model_max_length", TEXT))
+        limit = int(read_config(folder / "tokenizer" / "tokenizer_config.json").get("model_max_length", TEXT))
     except (UserError, ValueError, OverflowError):
         limit = TEXT
-    return WanVaceOutline(name, transformer, vae, min(TEXT, limit), None if random_weights else folder)
+    return min(TEXT, limit)
 
 
 def named(name: str, *, random_weights: bool) -> WanVaceOutline:
@@ -118,7 +139,8 @@ def named(name: str, *, random_weights: bool) -> WanVaceOutline:
     """
     known = PUBLISHED.get(name.lower()) or next((p for p in PUBLISHED.values() if p.name == name), None)
     if known is not None and random_weights:
-        return WanVaceOutline(name, known.transformer, published.VAE, TEXT, None)
+        second = known.transformer if known.boundary is not None else None
+        return WanVaceOutline(name, known.transformer, published.VAE, TEXT, None, second, known.boundary)
     if not random_weights:
         spec = WanVaceSpec(name="model", kind="wan_vace", model=known.name if known else name)
         return of_folder(name, locate(spec).folder)
@@ -131,16 +153,21 @@ def named(name: str, *, random_weights: bool) -> WanVaceOutline:
 
 def owns(model: str) -> bool:
     """Whether a checkpoint, named as in a suite, is one of WanVACE: published, in the package, or a folder of it."""
-    if model == EMBEDDED or model.lower() in PUBLISHED or any(p.name == model for p in PUBLISHED.values()):
-        return True
+    known = model == EMBEDDED or model.lower() in PUBLISHED or any(p.name == model for p in PUBLISHED.values())
+    return known or pipeline_of(model) == "WanVACEPipeline"
+
+
+def pipeline_of(folder: str) -> str | None:
+    """The class of the pipeline in a diffusers folder, or None where it is none."""
     try:
-        index = json.loads((Path(model) / "model_index.json").read_bytes())
+        index = json.loads((Path(folder) / "model_index.json").read_bytes())
     except (OSError, ValueError):
-        return False
-    return isinstance(index, dict) and index.get("_class_name") == "WanVACEPipeline"
+        return None
+    return index.get("_class_name") if isinstance(index, dict) else None
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_config(file: Path) -> dict[str, Any]:
+    """A JSON object of a checkpoint. Raises :class:`UserError` where it cannot be read."""
     try:
         content = json.loads(file.read_bytes())
     except (OSError, ValueError) as error:

@@ -1,16 +1,20 @@
-"""WanVACE in diffusers: a checkpoint becomes a pipeline that is ready to sample."""
+"""Wan in diffusers: a checkpoint becomes a pipeline that is ready to sample."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler, WanVACEPipeline
 
 from ipa_bench.errors import UserError
-from ipa_bench.models.checkpoint import Checkpoint, lora_file
+from ipa_bench.models.checkpoint import Checkpoint, lora_files, weight_files
 from ipa_bench.models.lora import load_lora
 from ipa_bench.models.specs import BaseSpec
+from ipa_bench.models.wan import original
 from ipa_bench.models.wan.conditioning import Pipe
 from ipa_bench.models.wan.convolution import quicken
 
@@ -19,10 +23,13 @@ DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _SHIFTS = {FlowMatchEulerDiscreteScheduler: "shift", UniPCMultistepScheduler: "flow_shift"}
 
 
-def load(spec: BaseSpec, checkpoint: Checkpoint, device: torch.device | str | None = None) -> Pipe:
-    """The pipeline of a checkpoint with its LoRA, on ``device`` (CUDA where there is any), ready to sample.
+def load(
+    spec: BaseSpec, checkpoint: Checkpoint, device: torch.device | str | None = None, kind: Any = WanVACEPipeline
+) -> Pipe:
+    """The pipeline of a checkpoint with its LoRAs, on ``device`` (CUDA where there is any), ready to sample.
 
-    Safetensors only, and nothing is downloaded. Raises :class:`UserError` where something cannot be loaded.
+    ``kind``: the pipeline's class. Safetensors only, but for ``weights``, and nothing is downloaded. Raises
+    :class:`UserError` where something cannot be loaded.
     """
     from diffusers.utils import logging as of_diffusers
     from transformers.utils import logging as of_transformers
@@ -30,9 +37,14 @@ def load(spec: BaseSpec, checkpoint: Checkpoint, device: torch.device | str | No
     of_diffusers.disable_progress_bar()
     of_transformers.disable_progress_bar()  # type: ignore[no-untyped-call]
     dtype = DTYPES[spec.dtype]
+    elsewhere = {
+        network: original.read(_class_of(checkpoint.folder, network), checkpoint.folder / network, files, dtype)
+        for network, files in weight_files(spec).items()
+    }
     try:
-        pipe: Pipe = WanVACEPipeline.from_pretrained(  # type: ignore[no-untyped-call]
+        pipe: Pipe = kind.from_pretrained(
             checkpoint.folder,
+            **elsewhere,
             dtype={"default": dtype, "vae": torch.float32},  # encoding in bf16 shows
             use_safetensors=True,
             local_files_only=True,
@@ -43,7 +55,7 @@ def load(spec: BaseSpec, checkpoint: Checkpoint, device: torch.device | str | No
             f"model {spec.name}: {checkpoint.folder} cannot be loaded: {why}", "check that it is whole; download again"
         ) from error
     quicken(pipe.vae)
-    _add_lora(pipe, spec)
+    _add_loras(pipe, spec)
     if spec.vae_tiling:
         pipe.vae.enable_tiling()
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -58,16 +70,25 @@ def load(spec: BaseSpec, checkpoint: Checkpoint, device: torch.device | str | No
     return pipe
 
 
-def _add_lora(pipe: Any, spec: BaseSpec) -> None:
-    path = lora_file(spec)
-    if path is None:
-        return
-    try:
-        load_lora(pipe, path, "lora")
-    except UserError as error:
-        raise UserError(f"model {spec.name}: {error.problem}", error.fix) from error
-    if spec.dtype == "fp32":  # as fast as without a LoRA; half precision would round its small values away
-        pipe.fuse_lora(components=["transformer"])
+def pipeline(name: str) -> Any:
+    """A class of diffusers."""
+    return getattr(diffusers, name)
+
+
+def _class_of(folder: Path, network: str) -> Any:
+    """The class of a transformer of a folder, as its index says."""
+    return pipeline(json.loads((folder / "model_index.json").read_bytes())[network][1])
+
+
+def _add_loras(pipe: Any, spec: BaseSpec) -> None:
+    files = lora_files(spec)
+    for network, path in files.items():
+        try:
+            load_lora(pipe, path, "lora", network)
+        except UserError as error:
+            raise UserError(f"model {spec.name}: {error.problem}", error.fix) from error
+    if files and spec.dtype == "fp32":  # as fast as without a LoRA; half precision would round its small values away
+        pipe.fuse_lora(components=list(files))
         pipe.unload_lora_weights()
 
 

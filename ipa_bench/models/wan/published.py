@@ -22,10 +22,16 @@ class Published:
     transformer: Mapping[str, Any]
     #: parameters of the transformer, VACE blocks included
     parameters: int
-    #: bytes of a published file with this transformer at two bytes a value, and how exactly they are known
+    #: bytes of a published file with this transformer, and how exactly they are known
     file_bytes: int
     file_within: int
     file: str
+    #: where the second of two experts of this shape begins, as a share of the noise levels; None: there is one
+    boundary: float | None = None
+    #: bytes of a value in that file
+    value_bytes: int = 2
+    #: whether all but the matrices of blocks has four bytes a value there
+    wide: bool = False
 
 
 _COMMON: dict[str, Any] = {
@@ -57,7 +63,39 @@ VACE_14B = Published(
     2**30 // 20,
     "Comfy-Org/Wan_2.1_ComfyUI_repackaged: wan2.1_vace_14B_fp16.safetensors",
 )
-MODELS = (VACE_1_3B, VACE_14B)
+#: two experts of the 14B's shape: alibaba-pai/Wan2.2-VACE-Fun-A14B, converted
+VACE_FUN_14B = Published(
+    "linoyts/Wan2.2-VACE-Fun-14B-diffusers",
+    VACE_14B.transformer,
+    VACE_14B.parameters,
+    17_350_000_000,  # of each, listed as 17.35 GB, scales included
+    15_000_000,
+    "Comfy-Org/Wan_2.2_ComfyUI_Repackaged: wan2.2_fun_vace_high_noise_14B_fp8_scaled.safetensors",
+    boundary=0.875,
+    value_bytes=1,
+)
+_T2V = {key: value for key, value in _COMMON.items() if key != "vace_in_channels"}
+#: named after what lies on the hub as a diffusers folder: the same but for the transformer's weights
+PHANTOM_1_3B = Published(
+    "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
+    _T2V | {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30},
+    1_418_996_800,
+    5_690_000_000,  # listed as about 5.69 GB
+    20_000_000,
+    "bytedance-research/Phantom: Phantom-Wan-1.3B.pth",
+    value_bytes=4,
+)
+PHANTOM_14B = Published(
+    "Wan-AI/Wan2.1-T2V-14B-Diffusers",
+    _T2V | {"num_attention_heads": 40, "ffn_dim": 13824, "num_layers": 40},
+    14_288_491_584,
+    29_052_237_696,
+    200_000,
+    "Kijai/WanVideo_comfy: Phantom-Wan-14B_fp16.safetensors",
+    wide=True,
+)
+MODELS = (VACE_1_3B, VACE_14B, VACE_FUN_14B)
+PHANTOM = (PHANTOM_1_3B, PHANTOM_14B)
 
 #: arguments of ``AutoencoderKLWan``, the same for both; means and deviations of its latents are the class's defaults
 VAE: dict[str, Any] = {

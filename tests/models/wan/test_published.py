@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from diffusers import (
     AutoencoderKLWan,
     FlowMatchEulerDiscreteScheduler,
     UniPCMultistepScheduler,
+    WanTransformer3DModel,
     WanVACEPipeline,
     WanVACETransformer3DModel,
 )
@@ -33,12 +35,22 @@ def parameters(module: torch.nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-@pytest.mark.parametrize("model", published.MODELS, ids=lambda m: m.name)
-def test_parameters_agree_with_the_published_file(model: published.Published) -> None:
+CLASSES = [(model, WanVACETransformer3DModel) for model in published.MODELS] + [
+    (model, WanTransformer3DModel) for model in published.PHANTOM
+]
+
+
+@pytest.mark.parametrize(("model", "kind"), CLASSES, ids=lambda m: getattr(m, "file", None))
+def test_parameters_agree_with_the_published_file(model: published.Published, kind: Any) -> None:
     with torch.device("meta"):
-        transformer = WanVACETransformer3DModel(**model.transformer)
+        transformer = kind(**model.transformer)
     assert parameters(transformer) == model.parameters
-    assert abs(2 * model.parameters - model.file_bytes) < model.file_within
+    expected = 0
+    for name, value in transformer.named_parameters():
+        narrow = not model.wide or (name.startswith("blocks.") and value.ndim == 2)
+        expected += value.numel() * (model.value_bytes if narrow else 4)
+    assert abs(expected - model.file_bytes) < model.file_within
+    assert 0 < (model.boundary or 0.5) < 1
 
 
 def test_the_autoencoder_agrees_with_the_published_file() -> None:

@@ -1,0 +1,109 @@
+"""Every base from end to end: it makes clips, learns from them by every method, and plain diffusers loads the LoRA."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("diffusers")
+
+import torch
+from safetensors.torch import load_file
+
+from ipa_bench.files import LORA_FILE
+from ipa_bench.models import kinds
+from ipa_bench.models.checkpoint import lora_parts
+from ipa_bench.models.generator import Generator
+from ipa_bench.suite import load_suite
+from tests import tiny_wan
+from tests.trainers import tiny_runs
+from trainers.methods import METHODS
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a base is made small, and how a plain script of diffusers loads it."""
+
+    name: str
+    save: Callable[[Path], Path]
+    networks: tuple[str, ...] = ("transformer",)
+
+
+KINDS = {
+    "one expert": Kind("wan_vace", tiny_wan.save),
+    "phantom": Kind("phantom", lambda folder: tiny_wan.phantom().save_pretrained(folder) or folder),
+    "two experts": Kind("wan_vace", lambda folder: tiny_wan.save(folder, experts=2), ("transformer", "transformer_2")),
+}
+#: what other files test of it already
+KNOWN = {"one expert": {"sft", "ipa", "dpo", "wsft", "nft"}}
+
+
+@pytest.fixture(scope="module", params=[name for name in KINDS if name not in KNOWN])
+def material(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Kind, Path]:
+    """Clips that the base itself made of three people, chosen for each method."""
+    kind = KINDS[request.param]
+    folder = tiny_runs.write(tmp_path_factory.mktemp("material"))
+    shutil.rmtree(folder / "model")
+    kind.save(folder / "model")
+    spec = kinds.KINDS[kind.name].spec(
+        name="base", kind=kind.name, model=str(folder / "model"), steps=2, guidance=2.0, dtype="fp32"
+    )
+    model = Generator(spec, folder / "made")
+    for case in load_suite(folder / "suite.toml").cases:
+        for seed in range(2) if case.id in tiny_runs.PEOPLE else ():
+            shutil.copy(model.generate(case, seed), tiny_runs.clip_of(folder, case.id, seed))
+    tiny_runs.select(folder, tiny_runs.PEOPLE)
+    tiny_runs.pair(folder)
+    tiny_runs.score(folder)
+    return kind, folder
+
+
+@pytest.mark.parametrize("method", [method.name for method in METHODS if method.file])
+def test_each_method_trains_it_and_diffusers_loads_what_was_trained(
+    material: tuple[Kind, Path], tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IPA_BENCH_CACHE", str(material[1] / "cache"))
+    kind, folder = material
+    # noise levels of both experts are among those that these seeds draw
+    made = tiny_runs.train(folder, tmp_path / "out", method, {"train": {"steps": 2, "batch": 4, "lr": 0.1}})
+    log = tiny_runs.log(tmp_path / "out")
+    assert len(log) == 2
+    assert all(line["norm"] > 0 for line in log)
+    parts = lora_parts(made)
+    assert tuple(parts) == kind.networks
+    for network, file in parts.items():
+        changed = [value for name, value in load_file(file).items() if ".lora_B." in name and value.any()]
+        assert changed, network
+    before, after = (_shown(folder / "model", kind, lora) for lora in (None, made.parent))
+    for network in kind.networks:
+        assert not torch.equal(before[network], after[network])
+
+
+def _shown(model: Path, kind: Kind, lora: Path | None) -> dict[str, torch.Tensor]:
+    """What the networks make of one input, loaded as anybody would."""
+    from diffusers import DiffusionPipeline
+
+    pipe = DiffusionPipeline.from_pretrained(model)
+    if lora is not None:
+        pipe.load_lora_weights(lora, weight_name=LORA_FILE)
+        if len(kind.networks) > 1:
+            name = "pytorch_lora_weights_2.safetensors"
+            pipe.load_lora_weights(lora, weight_name=name, load_into_transformer_2=True)
+    found = {}
+    for network in kind.networks:
+        transformer = getattr(pipe, network)
+        torch.manual_seed(0)
+        given = {"hidden_states": torch.randn(1, transformer.config.in_channels, 3, 4, 4)}
+        if "vace_in_channels" in transformer.config:
+            given["control_hidden_states"] = torch.randn(1, transformer.config.vace_in_channels, 3, 4, 4)
+        with torch.no_grad():
+            found[network] = transformer(
+                timestep=torch.tensor([500.0]), encoder_hidden_states=torch.randn(1, 7, transformer.config.text_dim),
+                return_dict=False, **given,
+            )[0]  # fmt: skip
+    return found
