@@ -59,6 +59,7 @@ def _of_case(
     for target, (_, source) in zip(references.values(), case.people, strict=True):
         _picture(source, folder / target)
     for target, (_, source) in zip(poses.values(), case.poses, strict=True):
+        (folder / target).parent.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / target, source.read_bytes())
     clips = {i: f"clips/{stem}.{i}{Path(str(records[i].video)).suffix}" for pair in chosen for i in pair}
     for i, target in clips.items():

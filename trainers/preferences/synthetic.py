@@ -19,7 +19,7 @@ from ipa_bench.embedded.group import faults
 from ipa_bench.embedded.group.faults import FAULTS, STRENGTHS, Fault, Strength
 from ipa_bench.embedded.group.setting import Key, Setting, at, setting
 from ipa_bench.embedded.group.shot import estimated_poses, reference, shot
-from ipa_bench.types import Float64, UInt8
+from ipa_bench.types import Bool, Float64, UInt8
 from trainers.reward_model.seen import Seen, moments, places_of, resized
 
 #: of the train and the val split: groups from here on are a reward's, and nothing else of this project shows them
@@ -36,8 +36,10 @@ class Pair:
     a: Seen
     b: Seen
     outcome: Outcome
-    #: name of the fault or nuisance of ``b``; "clean" where it has none
+    #: name of the fault or nuisance of ``b``
     fault: str
+    #: whether a person does not look like themselves, ``[2, K, F]`` of a and b: what a network may be told beside
+    wrong: Bool
 
 
 def pairs(key: Key, kinds: Sequence[Fault], frames: int, height: int) -> list[Pair]:
@@ -56,13 +58,20 @@ def pairs(key: Key, kinds: Sequence[Fault], frames: int, height: int) -> list[Pa
         harmless = kind.family == "nuisance"
         if harmless or rng.random() < 2 / 3:
             strength: Strength = STRENGTHS[int(rng.integers(3))]
-            first = clean
+            first = described
         else:
             strength = "strong"
-            first = _drawn(described, faults.faulty(described, kind, "mild", seed), key, chosen, size, people)
-        second = _drawn(described, faults.faulty(described, kind, strength, seed), key, chosen, size, people)
-        made.append(Pair(first, second, "tie" if harmless else "a", kind.name))
+            first = faults.faulty(described, kind, "mild", seed)
+        second = faults.faulty(described, kind, strength, seed)
+        wrong = np.stack([_wrong(each, chosen) for each in (first, second)])
+        a = clean if first is described else _drawn(described, first, key, chosen, size, people)
+        b = _drawn(described, second, key, chosen, size, people)
+        made.append(Pair(a, b, "tie" if harmless else "a", kind.name, wrong))
     return made
+
+
+def _wrong(shown: Setting, chosen: Sequence[int]) -> Bool:
+    return np.array([[shown.looks[t][slot] != person for t in chosen] for slot, person in enumerate(shown.people)])
 
 
 def _drawn(own: Setting, shown: Setting, key: Key, chosen: Sequence[int], size: tuple[int, int], people: UInt8) -> Seen:
@@ -73,8 +82,8 @@ def _drawn(own: Setting, shown: Setting, key: Key, chosen: Sequence[int], size: 
     return Seen(frames, people, places_of(poses, chosen, world.FRAMES, key.people))
 
 
-def through_a_generator(pair: Pair, rng: np.random.Generator) -> Pair:
-    """The pair as a model might have made it: both clips blurred, noisy or darker alike; references stay."""
+def through_a_generator(a: Seen, b: Seen, rng: np.random.Generator) -> tuple[Seen, Seen]:
+    """Both clips as a model might have made them: blurred, noisy, in other colours, alike; references stay."""
     blur, noise = rng.uniform(0, 1.0), rng.uniform(0, 10)
     shift, scale = rng.normal(0, 6, 3), rng.uniform(0.9, 1.1)
 
@@ -83,4 +92,4 @@ def through_a_generator(pair: Pair, rng: np.random.Generator) -> Pair:
         x = (x - 128) * scale + 128 + shift + rng.normal(0, noise, x.shape)
         return Seen(np.clip(x, 0, 255).astype(np.uint8), seen.references, seen.places)
 
-    return Pair(changed(pair.a), changed(pair.b), pair.outcome, pair.fault)
+    return changed(a), changed(b)

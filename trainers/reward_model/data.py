@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from ipa_bench.embedded.group.faults import Fault
 from ipa_bench.embedded.group.setting import Key
 from ipa_bench.engine import processes as pool
 from ipa_bench.errors import Unscorable, UserError
-from ipa_bench.types import Split
+from ipa_bench.types import Bool, Split
 from trainers.preferences import synthetic
 from trainers.preferences.votes import Comparison
 from trainers.reward_model.seen import Seen, look
@@ -37,6 +37,8 @@ class Example:
     shares: tuple[float, float, float]
     #: kind of what is wrong with the worse one, where that is known
     fault: str = ""
+    #: whether a person does not look like themselves, bool ``[2, K, F]`` of a and b, where that is known
+    wrong: Bool | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -55,7 +57,7 @@ def synthetic_examples(
     progress: pool.Progress | None = None,
 ) -> list[Example]:
     """Pairs of ``groups`` groups of two, one for each of ``kinds``; kept in ``file`` (``.npz``)."""
-    about = f"{split} {groups} {[kind.name for kind in kinds]} {frames} {height}"
+    about = f"2 {split} {groups} {[kind.name for kind in kinds]} {frames} {height}"
     if not file.exists() or str(np.load(file)["about"]) != about:
         keys = [Key(2, split, synthetic.FIRST + number) for number in range(groups)]
         made: list[synthetic.Pair] = []
@@ -70,14 +72,14 @@ def synthetic_examples(
             for side in ("a", "b")
             for name in _ARRAYS
         }
-        arrays |= {name: np.array([getattr(pair, name) for pair in made]) for name in ("fault", "outcome")}
+        arrays |= {name: np.array([getattr(pair, name) for pair in made]) for name in ("fault", "outcome", "wrong")}
         np.savez(file, about=np.array(about), **arrays)
     with np.load(file) as held:
         a, b = ([held[f"{side}.{name}"] for name in _ARRAYS] for side in ("a", "b"))
-        outcomes, named_faults = held["outcome"], held["fault"]
+        rows = list(zip(held["outcome"], held["fault"], held["wrong"], strict=True))
     return [
-        Example(Seen(*(each[i] for each in a)), Seen(*(each[i] for each in b)), SHARES[str(outcome)], str(fault))
-        for i, (outcome, fault) in enumerate(zip(outcomes, named_faults, strict=True))
+        Example(Seen(*(each[i] for each in a)), Seen(*(each[i] for each in b)), SHARES[str(outcome)], str(fault), wrong)
+        for i, (outcome, fault, wrong) in enumerate(rows)
     ]
 
 
@@ -113,8 +115,7 @@ def flipped(examples: Sequence[Example], share: float, seed: int) -> list[Exampl
     rng = np.random.default_rng([seed, 41])
     turned = rng.permutation(len(examples)) < round(share * len(examples))
     return [
-        Example(each.a, each.b, (each.shares[2], each.shares[1], each.shares[0]), each.fault) if turn else each
-        for each, turn in zip(examples, turned, strict=True)
+        replace(each, shares=each.shares[::-1]) if turn else each for each, turn in zip(examples, turned, strict=True)
     ]
 
 

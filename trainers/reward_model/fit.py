@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from ipa_bench.nets.precision import half
 from trainers.embedded.nets.loop import Descent, Tell, descend
-from trainers.preferences.synthetic import Pair, through_a_generator
+from trainers.preferences.synthetic import through_a_generator
 from trainers.reward_model.data import Example, batch_of
 from trainers.reward_model.seen import Seen
 from trainers.reward_model.small import SmallIdentity
@@ -34,37 +36,48 @@ def fit(
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     shapes = sorted({each.shape for each in examples})
     buckets = [[each for each in examples if each.shape == shape] for shape in shapes]
+    fast = half("auto", torch.device("cpu"))
     sizes = np.array([len(bucket) for bucket in buckets]) / len(examples)
 
     def step(rng: np.random.Generator) -> dict[str, Tensor]:
         bucket = buckets[int(rng.choice(len(buckets), p=sizes))]
         chosen = [bucket[i] for i in rng.choice(len(bucket), how.batch, replace=len(bucket) < how.batch)]
-        return {"preference": _loss(net, [_worse(each, rng) for each in chosen], ties)}
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+            return losses(net, [worse(each, rng) for each in chosen], ties)
 
     descend(net, step, how, file, f"reward {len(examples)} {ties} {run}", tell)
     return net.eval().requires_grad_(False)
 
 
-def _loss(net: SmallIdentity, examples: Sequence[Example], ties: bool) -> Tensor:
-    scores = net(batch_of([each.a for each in examples] + [each.b for each in examples]))
-    first, second = scores.chunk(2)
+def losses(net: SmallIdentity, examples: Sequence[Example], ties: bool) -> dict[str, Tensor]:
+    """``preference``, and ``wrong``: whether each person in each frame looks like themselves, where that is known."""
+    found, logits = net.both(batch_of([each.a for each in examples] + [each.b for each in examples]))
+    first, second = found.chunk(2)
     shares = torch.tensor([each.shares for each in examples])
-    return preference_loss(first - second, shares, net.log_k, ties=ties)[0]
+    parts = {"preference": preference_loss(first - second, shares, net.log_k, ties=ties)[0]}
+    known = [number for number, each in enumerate(examples) if each.wrong is not None]
+    if known:
+        truth = np.stack([each.wrong for each in examples if each.wrong is not None]).astype(np.float32)
+        rows = [logits[number + side * len(examples)] for side in (0, 1) for number in known]
+        wanted = torch.from_numpy(np.concatenate([truth[:, 0], truth[:, 1]]))
+        parts["wrong"] = F.binary_cross_entropy_with_logits(torch.stack(rows), wanted)
+    return parts
 
 
-def _worse(example: Example, rng: np.random.Generator) -> Example:
+def worse(example: Example, rng: np.random.Generator) -> Example:
     """Mirrored half the time, sides and people in any order, and some of them as a generator would have made them."""
-    a, b, shares = example.a, example.b, example.shares
+    a, b, shares, wrong = example.a, example.b, example.shares, example.wrong
     if rng.random() < WORSE:
-        pair = through_a_generator(Pair(a, b, "a", ""), rng)
-        a, b = pair.a, pair.b
+        a, b = through_a_generator(a, b, rng)
     if rng.random() < 0.5:
         a, b = _mirrored(a), _mirrored(b)
     order = rng.permutation(len(a.references))
     a, b = (Seen(each.frames, each.references[order], each.places[order]) for each in (a, b))
+    wrong = None if wrong is None else wrong[:, order]
     if rng.random() < 0.5:
         a, b, shares = b, a, (shares[2], shares[1], shares[0])
-    return Example(a, b, shares, example.fault)
+        wrong = None if wrong is None else wrong[::-1]
+    return Example(a, b, shares, example.fault, wrong)
 
 
 def _mirrored(seen: Seen) -> Seen:

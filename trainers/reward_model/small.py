@@ -79,6 +79,8 @@ class SmallIdentity(nn.Module):
             nn.Linear(count * (_WIDTH + 4) + 2, 128), nn.SiLU(), nn.Linear(128, 64), nn.SiLU(), nn.Linear(64, _SEEN)
         )
         self.last = nn.Linear(3 * _SEEN, 1)
+        #: of a person and frame: whether it is somebody else, which synthetic clips tell beside the preference
+        self.wrong = nn.Linear(_SEEN, 1)
         #: the scale of preferences with ties, before softplus
         self.raw_k = nn.Parameter(torch.tensor(0.5))
 
@@ -89,11 +91,15 @@ class SmallIdentity(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Scores ``[B]``."""
+        return self.both(batch)[0]
+
+    def both(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Scores ``[B]``, and logits ``[B, K, F]`` of a person not looking like themselves in a frame."""
         own, seen, found = self._answers(batch)
-        said = self.judge(self._compared(own, seen, found)).flatten(1, 2)
-        pooled = torch.cat([said.mean(1), said.amax(1), said.amin(1)], -1)
-        score: Tensor = self.last(pooled)[:, 0]
-        return score
+        said = self.judge(self._compared(own, seen, found))
+        every = said.flatten(1, 2)
+        pooled = torch.cat([every.mean(1), every.amax(1), every.amin(1)], -1)
+        return self.last(pooled)[:, 0], self.wrong(said)[..., 0]
 
     def _answers(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Of the references ``[B, K, Q, C]``, of the frames ``[B, K, F, Q, C]``, and which parts the pose gives."""

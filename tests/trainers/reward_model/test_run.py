@@ -13,10 +13,12 @@ from PIL import Image
 
 from ipa_bench import video
 from ipa_bench.errors import UserError
+from ipa_bench.pose import Pose, write_track
+from ipa_bench.store import RunHeader, RunStore, UnitRecord
 from ipa_bench.types import Case
 from tests.browser import Tab, chromium, tab
 from tests.verbs import verb
-from trainers.preferences import page, read_comparisons
+from trainers.preferences import of_run, page, read_comparisons
 from trainers.reward_model import file
 from trainers.rewards import find
 
@@ -106,6 +108,30 @@ def test_votes_train_a_reward(compared: Path, tmp_path: Path) -> None:
     )
     assert verb("reward", "train", config, "--out", tmp_path / "run", "--jobs", 1) == 0
     assert find(f"video:{tmp_path / 'run' / 'model'}").info.unit == "logit"
+
+
+def test_pairs_of_a_run_are_copied_with_all_that_a_voter_sees(compared: Path, tmp_path: Path) -> None:
+    people = tuple((name, compared / f"{name}.png") for name in PEOPLE[:2])
+    pose = Pose(
+        np.zeros((8, 18, 2), np.float32), np.ones((8, 18), bool), np.zeros((8, 2, 21, 2), np.float32),
+        np.ones((8, 2, 21), bool), (104, 64),
+    )  # fmt: skip
+    write_track(pose, 8.0, tmp_path / "anna.npz")
+    case = Case(
+        "a/b", compared / "good0.mp4", split="train", references=people, poses=(("anna", tmp_path / "anna.npz"),)
+    )
+    header = RunHeader("r", "0", "a@1", (0, 1, 2), (), (), ())
+    store = RunStore.open(tmp_path / "run", header)
+    for seed, clip in enumerate(("good0", "bad0", "good0")):
+        store.append(UnitRecord("a/b", seed, "m", str(compared / f"{clip}.mp4"), "0"))
+    path = of_run.gather(store, [case], tmp_path / "out", per_case=2, split="train")
+    found = read_comparisons(path).comparisons
+    assert len(found) == 2
+    assert found[0].identities == PEOPLE[:2]
+    assert list(found[0].poses) == ["anna"]
+    assert len(list((tmp_path / "out" / "clips").iterdir())) == 3
+    with pytest.raises(UserError, match="no case of the run has two videos"):
+        of_run.gather(store, [case], tmp_path / "none", per_case=2, split="val")
 
 
 def test_a_configuration_without_data_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
