@@ -19,6 +19,7 @@ from filelock import FileLock
 from hypothesis import settings
 
 from ipa_bench import video
+from ipa_bench.engine import processes
 from tests.forked import Server
 
 # How long an example takes is not what is tested: machines are busy.
@@ -30,20 +31,34 @@ settings.load_profile("untimed")
 LONG = (
     "engine/test_ray.py",
     "trainers/align/test_stages.py",
-    "trainers/align/test_ablation.py",
     "embedded/test_run.py",
     "cli/test_app.py",
     "trainers/test_run_processes.py",
     "harness/test_loop.py",
     "trainers/test_run.py",
+    "trainers/align/test_ablation.py",
     "cli/test_train.py",
     "harness/test_generate.py",
+    "models/wan/test_flops.py",
     "behaviour/test_old_folders.py",
-    "cli/test_cost.py",
-    "trainers/cost_sheet/test_recipes.py",
-    "observers/features/test_extract_processes.py",
+    "report/test_page.py",
+    "embedded/test_alignment_cases.py",
     "validate/test_judge.py",
+    "cli/test_cost.py",
+    "metrics/sets/test_frechet.py",
+    "trainers/cost_sheet/test_recipes.py",
+    "cli/test_embedded.py",
+    "observers/features/test_extract_processes.py",
+    "cost/test_device.py",
+    "weights/test_obtain.py",
+    "trainers/test_lora.py",
+    "report/test_html.py",
 )
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores: now and then a test waits, for a process that begins or for a clock."""
+    return processes.cores() + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 import torch
 
-from ipa_bench.cost import Meter
+from ipa_bench.cost import Meter, device
 from ipa_bench.cost.amount import NO_TORCH, UNUSED, Amount, added, larger
 from ipa_bench.cost.device import INTERVAL, HostMemory, matmul_peak
 from ipa_bench.engine import processes as pool
@@ -22,6 +22,13 @@ from tests.models.wan.counting import count_flops
 
 MB = 10**6
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def restless(monkeypatch):
+    """Looks rest little: a search of a busy machine is otherwise followed by many seconds without one."""
+    monkeypatch.setattr(device, "_REST", 5)
+    monkeypatch.setattr(device, "_SEARCH_REST", 5)
 
 
 def wait_for(counter, count=2):
@@ -51,9 +58,10 @@ def test_peaks_and_sums_leave_out_what_used_no_gpu_and_nothing_else():
 PHASES = """
 import json
 import numpy as np
-from ipa_bench.cost import Meter
+from ipa_bench.cost import Meter, device
 from tests.cost.test_device import MB, wait_for_looks
 
+device._REST = device._SEARCH_REST = 5
 meter = Meter()
 with meter.phase("generate"):
     wait_for_looks(meter.host)  # everything is imported by now
@@ -99,7 +107,7 @@ def hold(folder):
     return int(array[0])
 
 
-def test_memory_of_workers_counts_and_what_they_share_counts_once(tmp_path):
+def test_memory_of_workers_counts_and_what_they_share_counts_once(tmp_path, restless):
     meter, found = Meter(), {}
 
     def look():
@@ -124,7 +132,7 @@ def test_memory_of_workers_counts_and_what_they_share_counts_once(tmp_path):
     assert peak == pytest.approx(found["whole"] - found["shared"], rel=0.05)
 
 
-def test_a_process_that_was_started_counts_and_one_that_ended_does_not():
+def test_a_process_that_was_started_counts_and_one_that_ended_does_not(restless):
     meter = Meter()
     code = f"b = bytearray({300 * MB}); b[::4096] = b'1' * len(b[::4096]); print(1, flush=True); input()"
     with meter.phase("select"):

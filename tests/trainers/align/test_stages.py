@@ -31,8 +31,9 @@ Result = tuple[bytes, str, list[tuple[Unit, str, float | None, str | None]]]
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("IPA_BENCH_CACHE", str(cache_folder))
+def _own_cache(whole: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ``whole`` observed is known; processes that are killed begin with a cache of their own."""
+    monkeypatch.setenv("IPA_BENCH_CACHE", str(whole.out.with_name("cache")))
 
 
 @pytest.fixture(scope="module")
