@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 # Before torch and LiteRT are imported: one thread, here and in processes that are started. Quicker for so small models,
@@ -21,6 +23,9 @@ from hypothesis import settings
 from ipa_bench import video
 from ipa_bench.engine import processes
 from tests.forked import Server
+
+# Compiled files are kept whatever the environment says: several processes import the same, and start others that do.
+sys.dont_write_bytecode = False
 
 # How long an example takes is not what is tested: machines are busy.
 settings.register_profile("untimed", deadline=None)
@@ -59,6 +64,18 @@ LONG = (
 def pytest_xdist_auto_num_workers() -> int:
     """One process more than there are cores: now and then a test waits, for a process that begins or for a clock."""
     return processes.cores() + 1
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Share the work of compiling test files: each process begins elsewhere, and finds there what others compiled."""
+    about = getattr(session.config, "workerinput", {"workerid": "gw0", "workercount": 1})
+    count, mine = about["workercount"], int(about["workerid"].removeprefix("gw"))
+    folders = [path for name in session.config.args if (path := Path(name)).is_dir()] if count > 1 else []
+    root = Path(__file__).parents[1]
+    for file in sorted(file for folder in folders for file in folder.resolve().rglob("test_*.py"))[mine::count]:
+        with suppress(pytest.skip.Exception, Exception):  # pytest imports it again, and tells
+            import_module(".".join(file.relative_to(root).with_suffix("").parts))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

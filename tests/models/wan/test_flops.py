@@ -1,5 +1,7 @@
 """Analytic FLOPs and bytes against torch's counter, real parameters and a real optimizer; the counter against 2mnk."""
 
+import functools
+
 import pytest
 import torch
 from diffusers import WanVACETransformer3DModel
@@ -40,13 +42,17 @@ SHAPES = (Shape(3, 8, 6, text=12), Shape(5, 4, 4, text=7, batch=3), Shape(1, 2, 
 LORAS = [Lora(3, layers, blocks) for layers in ("qkv", "attention", "linear") for blocks in ("all", "main", "vace")]
 
 
+#: a pipeline to put other transformers into
+around = functools.cache(tiny_wan.pipeline)
+
+
 def model(config=SMALL, trained=None):
     """Random weights, with what is trained; an adapter as the trainers make it."""
     torch.manual_seed(0)
     made = WanVACETransformer3DModel(**config)
     made.requires_grad_(trained == "full")
     if isinstance(trained, Lora):
-        pipe = tiny_wan.pipeline()
+        pipe = around()
         pipe.transformer = made
         adapter = AdapterConfig(rank=trained.rank, layers=trained.layers, blocks=trained.blocks)
         LoraPolicy(WanVace(pipe), adapter, None, 0)
