@@ -63,7 +63,7 @@ def test_links_and_pictures_lead_somewhere(path):
 
 
 def test_the_composite_is_stated_as_it_is_computed():
-    (text,) = re.findall(r"\*\*hand_quality@2\*\*.*?\n\n", METRICS_DOC, re.DOTALL)
+    (text,) = re.findall(r"\*\*hand_quality@3\*\*.*?\n\n", METRICS_DOC, re.DOTALL)
     flat = " ".join(text.split())
     for words in (
         f"`shape` ({WEIGHTS['shape']:g}: exp(−e / {SHAPE_TOLERANCE:g})",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -137,7 +137,7 @@ def matches(suite: Suite) -> dict[str, FolderMatch]:
     return {spec.name: each.match(spec, suite.cases, suite.seeds) for spec, each in kept if each.match is not None}
 
 
-def header(suite: Suite, metrics: Iterable[Metric], plans: Mapping[str, generate.Plan]) -> RunHeader:
+def header(suite: Suite, metrics: Sequence[Metric], plans: Mapping[str, generate.Plan]) -> RunHeader:
     """Everything that makes a run repeatable. ``plans`` of its generative models."""
     return RunHeader(
         name=suite.name,
@@ -153,7 +153,14 @@ def header(suite: Suite, metrics: Iterable[Metric], plans: Mapping[str, generate
         environment=environment(dict.fromkeys(name for plan in plans.values() for name in plan.packages)),
         tool_version=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        observers=_observers(metrics),
     )
+
+
+def _observers(metrics: Iterable[Metric]) -> dict[str, str]:
+    """Ids of the observers that metrics look through; hands say when each frame of any video is shown."""
+    read = {"hands", *(name for metric in metrics for name in metric.reads)}
+    return {observer.name: observer.id for observer in OBSERVERS if observer.name in read}
 
 
 def _absolute(path: Path | None) -> str | None:

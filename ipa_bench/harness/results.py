@@ -38,5 +38,6 @@ def view(store: RunStore, price: float | None = None) -> ReportView:
         costs=cost_ledger.read(store.folder),
         price=price,
         damaged=held.damaged,
+        seen_otherwise=held.seen_otherwise,
         sealed_uses=sealed.uses_of(store.folder),
     )

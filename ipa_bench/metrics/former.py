@@ -16,6 +16,11 @@ def _former(
 
 #: in report order
 FORMER: tuple[MetricInfo, ...] = (
+    _former("hand_quality@2", "0-1", "higher", "a clip too short to show a stall counted as half stalled"),
+    _former("hand_quality.shape@2", "0-1", "higher", "as hand.keypoint_error, shifts apart"),
+    _former("hand_quality.sharpness@2", "0-1", "higher", "as hand.sharpness"),
+    _former("hand_quality.motion@2", "0-1", "higher", "a clip too short to show a stall counted as half stalled"),
+    _former("hand_quality.alignment@2", "0-1", "higher", "as hand.offset and hand.lag"),
     _former("hand_quality@1", "0-1", "higher", "a lag of two frames and a shift of 2 % cost more than a wrong finger"),
     _former("hand_quality.place@1", "0-1", "higher", "as hand.keypoint_error"),
     _former("hand_quality.sharpness@1", "0-1", "higher", "as hand.sharpness"),

@@ -14,15 +14,17 @@ from ipa_bench.metrics import hand, motion
 from ipa_bench.metrics.alignment import aligned, estimate
 from ipa_bench.metrics.base import Evidence, Measured, driving_hands, unknown
 from ipa_bench.metrics.hand import FINGERS, joint_errors
+from ipa_bench.metrics.pairing import HandPair
 from ipa_bench.types import Bool, Float64
 
-# Calibration of hand_quality@2. An error of TOLERANCE takes a part from 1 to 1/e. Storing a real clip leaves 0.003 to
+# Calibration of hand_quality@3. An error of TOLERANCE takes a part from 1 to 1/e. Storing a real clip leaves 0.003 to
 # 0.03 hand sizes in shape, 0.1 in sharpness, 0 in lag and stall, and up to 0.4 in speed and jitter (landmark noise).
 SHAPE_TOLERANCE = 0.15
 SHARPNESS_TOLERANCE = 1.5
 STALL_TOLERANCE = 0.5
 RATIO_TOLERANCE = 6.0
-#: what a term of motion costs that cannot be told of hands that are there: as much as standing still half of the time
+#: what a term of motion costs that cannot be told of hands that should be there: as much as standing still half of the
+#: time
 UNTOLD = 1.0
 #: of alignment, whose errors are squared: small shifts cost next to nothing, large ones as much as a wrong hand
 OFFSET_TOLERANCE = 0.03
@@ -86,8 +88,8 @@ def sharp(evidence: Evidence) -> Measured:
 def moving(evidence: Evidence) -> Measured:
     """Part of hand_quality: recall times exp(-(stall / 0.5 + (speed + jitter) / 6)), in [0, 1], a lag taken out.
 
-    No value where the driving hand is still, or where the two videos share too few frames to tell; of hands that are
-    there a term that cannot be told costs 1.
+    No value where the driving hand is still, or where the two videos share too few frames to tell. A term that cannot
+    be told of this video costs 1; one that not even the driving hand itself would give, in a short clip, is left out.
     """
     pair = driving_hands(evidence)
     if isinstance(pair, Measured):
@@ -97,15 +99,28 @@ def moving(evidence: Evidence) -> Measured:
     if pair.wanted.sum(axis=0).max() < hand.MIN_FRAMES:
         return unknown(f"the driving hand is in fewer than {hand.MIN_FRAMES} of the frames that both videos share")
     settled = _settled(evidence)
-    terms = (
-        (motion.stall(settled), STALL_TOLERANCE),
-        (motion.speed(settled), RATIO_TOLERANCE),
-        (motion.jitter(settled), RATIO_TOLERANCE),
-    )
-    costs = [UNTOLD if measured.value is None else measured.value / tolerance for measured, tolerance in terms]
-    told = any(measured.value is not None for measured, _ in terms)
-    total = Measured(sum(costs)) if told else unknown(terms[0][0].reason or "")
-    return _of_those_found(evidence, total, lambda value: np.exp(-value))
+    perfect = replace(settled, driving=None if settled.driving is None else _perfect(settled.driving))
+    known: dict[str, float] = {}
+    costs, lacking = [], []
+    for name, (term, tolerance) in TERMS.items():
+        measured, due = term(settled), term(perfect)
+        if measured.value is not None:
+            known[name] = measured.value / tolerance
+        elif due.value is not None:
+            costs.append(UNTOLD)
+        else:
+            lacking.append(f"no {name}: {due.reason}")
+    if len(lacking) == len(TERMS):
+        return unknown(lacking[0].partition(": ")[2])
+    total = Measured(sum(known.values()) + sum(costs)) if known else unknown("nothing can be told of its motion")
+    measured = _of_those_found(evidence, total, lambda value: np.exp(-value))
+    note = f"rests on {', '.join(n for n in TERMS if n in known)} alone ({'; '.join(lacking)})" if lacking else None
+    return replace(measured, note=note if known else None)
+
+
+def _perfect(pair: HandPair) -> HandPair:
+    """What a video that shows the driving hands themselves would give at these times."""
+    return replace(pair, generated=pair.reference, found=pair.wanted, generated_change=pair.reference_change)
 
 
 def alignment(evidence: Evidence) -> Measured:
@@ -139,6 +154,12 @@ def _of_those_found(evidence: Evidence, measured: Measured, quality: Callable[[f
     return Measured(0.0 if measured.value is None else recall.value * float(quality(measured.value)))
 
 
+#: of ``moving``: how each is measured, and its tolerance
+TERMS: dict[str, tuple[Callable[[Evidence], Measured], float]] = {
+    "stall": (motion.stall, STALL_TOLERANCE),
+    "speed": (motion.speed, RATIO_TOLERANCE),
+    "jitter": (motion.jitter, RATIO_TOLERANCE),
+}
 PARTS: dict[str, Callable[[Evidence], Measured]] = {
     "shape": shape, "sharpness": sharp, "motion": moving, "alignment": alignment,
 }  # fmt: skip

@@ -32,7 +32,7 @@ def _info(
 
 
 def _composite(name: str, blind_spot: str, measure: Callable[[Evidence], Measured]) -> Metric:
-    return Metric(_info(f"{name}@2", "0-1", "higher", "ipa-bench scorer", blind_spot, floor=True), measure)
+    return Metric(_info(f"{name}@3", "0-1", "higher", "ipa-bench scorer", blind_spot, floor=True), measure)
 
 
 _WANG = "Wang et al., IEEE TIP 2004"

@@ -47,6 +47,8 @@ class ReportView:
     price: float | None = None
     #: lines of the run's scores that could not be read
     damaged: int = 0
+    #: videos whose scores are by other observers than the run's: they are left out
+    seen_otherwise: int = 0
     #: evaluations of a sealed test set so far, this one among them
     sealed_uses: tuple[str, ...] = ()
 
@@ -242,10 +244,17 @@ def _missing_warnings(view: ReportView) -> Iterator[str]:
 
 
 def _damaged_warnings(view: ReportView) -> Iterator[str]:
-    """A stopped run may leave half a line; what it held was scored again, unless its video has no record."""
+    """Records that do not count. A stopped run may leave half a line; what it held was scored again, unless its video
+    has no record."""
     if view.damaged and any(record is None for _, record in view.units()):
         lines = _count(view.damaged, "line of its scores is", "lines of its scores are")
         yield f"The run folder is damaged: {lines} not readable. Run the suite again: what they held is scored again."
+    if view.seen_otherwise:
+        videos = _count(view.seen_otherwise, "video was", "videos were")
+        yield (
+            f"{videos} last looked at by observers of an earlier version: what they say is left out. "
+            "Run the suite again."
+        )
 
 
 def _unscored_warnings(view: ReportView) -> Iterator[str]:

@@ -58,6 +58,10 @@ class RunHeader:
     #: ISO 8601, UTC
     created: str = ""
     schema_version: int = SCHEMA_VERSION
+    #: observer -> id, of those that the run's metrics look through; empty in runs whose ``environment`` has them alone
+    observers: dict[str, str] = field(default_factory=dict)
+    #: how often an observer has got another id since the folder was begun: records of earlier ones do not count
+    looked: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,8 @@ class UnitRecord:
     seconds: float | None = None
     notes: tuple[str, ...] = ()
     scores: tuple[Score, ...] = ()
+    #: that of the run's header when it was made
+    looked: int = 0
 
     def __post_init__(self) -> None:
         if any(score.unit != self.unit for score in self.scores):
@@ -96,6 +102,8 @@ class FloorRecord:
     changes: Mapping[str, float] = field(default_factory=dict)
     #: metric id -> why there is none
     reasons: Mapping[str, str] = field(default_factory=dict)
+    #: that of the run's header when it was made
+    looked: int = 0
 
     def __post_init__(self) -> None:
         if self.changes.keys() & self.reasons.keys():

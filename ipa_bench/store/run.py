@@ -55,6 +55,8 @@ class Contents:
     floors: dict[str, FloorRecord]
     #: lines that cannot be read, torn by a crash or damaged since; they are left out
     damaged: int
+    #: videos that only other observers than the run's have looked at; they are left out
+    seen_otherwise: int = 0
 
     def done(self, metrics: Iterable[str]) -> set[Unit]:
         """The videos that have a score, or the reason why there is none, for every one of ``metrics``."""
@@ -82,8 +84,9 @@ class RunStore:
 
         An existing run must have the same suite hash, seeds and metric ids, and the same source for models of the same
         name; cases and models that it lacks are added to its header (so a lifted limit or one more model resumes). Its
-        first environment, tool version and date stay. Raises :class:`UserError` naming what differs, or what cannot
-        be written.
+        first environment, tool version and date stay. Where an observer has another id since, what its records say
+        counts no more, and everything is to be scored anew. Raises :class:`UserError` naming what differs, or what
+        cannot be written.
         """
         with writing(folder):
             for sub in (folder / "scores", folder / "floor", folder / "details"):
@@ -115,7 +118,9 @@ class RunStore:
         """
         if not self._writable:
             raise RuntimeError("a loaded run is read-only: use RunStore.open")
-        line = json.dumps(asdict(record), allow_nan=False, ensure_ascii=False).encode()
+        line = json.dumps(
+            _told(replace(record, looked=self.header.looked)), allow_nan=False, ensure_ascii=False
+        ).encode()
         (self._floor if isinstance(record, FloorRecord) else self._scores).append(line)
 
     def close(self) -> None:
@@ -127,6 +132,7 @@ class RunStore:
         """Everything in the shards, as it is on disk now; folders that version 0.1 wrote too."""
         records: dict[Unit, UnitRecord] = {}
         floors: dict[str, FloorRecord] = {}
+        before: set[Unit] = set()
         damaged = 0
         for line in self._scores.lines():
             try:
@@ -134,7 +140,9 @@ class RunStore:
             except ValidationError:
                 damaged += 1
                 continue
-            if record.model == _FLOOR_OF_0_1:
+            if record.looked != self.header.looked:
+                before.add(record.unit)
+            elif record.model == _FLOOR_OF_0_1:
                 floors[record.case] = _floor_of(record)
             else:
                 records[record.unit] = record
@@ -144,8 +152,10 @@ class RunStore:
             except ValidationError:
                 damaged += 1
                 continue
-            floors[floor.case] = floor
-        return Contents(dict(sorted(records.items())), dict(sorted(floors.items())), damaged)
+            if floor.looked == self.header.looked:
+                floors[floor.case] = floor
+        gone = sum(1 for unit in before - records.keys() if unit[2] != _FLOOR_OF_0_1)
+        return Contents(dict(sorted(records.items())), dict(sorted(floors.items())), damaged, gone)
 
     def records(self) -> dict[Unit, UnitRecord]:
         """Every scored video on disk, by unit, sorted."""
@@ -225,7 +235,12 @@ def _unit_text(unit: Unit) -> str:
 
 
 def _header_text(header: RunHeader) -> bytes:
-    return json.dumps(asdict(header), allow_nan=False, ensure_ascii=False, indent=2).encode() + b"\n"
+    return json.dumps(_told(header), allow_nan=False, ensure_ascii=False, indent=2).encode() + b"\n"
+
+
+def _told(entry: RunHeader | UnitRecord | FloorRecord) -> dict[str, Any]:
+    """As files have it: how runs are looked at is not said where it never changed, or is not known."""
+    return {name: value for name, value in asdict(entry).items() if name not in ("looked", "observers") or value}
 
 
 def _read_header(path: Path) -> RunHeader:
@@ -270,6 +285,12 @@ def _by_earlier_version(found: RunHeader, wanted: RunHeader) -> bool:
     return bool(gone) and gone <= {info.id for info in FORMER}
 
 
+def _looked_otherwise(found: RunHeader, wanted: RunHeader) -> bool:
+    """Whether an observer that ``wanted`` looks through had another id when ``found`` was scored."""
+    before = found.observers or found.environment
+    return any(before.get(name, id) != id for name, id in wanted.observers.items())
+
+
 def _listed(items: Sequence[object]) -> str:
     return ", ".join(map(str, items)) or "none"
 
@@ -277,10 +298,18 @@ def _listed(items: Sequence[object]) -> str:
 def _merge(found: RunHeader, wanted: RunHeader) -> RunHeader:
     """``found`` with the cases and models of ``wanted`` added, and its present name and primary metric.
 
-    Where an earlier version made it, everything is scored anew: with what is here now.
+    Where an earlier version made it, or other observers looked, everything is scored anew: with what is here now.
     """
-    if _by_earlier_version(found, wanted):
-        found = replace(found, metrics=wanted.metrics, environment=wanted.environment, tool_version=wanted.tool_version)
+    otherwise = _looked_otherwise(found, wanted)
+    if otherwise or _by_earlier_version(found, wanted):
+        found = replace(
+            found,
+            metrics=wanted.metrics,
+            environment=wanted.environment,
+            tool_version=wanted.tool_version,
+            observers=wanted.observers,
+            looked=found.looked + otherwise,
+        )
     cases = tuple({case.id: case for case in (*found.cases, *wanted.cases)}.values())
     models = tuple({model.name: model for model in (*found.models, *wanted.models)}.values())
     return replace(found, name=wanted.name, primary=wanted.primary, cases=cases, models=models)

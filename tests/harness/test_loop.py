@@ -1,5 +1,6 @@
 """The whole loop on real footage: same numbers for any jobs, order, and after kill -9."""
 
+import json
 import os
 import random
 import shutil
@@ -48,15 +49,39 @@ def test_the_better_system_wins_and_a_second_run_has_nothing_to_do(suite, whole,
     shutil.copytree(whole, tmp_path / "run")
     store = RunStore.load(tmp_path / "run")
     board = harness.view(store).leaderboard
-    assert board.primary == "hand_quality@2"
-    means = {row.model: row.cells["hand_quality@2"].mean for row in board.rows}
+    assert board.primary == "hand_quality@3"
+    means = {row.model: row.cells["hand_quality@3"].mean for row in board.rows}
     assert means["fine"] > means["poor"]
     assert board.rows[0].model == "fine"
-    assert {row.cells["hand_quality@2"].scored for row in board.rows} == {3}
+    assert {row.cells["hand_quality@3"].scored for row in board.rows} == {3}
     seen = []
     again = harness.run(suite, tmp_path / "run", jobs=1, progress=lambda *event: seen.append(event))
     assert numbers(again) == numbers(store)
     assert [event for event in seen if event[2]] == []
+
+
+def test_a_run_that_other_observers_looked_at_is_scored_anew(suite, whole, tmp_path):
+    """Nothing of what they saw is left beside what the present ones see, although the metrics' ids are the same."""
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    head = json.loads((folder / "run.json").read_text())
+    assert head["observers"]["hands"] == head["environment"]["hands"] == "hands@2"
+    del head["observers"]  # as versions wrote it that did not know the key
+    head["environment"]["hands"] = "hands@1"
+    (folder / "run.json").write_text(json.dumps(head))
+    for shard in (folder / "scores").glob("*.jsonl"):
+        lines = [json.loads(line) for line in shard.read_text().splitlines()]
+        for score in (score for line in lines for score in line["scores"]):
+            score["value"] = None if score["value"] is None else score["value"] + 0.25
+        shard.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert numbers(RunStore.load(folder)) != numbers(RunStore.load(whole))
+    part = harness.run(suite.limit(1), folder, jobs=1, sets=False)
+    assert {unit[0] for unit in part.records()} == {suite.cases[0].id}
+    assert part.read().seen_otherwise == 4
+    again = harness.run(suite, folder, jobs=1, sets=False)
+    assert numbers(again) == numbers(RunStore.load(whole))
+    assert (again.header.looked, again.read().seen_otherwise) == (1, 0)
+    assert again.header.observers["hands"] == "hands@2"
 
 
 def test_one_and_two_jobs_and_any_order_of_cases_give_the_same_numbers(
@@ -113,12 +138,12 @@ def test_missing_and_broken_videos_are_reasons_and_are_tried_again(suite, footag
     assert scores["anna__wide"].reason == "no video named anna__wide in some"
     assert scores["bert__wave"].reason is None
     board = harness.view(RunStore.load(tmp_path / "run")).leaderboard
-    assert (board.rows[0].cells["hand_quality@2"].scored, board.rows[0].cells["hand_quality@2"].missing) == (1, 2)
+    assert (board.rows[0].cells["hand_quality@3"].scored, board.rows[0].cells["hand_quality@3"].missing) == (1, 2)
     # mended, the next run takes them up
     for name in ("anna__near.mp4", "anna__wide.mp4"):
         shutil.copy(footage.fine / name, folder / name)
     mended = harness.run(partial, tmp_path / "run", jobs=1)
-    assert all(s.reason is None for s in mended.scores() if s.model == "some" and s.metric == "hand_quality@2")
+    assert all(s.reason is None for s in mended.scores() if s.model == "some" and s.metric == "hand_quality@3")
 
 
 def test_a_video_that_was_made_anew_is_scored_anew(footage, tmp_path):

@@ -11,7 +11,7 @@ from ipa_bench.errors import UserError
 from ipa_bench.metrics import hand
 from ipa_bench.metrics.alignment import lag, offset
 from ipa_bench.metrics.former import FORMER
-from ipa_bench.metrics.motion import jitter
+from ipa_bench.metrics.motion import jitter, speed, stall
 from ipa_bench.metrics.pairing import pair_hands
 from ipa_bench.metrics.quality import WEIGHTS, alignment, hand_quality, moving, shape
 from ipa_bench.metrics.table import METRICS, PART_IDS, find, info_in, infos_of, parts_of
@@ -156,10 +156,46 @@ def test_what_cannot_be_told_of_motion_is_not_perfect():
     assert moving(evidence).value <= 0.5 * np.exp(-2) + 1e-9
 
 
+@pytest.mark.parametrize("frames", [13, 14, 16])
+def test_what_a_short_clip_cannot_tell_of_any_video_costs_nothing(frames):
+    """One hand that moves in fewer than twelve frames: nobody can stall. A copy of it is as good as the clip."""
+    driving = made_up(frames, slots=1)
+    change = driving.change * np.where(np.arange(frames) % 3 == 0, 0.2, 1.0)[:, None]
+    driving = replace(driving, change=change.astype(np.float32))
+    pair = pair_hands(driving, driving)
+    evidence = observed(driving, pair, pair)
+    assert stall(evidence).value is None
+    measured = moving(evidence)
+    assert measured.value == pytest.approx(1.0)
+    assert measured.note.startswith("rests on speed, jitter alone (no stall: the driving hand moves in fewer than 12")
+    assert quality(driving, driving) == pytest.approx(1.0)
+    frozen = shown(driving, np.zeros(frames, int))
+    assert quality(frozen, driving) < 0.6
+
+
+def test_what_missing_hands_leave_untold_costs():
+    """The driving hand moves in all of its frames; the other video shows it in a run that is too short to tell."""
+    driving = made_up(40, slots=1)
+    gone = without(driving, slice(11, 40))
+    pair = pair_hands(gone, driving)
+    evidence = observed(gone, pair, pair)
+    assert stall(evidence).value is None
+    assert moving(evidence).value == 0.0
+    some = without(
+        driving, slice(13, 40)
+    )  # its speed can be told, whether it stalls cannot: the first frame has no change
+    change = driving.change * np.where(np.arange(40) % 6 == 0, 0.2, 1.0)[:, None].astype(np.float32)
+    driving, some = replace(driving, change=change), replace(some, change=change)
+    pair = pair_hands(some, driving)
+    evidence = observed(some, pair, pair)
+    assert (stall(evidence).value, speed(evidence).value) == (None, pytest.approx(0.0, abs=1e-6))
+    assert moving(evidence).value == pytest.approx(13 / 40 * np.exp(-1), rel=0.01)
+
+
 def test_every_metric_is_in_the_table_once_and_can_be_found():
     ids = [m.info.id for m in METRICS]
     assert len(ids) == len(set(ids))
-    assert find("hand_quality").info.id == "hand_quality@2"
+    assert find("hand_quality").info.id == "hand_quality@3"
     with pytest.raises(UserError, match="did you mean 'hand_quality'"):
         find("hand_qualty")
 
@@ -168,13 +204,14 @@ def test_metrics_of_earlier_versions_are_known_and_not_computed():
     assert not {info.id for info in FORMER} & {m.info.id for m in METRICS}
     with pytest.raises(UserError, match="hand_quality@1 is no longer computed") as error:
         find("hand_quality@1")
-    assert error.value.fix == "name hand_quality@2, its present version"
+    assert error.value.fix == "name hand_quality@3, its present version"
     with pytest.raises(UserError, match="hand_quality_free@1 is no longer computed"):
         find("hand_quality_free")
     held = ("hand.recall@1", "hand_quality@1", "hand_quality.place@1", "hand_quality.motion@1")
     assert [info.id for info in infos_of(held)] == [held[1], held[2], held[3], held[0]]
     assert info_in("hand_quality", held).id == "hand_quality@1"
-    assert info_in("hand_quality", ()).id == "hand_quality@2"
+    assert info_in("hand_quality", ()).id == "hand_quality@3"
     assert parts_of("hand_quality@1") == tuple(f"hand_quality.{p}@1" for p in ("place", "sharpness", "motion"))
-    assert parts_of("hand_quality@2") == PART_IDS
+    assert parts_of("hand_quality@3") == PART_IDS
+    assert parts_of("hand_quality@2") == tuple(part.replace("@3", "@2") for part in PART_IDS)
     assert parts_of("hand.recall@1") == ()

@@ -85,3 +85,12 @@ def test_damaged_lines_are_told_where_a_video_lacks_its_record(tmp_path: Path) -
     (told,) = [text for text in warnings(replace(whole, records=some)) if "damaged" in text]
     assert "2 lines of its scores are not readable" in told
     assert not any("damaged" in text for text in warnings(replace(whole, records=some, damaged=0)))
+
+
+def test_videos_that_other_observers_looked_at_are_told(numbers: ReportView) -> None:
+    told = [text for text in warnings(replace(numbers, seen_otherwise=3)) if "earlier version" in text]
+    assert told == [
+        "3 videos were last looked at by observers of an earlier version: what they say is left out. "
+        "Run the suite again."
+    ]
+    assert not any("earlier version" in text for text in warnings(numbers))

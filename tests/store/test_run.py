@@ -105,13 +105,13 @@ def test_a_run_by_metrics_of_an_earlier_version_goes_on_with_the_present_ones(tm
     )))  # fmt: skip
     store.close()
     now = replace(
-        HEADER, metrics=("hand_quality@2", "hand.recall@1", "hand.offset@1"), environment={"hands": "hands@2"}
+        HEADER, metrics=("hand_quality@3", "hand.recall@1", "hand.offset@1"), environment={"hands": "hands@2"}
     )
     going_on = RunStore.open(tmp_path, now)
     assert (going_on.header.metrics, going_on.header.environment) == (now.metrics, now.environment)
     assert going_on.header.created == before.created
     assert going_on.read().done(now.metrics) == set()
-    assert going_on.records()["wave", 0, "A"].scores[1].metric == "hand_quality@1"
+    assert going_on.records()["wave", 0, "A"].scores[1].metric == "hand_quality@1"  # nothing says that eyes changed
     # fewer metrics that there still are is another run
     with pytest.raises(UserError, match=r"hand\.offset@1"):
         RunStore.open(tmp_path, replace(now, metrics=now.metrics[:2]))
@@ -154,6 +154,55 @@ def test_scores_without_a_header_are_not_adopted(tmp_path: Path) -> None:
     (tmp_path / "run.json").unlink()
     with pytest.raises(UserError, match="has scores but no"):
         RunStore.open(tmp_path, HEADER)
+
+
+EYES = {"hands": "hands@2", "pixels": "pixels@1"}
+
+
+@pytest.mark.parametrize("known_by", ["observers", "environment"])
+def test_what_other_observers_saw_does_not_count_beside_what_the_present_ones_see(
+    tmp_path: Path, known_by: str
+) -> None:
+    """The ids of the metrics are the same; the landmarks that they are computed from are not."""
+    old = {"hands": "hands@1", "pixels": "pixels@1"}
+    before = replace(HEADER, **{known_by: old}, seeds=(0, 1))
+    store = RunStore.open(tmp_path, before)
+    for seed in (0, 1):
+        store.append(record(seed=seed, value=0.1))
+    store.append(FloorRecord("wave", {"hand.pck@1": 0.012}, {"hand.recall@1": "no value"}))
+    store.close()
+    now = replace(HEADER, environment=EYES, observers=EYES, tool_version="0.2")
+    going_on = RunStore.open(tmp_path, now)
+    assert (going_on.header.observers, going_on.header.environment, going_on.header.looked) == (EYES, EYES, 1)
+    held = going_on.read()
+    assert (held.records, held.floors, held.seen_otherwise) == ({}, {}, 2)
+    assert held.floors_done(HEADER.metrics) == set()
+    going_on.append(record(seed=1, value=0.9))
+    going_on.append(FloorRecord("wave", {"hand.pck@1": 0.5}, {"hand.recall@1": "no value"}))
+    held = RunStore.load(tmp_path).read()
+    assert {unit: r.scores[0].value for unit, r in held.records.items()} == {("wave", 1, "A"): 0.9}
+    assert held.floors["wave"].changes == {"hand.pck@1": 0.5}
+    assert held.seen_otherwise == 1
+    # opened again by the same observers it goes on, opened by others it begins again
+    assert RunStore.open(tmp_path, now).read().records == held.records
+    other = {**EYES, "hands": "hands@3"}
+    later = RunStore.open(tmp_path, replace(now, environment=other, observers=other))
+    assert (later.header.looked, later.read().records, later.read().seen_otherwise) == (2, {}, 2)
+
+
+def test_observers_that_no_metric_of_the_run_looks_through_change_nothing(tmp_path: Path) -> None:
+    store = RunStore.open(tmp_path, replace(HEADER, observers={"hands": "hands@2"}, environment={"faces": "f@1"}))
+    store.append(record())
+    going_on = RunStore.open(tmp_path, replace(HEADER, observers={"hands": "hands@2"}, environment={"faces": "f@2"}))
+    assert list(going_on.records()) == [("wave", 0, "A")]
+    assert going_on.header.environment == {"faces": "f@1"}
+
+
+def test_a_folder_that_one_version_looked_at_says_nothing_of_it_in_its_lines(tmp_path: Path) -> None:
+    """Its lines are what other versions write and read."""
+    RunStore.open(tmp_path, HEADER).append(record())
+    assert not {"looked", "observers"} & json.loads((tmp_path / "run.json").read_text()).keys()
+    assert "looked" not in json.loads(shards(tmp_path)[0].read_text())
 
 
 FLOOR = FloorRecord("wave", {"hand.pck@1": 0.012}, {"hand.recall@1": "no value to compare"})
