@@ -18,6 +18,7 @@ from itertools import chain
 import numpy as np
 from PIL import Image
 
+from ipa_bench import video
 from ipa_bench.errors import UserError
 from ipa_bench.observers.base import Arrays, Observer, Truth
 from ipa_bench.observers.follow import Follower, distinct
@@ -152,7 +153,7 @@ class HandSession:
     def push(self, image: UInt8, time: float) -> None:
         """Take the next frame: uint8 ``[H, W, 3]`` RGB, time in seconds."""
         self._times.append(time)
-        self._waiting.append(Image.fromarray(np.ascontiguousarray(image)))
+        self._waiting.append(video.picture(np.ascontiguousarray(image)))
         self._size = self._waiting[-1].size
         if len(self._times) == 1:
             self._body = self._look_at_body(self._waiting[0], time)

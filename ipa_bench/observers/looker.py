@@ -128,7 +128,7 @@ class Looker:
         # The ground truth is decoded once: its readers keep step, so that few frames wait between them.
         images = tee(_images(truth), len(pictured)) if truth is not None else ()
         readers = dict(zip(pictured, images, strict=True))
-        with ExitStack() as working:
+        with ExitStack() as working, video.pictures_shared():
             sessions: dict[str, Session] = {}
             for name in due:
                 observer, base = self._observers[name], self._infos[name].beside

@@ -23,7 +23,6 @@ from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from ipa_bench import video
 from ipa_bench.errors import Unscorable, UserError
@@ -206,7 +205,7 @@ class _Comparer:
     def reduced(self, image: UInt8) -> UInt8:
         """The frame as the network sees it."""
         factor = 1 if self._short_side is None else max(1, round(min(image.shape[:2]) / self._short_side))
-        return image if factor == 1 else np.asarray(Image.fromarray(image).reduce(factor))
+        return image if factor == 1 else np.asarray(video.picture(image).reduce(factor))
 
     def __call__(self, block: Sequence[_Pair]) -> dict[int, dict[str, float]]:
         """row -> region -> distance. Raises Unscorable for frames that are too small for the network."""

@@ -5,10 +5,13 @@ The generated frame is resized to the ground truth's size ("stretch"). Hand boxe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 from PIL import Image
 
 from ipa_bench import video
@@ -45,34 +48,53 @@ class Box(NamedTuple):
 
 
 class PixelObserver(Observer):
-    """Compares pixels; looks through no network."""
+    """Compares pixels; looks through no network. ``threads`` frames are compared at a time; the result is the same."""
 
     id = OBSERVER_ID
+
+    def __init__(self, threads: int = 1) -> None:
+        self._pool: Executor | None = ThreadPoolExecutor(threads, "pixels") if threads > 1 else None
+        self._threads = threads
 
     def start(self, truth: Truth | None = None) -> PixelSession:
         """Begin a video. Raises ValueError without a ground truth."""
         if truth is None:
             raise ValueError("pixels are compared with a ground truth")
-        return PixelSession(HandTracks.of(truth.seen), truth.images)
+        return PixelSession(HandTracks.of(truth.seen), truth.images, self._pool, self._threads)
+
+    def close(self) -> None:
+        """End its threads; the observer is not used again."""
+        if self._pool:
+            self._pool.shutdown()
+
+
+#: region -> mse, l1, ssim
+Row = dict[str, tuple[float, float, float]]
 
 
 class PixelSession:
     """One generated video under comparison. Push its frames in order; ground truth frames are drawn as they are due.
 
-    ``truth`` are the ground truth's hands (and times), ``frames`` its images in the same order.
+    ``truth`` are the ground truth's hands (and times), ``frames`` its images in the same order. With a ``pool`` of
+    ``threads`` that many frames are compared while the next ones come.
     """
 
-    def __init__(self, truth: HandTracks, frames: Iterator[UInt8]) -> None:
+    def __init__(
+        self, truth: HandTracks, frames: Iterator[UInt8], pool: Executor | None = None, threads: int = 1
+    ) -> None:
         self._truth, self._frames, self._beside = truth, frames, Beside(truth.times)
         self._index, self._image = -1, np.zeros((0, 0, 3), np.uint8)
         self._luma = np.zeros((0, 0), np.float32)
-        self._rows: list[dict[str, tuple[float, float, float]]] = []
+        self._rows: list[Row] = []
+        self._pool, self._threads = pool, threads
+        self._pending: deque[Future[Row]] = deque()
 
     def push(self, image: UInt8, time: float) -> None:
         """Compare a frame, uint8 ``[H, W, 3]``, with the ground truth's frame nearest to ``time`` in seconds."""
         due = self._beside.at(time)
         # Frames beyond the ground truth's end have no partner; they are left out when the videos are aligned.
         if due is None:
+            self._wait(0)
             self._rows.append({})
             return
         while self._index < due:
@@ -80,12 +102,22 @@ class PixelSession:
             self._index += 1
             self._luma = np.zeros((0, 0), np.float32)
         if not self._luma.size:
-            self._luma = luma(self._image)
+            self._luma = luma(self._image, video.picture(self._image))
         height, width = self._image.shape[:2]
         if image.shape != self._image.shape:
             image = video.resize(image, (width, height), "stretch")
         boxes = hand_boxes(self._truth, due, (width, height))
-        self._rows.append(compare(image, self._image, boxes, self._luma))
+        due_pair = (image, self._image, boxes, self._luma, video.picture(image))
+        if self._pool is None:
+            self._rows.append(compare(*due_pair))
+        else:
+            self._pending.append(self._pool.submit(compare, *due_pair))
+            self._wait(self._threads)
+
+    def _wait(self, most: int) -> None:
+        """Until no more than ``most`` frames are under comparison."""
+        while len(self._pending) > most:
+            self._rows.append(self._pending.popleft().result())
 
     def finish(self) -> Arrays:
         """The comparison of every frame pushed: ``mse.hand`` and the like, float64 ``[T]``, of each measure and region.
@@ -93,6 +125,7 @@ class PixelSession:
         mse: mean squared error on the 0–255² scale; l1: mean absolute error on 0–255; ssim: structural similarity.
         frame: everything; hand: the ground truth's hand boxes; rest: everything else. NaN where the region is empty.
         """
+        self._wait(0)
         values = np.array(
             [[row.get(region, (np.nan,) * 3) for region in REGIONS] for row in self._rows], np.float64
         ).reshape(-1, 3, 3)
@@ -117,10 +150,13 @@ def hand_boxes(tracks: HandTracks, index: int, size: tuple[int, int]) -> list[Bo
     return result
 
 
-def compare(image: UInt8, truth: UInt8, boxes: list[Box], truth_luma: Float32) -> dict[str, tuple[float, float, float]]:
-    """region -> (mse, l1, ssim) of two images ``[H, W, 3]``; a region without pixels is left out."""
+def compare(image: UInt8, truth: UInt8, boxes: list[Box], truth_luma: Float32, shown: Image.Image | None = None) -> Row:
+    """region -> (mse, l1, ssim) of two images ``[H, W, 3]``; a region without pixels is left out.
+
+    ``shown`` as for :func:`luma`.
+    """
     difference = np.maximum(image, truth) - np.minimum(image, truth)
-    similarity = ssim_map(luma(image), truth_luma)
+    similarity = ssim_map(luma(image, shown), truth_luma)
     height, width = difference.shape[:2]
     factor = _factor(min(height, width))
     # The hands are at most two boxes: adding and subtracting boxes is ten times faster than masking the frame.
@@ -133,7 +169,7 @@ def compare(image: UInt8, truth: UInt8, boxes: list[Box], truth_luma: Float32) -
         hand += sign * _sums(difference[box.y0 : box.y1, box.x0 : box.x1])
         rows, columns = slice(box.y0 // factor, -(-box.y1 // factor)), slice(box.x0 // factor, -(-box.x1 // factor))
         hand_small += sign * _mean_sum(similarity[rows, columns])
-    result: dict[str, tuple[float, float, float]] = {}
+    result: Row = {}
     regions = (("frame", frame, small), ("hand", hand, hand_small), ("rest", frame - hand, small - hand_small))
     for region, (squared, absolute, pixels), (total, count) in regions:
         if pixels > 0 and count > 0:
@@ -157,20 +193,28 @@ def _mean_sum(plane: Float32) -> Float64:
     return np.array([plane.sum(dtype=np.float64), plane.size])
 
 
-def luma(image: UInt8) -> Float32:
+def luma(image: UInt8, shown: Image.Image | None = None) -> Float32:
     """Luma (BT.601, rounded) ``[h, w]`` on 0-255, box-reduced by round(short side / 256), at least 1.
 
     Wang et al. advise the reduction. Rows and columns that do not fill a box are dropped.
+    ``shown`` is the same image as Pillow has it, where somebody has made one.
     """
-    plane = np.asarray(Image.fromarray(image).convert("L"))
+    plane = np.asarray((shown or Image.fromarray(image)).convert("L"))
     factor = _factor(min(plane.shape))
     if factor == 1:
         return plane.astype(np.float32)
     height, width = (n - n % factor for n in plane.shape)
-    # Rows first, in whole numbers: they lie side by side in memory.
-    rows = plane[:height].reshape(height // factor, factor, -1).sum(axis=1, dtype=np.uint32)
-    total = sum(rows[:, j:width:factor] for j in range(factor))
-    return np.asarray(total / np.float32(factor**2), np.float32)
+    # Whole numbers; two bytes hold the sum of a box of up to 16 x 16. Rows first: they lie side by side in memory.
+    rows = _added([plane[i:height:factor] for i in range(factor)], np.uint16 if factor <= 16 else np.uint32)
+    total = _added([rows[:, j:width:factor] for j in range(factor)], rows.dtype)
+    return np.asarray(total / np.float64(factor**2), np.float32)
+
+
+def _added(planes: Sequence[NDArray[Any]], dtype: DTypeLike) -> NDArray[Any]:
+    total = planes[0].astype(dtype)
+    for plane in planes[1:]:
+        total += plane
+    return total
 
 
 def _factor(short: int) -> int:

@@ -12,7 +12,9 @@ from ipa_bench.observers.perceptual import PerceptualObserver
 from ipa_bench.weights.table import HAND_MODELS
 
 HANDS = ObserverInfo("hands", hands.OBSERVER_ID, ("mediapipe-hands",), hands.HandObserver)
-PIXELS = ObserverInfo("pixels", pixels.OBSERVER_ID, ("pixels",), lambda *_: pixels.PixelObserver(), "hands")
+PIXELS = ObserverInfo(
+    "pixels", pixels.OBSERVER_ID, ("pixels",), lambda threads, _: pixels.PixelObserver(threads), "hands"
+)
 
 
 def perceptual_by(network: Network) -> ObserverInfo:

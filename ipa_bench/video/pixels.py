@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Literal, get_args
 
 import numpy as np
@@ -16,6 +19,40 @@ ResizePolicy = Literal["stretch", "fit", "crop", "area"]
 
 #: (a, b, c, d): the pixel at (x, y) is shown at (a·x + c·y, b·x + d·y), y down, up to scale and shift.
 DisplayMatrix = tuple[int, int, int, int]
+
+
+#: of the thread that reads a video: the last pictures made, each with the array that it was made of
+_reading = threading.local()
+
+
+@contextmanager
+def pictures_shared() -> Iterator[None]:
+    """Inside, in this thread, :func:`picture` of the same array is made once for all who ask in turn.
+
+    For whoever reads a video for several others; nobody writes into the frames meanwhile.
+    """
+    before = getattr(_reading, "held", None)
+    _reading.held = deque(maxlen=2)  # a generated frame and its ground truth
+    try:
+        yield
+    finally:
+        _reading.held = before
+
+
+def picture(image: UInt8) -> Image.Image:
+    """An image uint8 ``[H, W, 3]`` as Pillow has it: a copy with other strides, which takes as long as a small network.
+
+    Not to be written into: see :func:`pictures_shared`.
+    """
+    held: deque[tuple[UInt8, Image.Image]] | None = getattr(_reading, "held", None)
+    if held is None:
+        return Image.fromarray(image)
+    for array, made in held:
+        if array is image:
+            return made
+    made = Image.fromarray(image)
+    held.append((image, made))
+    return made
 
 
 def resize(image: UInt8, size: tuple[int, int], policy: ResizePolicy = "stretch") -> UInt8:

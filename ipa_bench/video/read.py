@@ -29,6 +29,8 @@ from ipa_bench.video.decode import Frame, decode, display_matrix, file_url, fram
 from ipa_bench.video.pixels import (
     PixelHasher,
     ResizePolicy,
+    picture,
+    pictures_shared,
     pixel_sha256,
     quarter_turns,
     resize,
@@ -47,6 +49,8 @@ __all__ = [
     "encode",
     "encode_bytes",
     "load",
+    "picture",
+    "pictures_shared",
     "pixel_sha256",
     "probe",
     "read_at",

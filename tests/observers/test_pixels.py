@@ -12,7 +12,18 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from ipa_bench.metrics import find
 from ipa_bench.metrics.frame import psnr_db
 from ipa_bench.metrics.pairing import pair_hands
-from ipa_bench.observers.pixels import C1, MEASURES, Box, PixelSession, compare, hand_boxes, luma, ssim_map
+from ipa_bench.observers.base import Truth
+from ipa_bench.observers.pixels import (
+    C1,
+    MEASURES,
+    Box,
+    PixelObserver,
+    PixelSession,
+    compare,
+    hand_boxes,
+    luma,
+    ssim_map,
+)
 from tests.hands import made_up, observed, without
 
 
@@ -101,6 +112,44 @@ def test_large_frames_are_reduced_as_wang_advises():
     gradient = np.tile(np.arange(0, 252, dtype=np.uint8)[:, None, None].repeat(3, 0), (1, 900, 3))
     reduced = luma(gradient)
     np.testing.assert_allclose(reduced[:, 0], gradient[:, 0, 0].reshape(-1, 3).mean(1), atol=0.51)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3, 4, 5, 16, 17])
+def test_the_reduced_luma_is_the_mean_of_whole_numbers(factor, monkeypatch):
+    """To the bit, also where the sum of a box is the largest that two bytes hold, and where they do not."""
+    monkeypatch.setattr("ipa_bench.observers.pixels._factor", lambda short: factor)
+    rng = np.random.default_rng(factor)
+    for image in (
+        rng.integers(0, 256, (2 * factor + 1, 3 * factor + 2, 3), dtype=np.uint8),
+        np.full((factor, factor, 3), 255, np.uint8),
+    ):
+        plane = np.asarray(Image.fromarray(image).convert("L"), np.int64)
+        height, width = (n - n % factor for n in plane.shape)
+        boxes = plane[:height, :width].reshape(height // factor, factor, width // factor, factor)
+        expected = (boxes.sum(axis=(1, 3)) / factor**2).astype(np.float32)
+        np.testing.assert_array_equal(luma(image), expected)
+        np.testing.assert_array_equal(luma(image, Image.fromarray(image)), expected)
+
+
+def test_the_number_of_threads_changes_nothing():
+    """Frames of another size, one beyond the ground truth's end, and more of them than are compared at a time."""
+    tracks = made_up(9, fps=10)
+    rng = np.random.default_rng(1)
+    truth = [rng.integers(0, 255, (48, 64, 3), dtype=np.uint8) for _ in range(9)]
+    shown = [*(frame[::2, ::2].copy() for frame in truth[:4]), *(frame // 2 for frame in truth[4:])]
+    found = []
+    for threads in (1, 2, 3):
+        observer = PixelObserver(threads)
+        session = observer.start(Truth(tracks.observation, iter(truth)))
+        for index, frame in enumerate(shown):
+            session.push(frame, 99.0 if index == 6 else index / 10)
+        found.append(session.finish())
+        observer.close()
+    assert np.isnan(found[0]["mse.frame"]).tolist() == [index == 6 for index in range(9)]
+    for other in found[1:]:
+        assert other.keys() == found[0].keys()
+        for name, values in other.items():
+            np.testing.assert_array_equal(values, found[0][name])
 
 
 def test_a_session_pairs_frames_by_time_and_scales_to_the_ground_truth():
