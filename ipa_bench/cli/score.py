@@ -18,7 +18,7 @@ SCORE = examples(
 )
 VALIDATE = (
     f"{examples('ipa-bench validate my_clips/ --out validation/')}\n\n"
-    "Damages every clip in ten ways at three strengths and asks each metric whether it noticed."
+    "Damages every clip in seventeen ways at three strengths and asks each metric whether it noticed."
 )
 SELECT = examples(
     "ipa-bench select runs/train --top-k 1 --out good.json",

@@ -20,7 +20,16 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from ipa_bench import video
 from ipa_bench.errors import UserError
-from ipa_bench.models.fingers import extra_fingers, with_extra, with_posture
+from ipa_bench.models.fingers import (
+    extra_fingers,
+    long_finger,
+    widest_gaps,
+    with_bent,
+    with_doubled,
+    with_extra,
+    with_fused,
+    with_posture,
+)
 from ipa_bench.types import Float32, HandTracks, UInt8
 
 Strength = Literal["mild", "medium", "strong"]
@@ -59,6 +68,9 @@ DAMAGES: tuple[Damage, ...] = (
     Damage("posture", "spatial", (20, 40, 60), "degrees by which four fingers are turned about their knuckles"),
     Damage("frame_blur", "temporal", (3, 5, 7), "each frame is the mean of this many"),
     Damage("slow", "temporal", (0.75, 0.5, 0.25), "share of the speed"),
+    Damage("finger_fused", "spatial", (0.5, 1, 2), "gaps between fingers filled with skin; half: half of one"),
+    Damage("finger_doubled", "spatial", (1, 2, 3), "bones at a finger's end that are there twice, 40 degrees apart"),
+    Damage("finger_bent", "spatial", (25, 45, 70), "degrees to the side by which a finger's last two bones are turned"),
 )
 #: what nobody sees without the original beside it
 UNSEEN: tuple[Damage, ...] = (
@@ -211,10 +223,8 @@ def damage_frame(frame: UInt8, tracks: HandTracks, index: int, name: str, level:
         if min(crop.shape[:2]) < 8 or size < 8:
             continue
         inside = points - np.array([x0, y0], np.float32)
-        if name == "finger_added":
-            changed = with_extra(crop, inside, size, extra_fingers(tracks, int(slot), int(level)))
-        elif name == "posture":
-            changed = with_posture(crop, _background(crop, inside, size), inside, size, level)
+        if name in _REDRAWN:
+            changed = _redrawn(crop, inside, size, tracks, int(slot), name, level)
         else:
             seed = [index if name == "flicker" else 0, int(slot)]
             rng = np.random.default_rng([*hashlib.sha256(name.encode()).digest()[:4], *seed])
@@ -223,6 +233,22 @@ def damage_frame(frame: UInt8, tracks: HandTracks, index: int, name: str, level:
         result = result.copy()
         result[y0:y1, x0:x1] = np.round(changed).astype(np.uint8)
     return result
+
+
+def _redrawn(
+    crop: UInt8, points: Float32, size: float, tracks: HandTracks, slot: int, name: str, level: float
+) -> Float32:
+    """Fingers drawn where none are due; which ones is the same in all frames of a clip."""
+    if name == "finger_added":
+        return with_extra(crop, points, size, extra_fingers(tracks, slot, int(level)))
+    if name == "finger_fused":
+        return with_fused(crop, points, size, widest_gaps(tracks, slot), level)
+    if name == "finger_doubled":
+        return with_doubled(crop, points, size, long_finger(tracks, slot), int(level))
+    background = _background(crop, points, size)
+    if name == "finger_bent":
+        return with_bent(crop, background, points, size, long_finger(tracks, slot), level)
+    return with_posture(crop, background, points, size, level)
 
 
 def _mask(shape: tuple[int, ...], points: Float32, size: float) -> Float32:
@@ -323,7 +349,7 @@ def _smear(crop: UInt8, points: Float32, size: float, level: float, rng: np.rand
 
 
 #: fingers drawn where there were none: not cut to the hand's own outline
-_REDRAWN = ("finger_added", "posture")
+_REDRAWN = ("finger_added", "posture", "finger_fused", "finger_doubled", "finger_bent")
 _SPATIAL: dict[str, Callable[[UInt8, Float32, float, float, np.random.Generator], Float32]] = {
     "blur": _blur,
     "low_resolution": _low_resolution,

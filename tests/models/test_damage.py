@@ -1,5 +1,7 @@
 """The ladder of damage: it does what it says, where it says, the same every time."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -16,7 +18,7 @@ from ipa_bench.models.damage import (
     shown_frames,
     stored,
 )
-from ipa_bench.models.fingers import CHAINS, extra_fingers
+from ipa_bench.models.fingers import CHAINS, extra_fingers, long_finger, widest_gaps
 from ipa_bench.observers.pixels import hand_boxes
 from tests.hands import made_up, shown, without
 
@@ -49,7 +51,8 @@ def test_only_hands_are_touched_and_the_input_is_not(damage):
         changed = (frame != before[index]).any(axis=-1)
         (box,) = hand_boxes(tracks, index, (640, 480))
         outside = np.ones_like(changed)
-        pad = 80 if damage.name in ("finger_added", "posture") else 40  # turned fingers reach further
+        # turned fingers reach further
+        pad = 80 if damage.name in ("finger_added", "posture", "finger_doubled", "finger_bent") else 40
         outside[max(box.y0 - pad, 0) : box.y1 + pad, max(box.x0 - pad, 0) : box.x1 + pad] = False
         assert changed.any()
         assert not (changed & outside).any()
@@ -166,3 +169,66 @@ def test_a_finger_too_many_is_where_no_finger_was_and_stays_the_same():
     for joint in {8, 12, 16, 20} - {int(CHAINS[extra.finger][3])}:
         x, y = (int(v) for v in points[joint])
         assert not changed[y - 2 : y + 3, x - 2 : x + 3].all()
+
+
+def changed_at(name, level, points, tracks):
+    """Whether each of ``points`` ``[N, 2]`` px lies in what a damage changes of a hand in noise."""
+    frame = pictures(1)[0]
+    changed = (damage_frame(frame, tracks, 0, name, level) != frame).any(axis=-1)
+    x, y = np.asarray(points).round().astype(int).T
+    return [bool(changed[b - 3 : b + 4, a - 3 : a + 4].any()) for a, b in zip(x, y, strict=True)]
+
+
+def fanned(clearest=2):
+    """An open hand whose fingers part most behind one of them."""
+    tracks = made_up(4, slots=1)
+    points = tracks.landmarks.copy()
+    for finger in range(clearest + 1, 5):
+        points[:, 0, CHAINS[finger], 0] += 12.0
+    return replace(tracks, landmarks=points)
+
+
+def test_fused_fingers_have_skin_between_them_and_nowhere_else():
+    tracks = fanned(2)
+    assert widest_gaps(tracks, 0)[0] == 2
+    points = tracks.landmarks[0, 0]
+    between = [(points[CHAINS[f]][2] + points[CHAINS[f + 1]][2]) / 2 for f in (1, 2, 3)]
+    near_the_palm = (points[CHAINS[2]][1] + points[CHAINS[3]][1]) / 2
+    assert changed_at("finger_fused", 1, [*between, near_the_palm], tracks) == [False, True, False, True]
+    assert changed_at("finger_fused", 0.5, [between[1], near_the_palm], tracks) == [False, True]
+    assert sum(changed_at("finger_fused", 2, between, tracks)) == 2
+    # of a colour that both have, halfway between where they differ
+    frame = np.full((480, 640, 3), 40, np.uint8)
+    left = points[CHAINS[2]][:, 0].max() + 3
+    frame[:, int(left) :] = 200
+    web = damage_frame(frame, tracks, 0, "finger_fused", 1)
+    x, y = (int(v) for v in between[1])
+    assert 60 < web[y, x].mean() < 180
+
+
+@pytest.mark.parametrize(("name", "level"), [("finger_doubled", 2), ("finger_bent", 40)])
+def test_a_forked_or_bent_finger_ends_where_no_finger_was(name, level):
+    tracks = made_up(4, slots=1)
+    long = long_finger(tracks, 0)
+    points = tracks.landmarks[0, 0]
+    bones = points[CHAINS[long.finger]][1:]
+    angle = np.copysign(np.radians(40), long.angle)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    tip = bones[0] + turn @ (bones[-1] - bones[0])
+    assert np.linalg.norm(points - tip, axis=1).min() > 10
+    assert changed_at(name, level, [tip], tracks) == [True]
+    if name == "finger_bent":  # and it is gone where it was
+        assert changed_at(name, level, [bones[-1]], tracks) == [True]
+    others = [points[CHAINS[f][3]] for f in range(5) if f != long.finger]
+    assert changed_at(name, level, others, tracks) == [False] * 4
+
+
+def test_the_finger_that_is_damaged_stands_out():
+    """Of a fist with the thumb up it is the thumb."""
+    tracks = made_up(4, slots=1)
+    points = tracks.landmarks.copy()
+    for finger in range(1, 5):
+        chain = CHAINS[finger]
+        points[:, 0, chain[2]] = points[:, 0, chain[0]] + 4
+        points[:, 0, chain[3]] = points[:, 0, chain[0]] + 6
+    assert long_finger(replace(tracks, landmarks=points), 0).finger == 0
