@@ -19,6 +19,7 @@ from ipa_bench.metrics.table import no_evidence
 from ipa_bench.models.checkpoint import lora_sha256, second_lora
 from trainers.methods import find
 from trainers.policy import Policy, trainable_size
+from trainers.rollouts.log import summary
 
 if TYPE_CHECKING:
     from trainers.run import Job
@@ -57,17 +58,18 @@ def describe(job: Job, policy: Policy, out: Path, cost: Cost, processes: int) ->
         "sha256": lora_sha256(lora) if lora.is_file() else None,
         **({"networks": len(policy.networks)} if len(policy.networks) > 1 else {}),
         "trained_values": trainable_size(policy.parameters),
-        "config": job.config.model_dump(mode="json", exclude={"methods"}),
+        "config": job.config.model_dump(mode="json", exclude={"methods", *job.config.unused}),
         **_options(job),
         **({} if policy.adapter is None else {"adapter": policy.adapter}),
         "data": {
             "clips": len(data.all),
             "pairs": len(data.bad) or None,
             "candidates": data.candidates,
-            "identities": len({clip.case.identity or clip.case.id for clip in data.all}),
+            "identities": len({case.identity or case.id for case in data.cases}),
             "latents_kept": sum(clip.latents is not None for clip in data.all),
             "chosen_by": list(data.by),
             "no_evidence": list(no_evidence(data.by)),
+            **({"rollouts": summary(out)} if data.online else {}),
         },
         "cost": {
             "train_seconds": None if train is None else round(train.seconds, 1),
@@ -91,14 +93,16 @@ def text(about: Mapping[str, Any]) -> str:
         + (f" ({', '.join(f'{key} {value}' for key, value in options.items())})" if options else ""),
         "base": f"`{about['base']['model']}` ({about['base']['identity'][:23]})",
         "reference": about["reference"],
-        "clips": f"{data['clips']} self-generated, of {data['identities']} identities"
+        "clips": _clips(data)
         + (f", chosen from {data['candidates']}" if data["candidates"] else "")
         + (f", {data['pairs']} pairs" if data["pairs"] else ""),
-        "chosen by": ", ".join(data["chosen_by"])
+        ("rewarded by" if "rollouts" in data else "chosen by"): ", ".join(data["chosen_by"])
         + f" (no evidence for this model{_beside(data)}: use the other metrics)"
         if data["chosen_by"]
         else "no metric: as they came",
-        "loss": f"beta {loss['beta']:g}, time weight {loss['time_weight']}, hands x{loss['hand_weight']:g} "
+        "loss": "on the sampler's steps"
+        if find(about["method"]).takes == "steps"
+        else f"beta {loss['beta']:g}, time weight {loss['time_weight']}, hands x{loss['hand_weight']:g} "
         f"({loss['hand_form']}, mask {config['data']['mask']})",
         "adapter": _adapter(about),
         "training": f"{train['steps']} updates of {train['batch']}, lr {train['lr']:g}, seed {train['seed']}, "
@@ -125,6 +129,14 @@ def _loading(about: Mapping[str, Any]) -> str:
     return f"{first}\npipe.load_lora_weights(folder, weight_name={second!r}, load_into_transformer_2=True)"
 
 
+def _clips(data: Mapping[str, Any]) -> str:
+    """Which clips were trained on."""
+    rounds = data.get("rollouts")
+    if rounds is None:
+        return f"{data['clips']} self-generated, of {data['identities']} identities"
+    return f"{rounds['clips']} of its own in {rounds['rounds']} rounds, of {data['identities']} identities"
+
+
 def _beside(data: Mapping[str, Any]) -> str:
     """The metrics that look through the same networks as those that chose."""
     others = [metric for metric in data["no_evidence"] if metric not in data["chosen_by"]]
@@ -149,8 +161,6 @@ def _adapter(about: Mapping[str, Any]) -> str:
 
 def _options(job: Job) -> dict[str, Any]:
     """The method's own keys. Clips and pairs are trained on as published where none of these is changed."""
-    if job.options is None or not (
-        find(job.method).takes == "candidates" or job.options.model_dump(exclude_defaults=True)
-    ):
+    if job.options is None or not (find(job.method).online or job.options.model_dump(exclude_defaults=True)):
         return {}
     return {"options": job.options.model_dump(mode="json")}

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, create_model, model_validator
+from pydantic import Field, Strict, create_model, model_validator
 
-from ipa_bench.config.fields import Count, Guidance, Items, Number, Positive, StrictTable, Whole, Words, checked
+from ipa_bench.config.fields import Count, Guidance, Items, Number, Positive, StrictTable, Text, Whole, Words, checked
 from ipa_bench.config.toml import read_toml
 from ipa_bench.errors import UserError
 from ipa_bench.models.specs import BaseSpec
@@ -16,6 +16,7 @@ from trainers.flow import TSampling
 from trainers.halo import Form, Shape
 from trainers.methods import METHODS, MethodName
 from trainers.methods.loss import TimeWeight
+from trainers.rewards.config import RewardConfig
 
 MaskSource = Literal["exact", "driving", "generated", "none"]
 
@@ -25,8 +26,8 @@ class DataConfig(StrictTable):
 
     #: the suite whose cases the clips were made for
     suite: Words
-    #: what ``ipa-bench select`` wrote for the method: good clips, pairs, or all candidates
-    selection: Words
+    #: what ``ipa-bench select`` wrote for the method: good clips, pairs, or all candidates; none with ``[rollouts]``
+    selection: Words | None = None
     #: pairs that no metric contradicts, or all that differ by the margin
     pairs: Literal["strict", "all"] = "strict"
     #: where the hands are: the case's ``mask`` video, its driving clip's keypoints, those seen in the clip itself
@@ -134,6 +135,28 @@ class TrainTable(StrictTable):
         return self
 
 
+class RolloutConfig(StrictTable):
+    """Rounds: the model that is trained makes clips of the suite's train cases, and learns from them before the next.
+
+    Updates of a round are ``cases * per_case / train.batch``: each clip is learnt from once.
+    """
+
+    #: of a round
+    cases: Count = 16
+    #: a case's clips are compared with each other alone
+    per_case: Annotated[int, Strict(), Field(ge=2)] = 8
+    steps: Count = 20
+    guidance: Guidance = 1.0
+    negative_prompt: Text = ""
+    shift: Positive | None = None
+    #: that the VAE decodes in; where it is not given, what is fast here
+    decode_dtype: Literal["bf16", "fp32"] = Field(default_factory=fast_dtype)
+    #: clips made at once on a GPU
+    batch: Count = 1
+    #: noise levels that each clip is shown at; a method that learns from the sampler's own steps says which
+    levels: Count = 1
+
+
 class WatchConfig(StrictTable):
     """Held-out cases that training is watched on."""
 
@@ -169,8 +192,21 @@ class TrainConfig(StrictTable):
     adapter: AdapterConfig = AdapterConfig()
     loss: LossConfig = LossConfig()
     train: TrainTable = Field(default_factory=TrainTable)
+    #: clips that are made as training goes on, in the place of ``data.selection``, and what they are rewarded by
+    rollouts: RolloutConfig | None = None
+    reward: RewardConfig | None = None
     watch: WatchConfig = WatchConfig()
     methods: MethodTables = MethodTables()
+
+    @model_validator(mode="after")
+    def _has_clips(self) -> TrainConfig:
+        if (self.data.selection is None) == (self.rollouts is None):
+            raise ValueError("clips come from data.selection or from [rollouts]: give one of the two")
+        if (self.rollouts is None) != (self.reward is None):
+            raise ValueError("[rollouts] and [reward] go together: what is selected has been scored before")
+        if self.rollouts is not None and self.rollouts.cases * self.rollouts.per_case % self.train.batch:
+            raise ValueError("rollouts.cases * rollouts.per_case has to be a multiple of train.batch")
+        return self
 
     @model_validator(mode="after")
     def _fits(self) -> TrainConfig:
@@ -185,6 +221,18 @@ class TrainConfig(StrictTable):
     def options(self, method: MethodName) -> Any:
         """Keys that only this method reads; None where it has none."""
         return getattr(self.methods, method, None)
+
+    @property
+    def unused(self) -> set[str]:
+        """Tables that are not there: what is written of a configuration does not name them."""
+        return {name for name in ("rollouts", "reward") if getattr(self, name) is None}
+
+    @property
+    def updates(self) -> int:
+        """Of a round. Raises ValueError where there are no rounds."""
+        if self.rollouts is None:
+            raise ValueError("there are no rounds")
+        return self.rollouts.cases * self.rollouts.per_case // self.train.batch
 
     @property
     def weighted(self) -> bool:
@@ -231,7 +279,6 @@ def changed(config: TrainConfig, changes: Mapping[str, Mapping[str, Any]]) -> Tr
     """A configuration with some values of some tables replaced. Raises UserError for a key that does not exist."""
     content = config.model_dump()
     for table, values in changes.items():
-        content.setdefault(table, {})
-        content[table] = {**content[table], **values}
+        content[table] = {**(content.get(table) or {}), **values}
     with checked("", "see trainers/config.py for what there is", whole="the configuration"):
         return TrainConfig.model_validate(content)

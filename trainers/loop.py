@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -36,14 +36,43 @@ StepLoss = Callable[[Sequence[int], Sequence[Draw]], tuple[Tensor, dict[str, Ten
 Metrics = Mapping[str, float]
 
 
+class Stream(Protocol):
+    """What a run goes through, one item after another, without an end."""
+
+    @property
+    def passes(self) -> int:
+        """Items that each clip of ``train.batch`` is shown as in one update."""
+        ...
+
+    def at(self, place: int) -> tuple[int, Draw]:
+        """The index of the item at a place, and its draw."""
+        ...
+
+    def fresh(self, step: int, /) -> bool:
+        """Whether something has to be made before this update, which depends on the weights of now."""
+        ...
+
+    def begin(self, step: int, stopped: Callable[[], bool], /) -> None:
+        """Make it, or find it made, unless ``stopped`` says that there is to be an end: then what is left is."""
+        ...
+
+
 @dataclass(frozen=True)
 class Items:
-    """What a run goes through: keys of clips (of pairs, for DPO) in the order of the selection."""
+    """Clips that are there: their keys (of pairs, for DPO) in the order of the selection."""
 
     keys: tuple[str, ...]
     seed: int
     #: draws that repeat; 0: a new one each time
     draws: int
+    passes: int = 1
+
+    def fresh(self, _: int) -> bool:
+        """Nothing is made."""
+        return False
+
+    def begin(self, _: int, __: Callable[[], bool]) -> None:
+        """Nothing is made."""
 
     def at(self, place: int) -> tuple[int, Draw]:
         """The item at a place in the endless stream: every item once, in a new order each round."""
@@ -68,7 +97,7 @@ class Loop:
         self,
         config: TrainTable,
         policy: Policy,
-        items: Items,
+        items: Stream,
         folder: Path,
         run: str,
         accelerator: Any,
@@ -88,8 +117,9 @@ class Loop:
         self.step = self._saved = self._resume()
         #: Ctrl-C was pressed here; every process is to end
         self._asked = self._stop = False
-        per_process = config.batch // accelerator.num_processes
-        if per_process * accelerator.num_processes != config.batch or per_process % config.micro_batch:
+        self._batch = config.batch * items.passes
+        per_process = self._batch // accelerator.num_processes
+        if per_process * accelerator.num_processes != self._batch or per_process % config.micro_batch:
             raise UserError(
                 f"a batch of {config.batch} cannot be divided over {accelerator.num_processes} processes in "
                 f"micro-batches of {config.micro_batch}",
@@ -126,6 +156,9 @@ class Loop:
             if due(self.step):
                 look(self.step)
             while self.step < last and not self._stop:
+                self._begin()
+                if self._stop:
+                    break
                 metrics = self._update(loss)
                 self.step += 1
                 line = {"step": self.step - 1, "seconds": round(time.monotonic() - begin, 3), **metrics}
@@ -155,9 +188,15 @@ class Loop:
             for name, parameter in self._parameters.items():
                 parameter.data = mine[name]
 
+    def _begin(self) -> None:
+        """Let the stream make what the next update needs; the weights that it is made with are saved before."""
+        if self._items.fresh(self.step) and self.step != self._saved:
+            self._save()
+        self._items.begin(self.step, lambda: self._stop)
+
     def _update(self, loss: StepLoss) -> dict[str, float]:
         config, accelerator = self._config, self._accelerator
-        first = self.step * config.batch + accelerator.process_index * self._share
+        first = self.step * self._batch + accelerator.process_index * self._share
         places = range(first, first + self._share)
         parts = [places[i : i + config.micro_batch] for i in range(0, self._share, config.micro_batch)]
         for group in self._optimizer.param_groups:

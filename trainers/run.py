@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -19,12 +19,13 @@ from ipa_bench.errors import UserError
 from ipa_bench.files import LORA_FILE, read_json
 from ipa_bench.harness.generate import Poses
 from ipa_bench.models import kinds
+from ipa_bench.models.base import Base
 from ipa_bench.models.checkpoint import Checkpoint, lora_parts, lora_sha256
 from ipa_bench.models.lora import check_lora
 from ipa_bench.models.specs import BaseSpec
 from ipa_bench.suite import Suite, load_suite
 from ipa_bench.types import Case
-from trainers import card, policy
+from trainers import card, policy, rewards, sde
 from trainers.card import LORA_FOLDER
 from trainers.config import TrainConfig
 from trainers.data import clips
@@ -32,11 +33,13 @@ from trainers.data.clips import Data
 from trainers.data.encode import Batch, Encoded, Encoder
 from trainers.data.reference import ReferenceErrors
 from trainers.loop import STATE, Items, Loop
-from trainers.methods import MethodName, find
+from trainers.methods import METHODS, MethodName, find
 from trainers.methods import objective as objectives
 from trainers.methods.draw import Draw
 from trainers.methods.objective import Objective
 from trainers.policy import Policy
+from trainers.rewards import Reward
+from trainers.rollouts.rounds import Rounds, Tools
 from trainers.spent import Away, Spent
 from trainers.watch import Watch
 
@@ -65,6 +68,8 @@ class Job:
     checkpoint: Checkpoint
     #: the LoRA that training continues from
     start: Path | None
+    #: of clips that are made as training goes on
+    reward: Reward | None = None
 
     @property
     def options(self) -> Any:
@@ -78,6 +83,7 @@ class Job:
         files = {"model", "revision", "kind", "lora", "weights", "weights_2"}
         places = {"data": {"suite", "selection"}, "model": files}
         left_out: Any = {"train": _FREE, "watch": True, "methods": True, **places}
+        left_out |= dict.fromkeys(self.config.unused, True)
         content = self.config.model_dump(mode="json", exclude=left_out)
         # What is published has no options, and keys of before there were any.
         asked = {} if self.options is None else self.options.model_dump(mode="json", exclude_defaults=True)
@@ -92,11 +98,11 @@ def prepare(config: TrainConfig, method: MethodName, suite: Suite | None = None)
     ``suite`` where it is at hand; else the configuration's file is read.
     """
     suite = load_suite(Path(config.data.suite)) if suite is None else suite
-    data = clips.valued(clips.clips(config.data, suite, method), method, config.options(method))
+    data, reward = _data(config, method, suite)
     other = load_suite(Path(config.watch.suite)) if config.watch.suite else suite
     watched = tuple(case for case in other.cases if case.split == "val")[: config.watch.cases]
     clips.check_apart(data, watched)
-    clips.check_masks(config.data, [*(clip.case for clip in data.all), *watched])
+    clips.check_masks(config.data, [*data.cases, *watched])
     _check_trackers(config.train.trackers)
     start = None
     if config.model.lora is not None:
@@ -105,7 +111,32 @@ def prepare(config: TrainConfig, method: MethodName, suite: Suite | None = None)
         for part in lora_parts(start).values():
             check_lora(part)
     spec = _spec(config)
-    return Job(method, config, data, watched, spec, kinds.base_kind(spec).locate(spec), start)
+    return Job(method, config, data, watched, spec, kinds.base_kind(spec).locate(spec), start, reward)
+
+
+def _data(config: TrainConfig, method: MethodName, suite: Suite) -> tuple[Data, Reward | None]:
+    """What is trained on: clips that are there, or the cases of those to come and what they are rewarded by."""
+    about = find(method)
+    if config.rollouts is None or config.reward is None:
+        if about.file is None:
+            raise UserError(f"{method} learns from clips that it makes itself", "give [rollouts] and [reward]")
+        chosen = clips.clips(config.data, suite, method)
+        return clips.valued(chosen, method, config.options(method)), None
+    if not about.online:
+        others = ", ".join(each.name for each in METHODS if each.online)
+        raise UserError(f"{method} learns from clips that were selected", f"leave [rollouts] out, or train {others}")
+    if about.takes == "steps":
+        if config.adapter.dropout:
+            raise UserError("with dropout a step is never as likely as it was when it was taken", "adapter.dropout = 0")
+        asked = config.options(method)
+        try:
+            sde.steps(config.rollouts.steps, asked.window, asked.first)
+        except ValueError as error:
+            raise UserError(f"methods.{method}: {error}", "give more rollouts.steps, or a smaller window") from None
+    reward = rewards.of_config(config.reward)
+    data = clips.made_of(suite, reward.chooser.by, config.rollouts.cases)
+    rewards.check_usable(reward, data.online)
+    return data, reward
 
 
 def _spec(config: TrainConfig) -> BaseSpec:
@@ -152,31 +183,34 @@ def train(job: Job, out: Path, *, stop_after: int | None = None, tell: Tell = la
     try:
         accelerator = _accelerator(job, out)
         base = kinds.base_kind(job.spec).load(job.spec, job.checkpoint, accelerator.device)
-        poses = Poses(out / "poses")
-        encoder = Encoder(base, job.checkpoint.identity, config.data, weights.cache_dir() / "encoded", poses.of)
+        encoder = _encoder(job, base, out)
         spent = Spent(out, job.method, config, base)
         _encode_all(job, encoder, accelerator, tell, spent)
-        trained = policy.build(base, config.adapter, job.start, config.train.seed)
-        if config.train.gradient_checkpointing:
-            trained.checkpoint_gradients()
-        trained.train()
-        if find(job.method).old:
-            trained.keep_old()
-        items = Items(tuple(_keys(job)), config.train.seed, config.train.draws)
-        loop = Loop(config.train, trained, items, out, job.key, accelerator, _keep(job))
-        watch = Watch(trained, encoder, job.watched, config.watch, job.spec, job.data.by, out)
-        if loop.step == 0 and accelerator.is_main_process:
-            watch.forget()  # of a run with another configuration that was killed before its first state
+        trained = _policy(job, base)
         # On a CPU there is no other memory to move them to.
         away = Away(base.aside, accelerator.device) if accelerator.device.type == "cuda" else None
 
+        def whole() -> AbstractContextManager[None]:
+            return nullcontext() if away is None else away.back()
+
+        tools = Tools(
+            trained, encoder, accelerator, spent, whole, lambda stage, done, total: tell(stage, done, total, {})
+        )
+        rounds = _rounds(job, tools, out)
+        items = Items(tuple(_keys(job)), config.train.seed, config.train.draws)
+        loop = Loop(config.train, trained, rounds or items, out, job.key, accelerator, _keep(job))
+        seen = encoder if rounds is None else _encoder(replace(job, reward=None), base, out)
+        watch = Watch(trained, seen, job.watched, config.watch, job.spec, job.data.by, out)
+        if loop.step == 0 and accelerator.is_main_process:
+            watch.forget()  # of a run with another configuration that was killed before its first state
+
         def look(step: int) -> None:
-            with spent.looking(accelerator.is_main_process), nullcontext() if away is None else away.back():
+            with spent.looking(accelerator.is_main_process), whole():
                 _look(watch, loop, step, accelerator, tell)
 
         with spent.training():
             done = loop.run(
-                _step_loss(job, trained, encoder, accelerator, spent),
+                _step_loss(job, trained, encoder, accelerator, spent, rounds),
                 stop_after=stop_after,
                 tell=lambda step, total, metrics: tell("train", step, total, metrics),
                 look=look,
@@ -196,6 +230,33 @@ def train(job: Job, out: Path, *, stop_after: int | None = None, tell: Tell = la
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
         AcceleratorState._reset_state(True)  # the next run of this process has a precision and a group of its own
+
+
+def _policy(job: Job, base: Base) -> Policy:
+    """What is trained, as it is trained."""
+    trained = policy.build(base, job.config.adapter, job.start, job.config.train.seed)
+    if job.config.train.gradient_checkpointing:
+        trained.checkpoint_gradients()
+    trained.train()
+    if find(job.method).old:
+        trained.keep_old()
+    return trained
+
+
+def _encoder(job: Job, base: Base, out: Path) -> Encoder:
+    """What makes tensors of clips: those of rounds pass, and a sampler's steps are whatever is where in the frame."""
+    given, online = job.config.data, job.reward is not None
+    if online and find(job.method).takes == "steps":
+        given = given.model_copy(update={"mask": "none"})
+    poses = Poses(out / "poses")
+    return Encoder(base, job.checkpoint.identity, given, weights.cache_dir() / "encoded", poses.of, passing=online)
+
+
+def _rounds(job: Job, tools: Tools, out: Path) -> Rounds | None:
+    """Clips that are made as training goes on, or None where they are there."""
+    if job.reward is None:
+        return None
+    return Rounds(job.config, find(job.method), job.reward, job.data, job.spec, tools, out, job.key)
 
 
 def _make(out: Path) -> None:
@@ -276,7 +337,9 @@ def _keep(job: Job) -> Callable[[int], float | None]:
     return lambda update: None if keep is None else keep(update, job.options)
 
 
-def _step_loss(job: Job, trained: Policy, encoder: Encoder, accelerator: Any, spent: Spent) -> Any:
+def _step_loss(
+    job: Job, trained: Policy, encoder: Encoder, accelerator: Any, spent: Spent, rounds: Rounds | None
+) -> Any:
     config = job.config
     known = None
     if config.train.cache_reference and find(job.method).reference:
@@ -294,11 +357,13 @@ def _step_loss(job: Job, trained: Policy, encoder: Encoder, accelerator: Any, sp
         return Batch.of([encoder.encode(chosen[i]) for i in index]).to(accelerator.device)
 
     def loss_of(index: Sequence[int], draws: Sequence[Draw]) -> Any:
-        bad = batch(job.data.bad, index) if job.data.bad else None
-        good = batch(job.data.good, index)
+        data = job.data if rounds is None else rounds.data
+        bad = batch(data.bad, index) if data.bad else None
+        good = batch(data.good, index)
         before = 0 if known is None else len(known)
-        values = torch.tensor([job.data.values[i] for i in index]) if job.data.values else None
-        found = objective.loss(good, bad, draws, values)
+        values = torch.tensor([data.values[i] for i in index]) if data.values else None
+        taken = None if rounds is None else rounds.taken(index, draws)
+        found = objective.loss(good, bad, draws, values, taken)
         spent.step(good, reference_known=known is not None and len(known) == before)
         return found
 

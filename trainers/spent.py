@@ -20,7 +20,7 @@ from ipa_bench.models.lora import lora_values
 from ipa_bench.models.outline import DTYPE_BYTES, Bytes, Lora, Outline
 from trainers.config import AdapterConfig, TrainConfig
 from trainers.data.encode import Batch
-from trainers.methods import MethodName, find
+from trainers.methods import Method, MethodName, find
 
 
 def trained(adapter: AdapterConfig) -> Lora | Literal["full"]:
@@ -39,6 +39,12 @@ def held(config: TrainConfig, start: Path | None, outline: Outline) -> Bytes:
     values, tensors = map(sum, zip(*map(lora_values, lora_parts(start).values()), strict=True))
     weights = outline.training_bytes(dtype, None).weights + values * DTYPE_BYTES[dtype]
     return Bytes.of_adapter(weights, values, tensors, average=average)
+
+
+def passes_of(method: Method, config: TrainConfig, outline: Outline) -> int:
+    """Passes of an item that are differentiated: a sampler's step has those of its guidance."""
+    guided = method.takes == "steps" and config.rollouts is not None
+    return outline.passes(config.rollouts.guidance) if guided and config.rollouts else method.clips
 
 
 class Spent:
@@ -78,12 +84,24 @@ class Spent:
             yield
             phase.add(int(looks))
 
+    @contextmanager
+    def rolling(self) -> Iterator[Phase]:
+        """The phase in which clips of a round are made."""
+        with self._ledger.phase("generate", unit="clip", dtype=short_name(self._base.dtype)) as phase:
+            yield phase
+
+    @contextmanager
+    def rewarding(self) -> Iterator[Phase]:
+        """The phase in which they are looked at."""
+        with self._ledger.phase("observe", unit="video") as phase:
+            yield phase
+
     def step(self, batch: Batch, *, reference_known: bool) -> None:
         """Count a micro-batch (its good half, for pairs). An adapter of the reference's is not in its FLOPs."""
         if self._train is None:
             return
         shape, outline = self._base.shape(batch.latents, batch.condition), self._base.outline
-        clips = self._method.clips
+        clips = passes_of(self._method, self._config, outline)
         flops = outline.update_flops(
             shape,
             trained(self._config.adapter),

@@ -59,6 +59,10 @@ class Made:
     sampled: Sampled | None = None
 
 
+#: (the base, what is to be made, noise of the flow's shape, the passes of a step) -> what the flow is over
+Sampler = Callable[[Base, Sequence[tuple[Case, int]], torch.Tensor, Sequence[Rung]], torch.Tensor]
+
+
 def noise(case: Case, seed: int, shape: Sequence[int]) -> torch.Tensor:
     """Gaussian float32 noise of ``shape`` on the CPU, a function of the case's id and the seed."""
     digest = hashlib.sha256(f"{case.id}\0{seed}".encode()).digest()
@@ -97,9 +101,11 @@ class Generator:
         drawn_by: str = "",
         device: torch.device | str | None = None,
         base: Base | None = None,
+        sample: Sampler | None = None,
     ) -> None:
         """``pose_of`` draws the pose video of a case that has none (``drawn_by``: how, with a version); ``base`` is the
-        loaded model of the same checkpoint, LoRA, dtype and memory options.
+        loaded model of the same checkpoint, LoRA, dtype and memory options; ``sample`` another sampler than that of the
+        checkpoint's scheduler.
 
         Raises :class:`UserError` where the checkpoint is not there, or ``folder`` holds clips made otherwise.
         """
@@ -108,7 +114,7 @@ class Generator:
         checkpoint = kind.locate(spec)
         self.clips = ClipFolder(folder, kind.recipe(spec, checkpoint), drawn_by)
         self.clips.open()
-        self._pose_of = pose_of
+        self._pose_of, self._sample = pose_of, sample
         self.base = base or kind.load(spec, checkpoint, device)
         self._given: dict[Case, Given] = {}
         self.device = self.base.device
@@ -186,7 +192,10 @@ class Generator:
             negative = base.texts([self.spec.negative_prompt] * len(batch)).to(self.device) if guided else None
             condition = base.condition(given, words)
             ladder = base.ladder(condition, negative, self.spec.guidance, self.spec.guidance_2)
-        latents = denoise(base, base.scheduler(self.spec.shift), start, ladder, self.spec.steps)
+        if self._sample is None:
+            latents = denoise(base, base.scheduler(self.spec.shift), start, ladder, self.spec.steps)
+        else:
+            latents = self._sample(base, [(case, seed) for case, seed, _ in batch], start, ladder)
         return latents, base.shape(start[:1], condition)
 
     def _decoded(self, latents: torch.Tensor, given: Given) -> UInt8:

@@ -16,6 +16,7 @@ import pytest
 from tests.forked import Server
 from tests.trainers import tiny_runs
 from tests.trainers.tiny_runs import Order, Training
+from trainers import rewards
 from trainers import run as training
 from trainers.methods import MethodName
 
@@ -26,6 +27,8 @@ RUNS: dict[str, tuple[MethodName, dict[str, dict[str, Any]]]] = {
     "dpo": ("dpo", {"train": {"micro_batch": 2, "weight_decay": 0.1}}),
     "wsft": ("wsft", {"methods": {"wsft": {"temperature": 0.5}}}),
     "nft": ("nft", {"methods": {"nft": {"old_every": 2, "old_rate": 0.3, "kl": 0.1}}}),
+    "nft, online": ("nft", {**tiny_runs.ONLINE, "methods": {"nft": {"old_every": 3, "old_rate": 0.3}}}),
+    "grpo": ("grpo", {**tiny_runs.ONLINE, "methods": {"grpo": {"window": 2, "drawn": True, "kl": 0.01}}}),
     "ipa, full": ("ipa", {"adapter": {"full": True}, "train": {"ema": 0.5, "lr": 1e-3}}),
 }
 
@@ -38,6 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _alone(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IPA_BENCH_CACHE", str(tiny_runs.own_cache(tmp_path / "cache", folder)))
+    monkeypatch.setattr(rewards, "REWARDS", (*rewards.REWARDS, tiny_runs.TOY))
 
 
 def order(folder: Path, out: Path, name: str, **settings: Any) -> Order:
@@ -77,6 +81,29 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bits(
     whole(folder, out, name)
     whole(folder, tmp_path / "whole", name)
     assert_same_run(tmp_path / "whole", out)
+
+
+def test_a_round_that_was_killed_goes_on_to_the_same_bits(
+    training_server: Server, folder: Path, tmp_path: Path
+) -> None:
+    out, later = tmp_path / "out", Path("rounds/000001/clips")
+    process = tiny_runs.start(training_server, order(folder, out, "grpo", pause_at=(2, 4)))
+    process.until_paused()
+    process.signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert tiny_runs.state(out)["step"] == 3  # saved for the round, not a step that is saved otherwise
+    made = sorted((out / later).glob("*.mp4"))
+    assert len(made) == 4
+    # a clip that was under way: its steps are there, and it is not
+    made[-1].with_suffix(".json").unlink()
+    kept = {file: file.stat().st_mtime_ns for file in made[:-1]}
+    whole(folder, out, "grpo")
+    assert {file: file.stat().st_mtime_ns for file in kept} == kept
+    whole(folder, tmp_path / "whole", "grpo")
+    assert_same_run(tmp_path / "whole", out)
+    assert (out / "rounds.jsonl").read_text() == (tmp_path / "whole" / "rounds.jsonl").read_text()
+    for file in sorted((out / later).glob("*.safetensors")):
+        assert file.read_bytes() == (tmp_path / "whole" / later / file.name).read_bytes()
 
 
 def test_killed_again_and_again_at_any_moment_it_ends_the_same(
@@ -129,7 +156,7 @@ def together(training_server: Server, asked: Order, count: int) -> list[Training
 
 @pytest.mark.parametrize("method", ["sft", "ipa", "dpo"])
 def test_two_processes_agree_with_one_to_rounding(
-    training_server: Server, folder: Path, tmp_path: Path, method: Method
+    training_server: Server, folder: Path, tmp_path: Path, method: MethodName
 ) -> None:
     # continued from a LoRA, all of whose matrices have a gradient at once
     changes = {"model": {"lora": str(folder / "lora")}, "train": {"batch": 4, "steps": 1}}
@@ -139,6 +166,16 @@ def test_two_processes_agree_with_one_to_rounding(
     tiny_runs.assert_same_gradients(tmp_path / "one", tmp_path / "two", method)
     # the same two processes can train again, as several rounds do
     assert_same_run(tmp_path / "two", tmp_path / "two-1")
+
+
+def test_two_processes_make_and_learn_from_one_round(training_server: Server, folder: Path, tmp_path: Path) -> None:
+    lora = {"model": {"lora": str(folder / "lora")}, "train": {"batch": 6, "steps": 1}}
+    method, changes = RUNS["grpo"][0], {**RUNS["grpo"][1], **lora}
+    asked = replace(order(folder, tmp_path / "two", "grpo"), changes=changes)
+    assert [process.wait() for process in together(training_server, asked, 2)] == [0, 0]
+    training.train(tiny_runs.job(folder, method, changes), tmp_path / "one")
+    tiny_runs.assert_same_gradients(tmp_path / "one", tmp_path / "two", method)
+    assert (tmp_path / "one/rounds.jsonl").read_text() == (tmp_path / "two/rounds.jsonl").read_text()
 
 
 def test_ctrl_c_to_one_of_two_processes_ends_both(training_server: Server, folder: Path, tmp_path: Path) -> None:

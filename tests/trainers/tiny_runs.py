@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from ipa_bench import video
 from ipa_bench.errors import UserError
 from ipa_bench.files import LORA_FILE, file_sha256, write_atomic
+from ipa_bench.metrics import Measured
 from ipa_bench.select import (
     Candidate,
     Candidates,
@@ -30,11 +31,12 @@ from ipa_bench.select import (
     write_pairs,
     write_selection,
 )
-from ipa_bench.types import Preference
+from ipa_bench.types import Case, MetricInfo, Preference
 from tests import tiny_wan
 from tests.clips import noise
 from tests.forked import Server, Started
 from trainers import config as train_config
+from trainers import rewards
 from trainers import run as training
 from trainers.config import TrainConfig
 from trainers.methods import MethodName, find
@@ -81,6 +83,28 @@ save_every = 2
 [watch]
 cases = 0
 """
+
+#: clips are made as training goes on: two rounds of three updates, each of two clips of two people
+ONLINE: dict[str, dict[str, Any]] = {
+    "data": {"selection": None},
+    "rollouts": {"cases": 2, "per_case": 3, "steps": 4, "decode_dtype": "fp32"},
+    "reward": {"term": [{"reward": "toy:light"}]},
+}
+
+
+def light(case: Case, clips: Sequence[Path]) -> list[Measured]:
+    """The lighter a clip, the better."""
+    return [Measured(float(video.load(clip).frames.mean())) for clip in clips]
+
+
+#: a line more of the table of rewards: one that costs nothing
+TOY = rewards.Kind(
+    "toy",
+    "Light.",
+    lambda what: rewards.Reward(
+        MetricInfo(f"{what}@1", "0-255", "higher", "the test", "all else", family=("pixels",)), light
+    ),
+)
 
 #: table -> key -> value
 Changes = Mapping[str, Mapping[str, Any]]
@@ -230,6 +254,8 @@ class Order:
     #: after this step, or in the loss of this step, it makes a file ``paused`` in ``out`` and waits for its removal
     pause_after: int | None = None
     pause_in: int | None = None
+    #: in this round, after this many clips
+    pause_at: tuple[int, int] | None = None
     #: runs one after another, into ``out``, ``out-1``, ...
     runs: int = 1
 
@@ -282,8 +308,9 @@ def _train(order: Order) -> int:
         while (out / "paused").exists():
             time.sleep(0.005)
 
-    def tell(stage: str, done: int, total: int, metrics: Mapping[str, float]) -> None:
-        if stage == "train" and done == order.pause_after:
+    def tell(stage: str, done: int, *_: object) -> None:
+        asked = order.pause_at and (f"round {order.pause_at[0]}", order.pause_at[1])
+        if (stage == "train" and done == order.pause_after) or (stage, done) == asked:
             pause()
 
     plain = Objective.loss
@@ -296,6 +323,7 @@ def _train(order: Order) -> int:
         return plain(self, *given)
 
     Objective.loss = loss  # type: ignore[method-assign]
+    rewards.REWARDS = (*rewards.REWARDS, TOY)
     try:
         for index in range(order.runs):
             folder = out if index == 0 else out.with_name(f"{out.name}-{index}")

@@ -29,7 +29,6 @@ from ipa_bench.models.specs import BaseSpec
 from ipa_bench.select import Chooser, Selection
 from ipa_bench.store import RunStore, UnitRecord
 from ipa_bench.suite import Suite, load_suite
-from trainers import methods
 from trainers import run as training
 from trainers.align import stages as aligning
 from trainers.align.config import AlignConfig
@@ -117,7 +116,7 @@ class Ablation:
 
     def training(self, row: Row, seed: int) -> TrainConfig:
         """The training configuration of a row."""
-        chosen = self.folder(row) / methods.find(row.method).file
+        chosen = self.folder(row) / aligning.file_of(row.method)
         base = self.work.base
         config = self.config.common.training(base_of(base), self.work.file, chosen, base.lora)
         return changed(config, {**row.changes, "train": {**row.changes.get("train", {}), "seed": seed}})

@@ -103,6 +103,7 @@ def alignment(suite: Suite, file: Path, config: AlignConfig, out: Path) -> Align
             "give it exactly one: the base that is aligned",
         )
     base_of(bases[0])
+    file_of(config.method)
     made = Alignment(suite, file, config, bases[0], out)
     needed: tuple[tuple[Split, str], ...] = (("train", "generate candidates for"), ("test", "evaluate on"))
     for split, need in needed:
@@ -141,13 +142,21 @@ def align(
             _need(folder / "candidates" / HEADER_NAME, "score")
             choose(work, work.config.method, RunStore.load(folder / "candidates"), folder)
         if "train" in only:
-            _need(folder / methods.find(work.config.method).file, "select")
+            _need(folder / file_of(work.config.method), "select")
             train(work, number, tell)
     if "evaluate" not in only:
         return None
     for number in range(1, work.config.rounds + 1):
         _need(work.round(number) / "train" / training.LORA_FOLDER, "train")
     return harness.run(work.evaluation(), work.out / "evaluation", jobs=jobs, progress=progress)
+
+
+def file_of(method: MethodName) -> str:
+    """Name of the selection that a method is trained on. Raises :class:`UserError` for one that selects nothing."""
+    file = methods.find(method).file
+    if file is None:
+        raise UserError(f"{method} learns from clips that it makes itself", f"ipa-bench train {method} CONFIG")
+    return file
 
 
 def _need(path: Path, stage: str) -> None:
@@ -163,7 +172,7 @@ def forget(work: Alignment, stage: str) -> None:
         # A round begins with the LoRA of the one before it.
         later = first if number == 1 or stage == "evaluate" else STAGES
         gone = {"generate": ["candidates"], "train": ["train"]}
-        gone["select"] = sorted({method.file for method in methods.METHODS})
+        gone["select"] = sorted({method.file for method in methods.METHODS if method.file})
         gone["score"] = [f"candidates/{name}" for name in ("scores", "floor", "details", "run.json")]
         for path in (folder / name for each in later for name in gone.get(each, ())):
             if path.is_dir():
@@ -177,7 +186,7 @@ def train(work: Alignment, number: int, tell: training.Tell = lambda *_: None) -
     """The LoRA of a round."""
     folder, config = work.round(number), work.config
     model = base_of(work.base)
-    chosen = folder / methods.find(config.method).file
+    chosen = folder / file_of(config.method)
     job = training.prepare(config.training(model, work.file, chosen, work.lora(number - 1)), config.method, work.suite)
     lora = training.train(job, folder / "train", tell=tell)
     if lora is None:
@@ -209,7 +218,7 @@ def choose(
     """
     rule = work.config.choose
     reward = rewarded_by(work.config)
-    by, takes, path = reward.chooser, methods.find(method).takes, folder / methods.find(method).file
+    by, takes, path = reward.chooser, methods.find(method).takes, folder / file_of(method)
     some = store.records().values() if records is None else records
     scored = rewards.rewarded(some, {case.id: case for case in work.suite.cases}, reward)
     if takes == "candidates":

@@ -46,6 +46,13 @@ class Data:
     #: of candidates: each good clip's score, higher is better, and what the method makes of it
     scores: tuple[float, ...] = ()
     values: tuple[float, ...] = ()
+    #: where clips are made as training goes on: the cases that they are made of
+    online: tuple[Case, ...] = ()
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """The case of every clip, or those that clips are made of."""
+        return self.online or tuple(clip.case for clip in self.all)
 
     @property
     def all(self) -> tuple[Clip, ...]:
@@ -65,8 +72,23 @@ def clips(config: DataConfig, suite: Suite, method: MethodName) -> Data:
     return found
 
 
+def made_of(suite: Suite, by: Sequence[str], count: int) -> Data:
+    """The train cases of a suite, of which clips are made as training goes on. ``by``: what they are rewarded by.
+
+    Raises :class:`UserError` where there are fewer than the ``count`` that a round takes, and for a sealed metric.
+    """
+    check_open(by)
+    cases = tuple(case for case in suite.cases if case.split == "train")
+    if len(cases) < count:
+        raise UserError(
+            f"a round takes {count} cases, and the suite has {len(cases)} of the train split",
+            "lower rollouts.cases, or add cases: within a round no case comes twice",
+        )
+    return Data((), (), tuple(by), online=cases)
+
+
 def _chosen(config: DataConfig, suite: Suite, method: MethodName) -> Data:
-    path = Path(config.selection)
+    path = Path(config.selection or "")
     cases = {case.id: case for case in suite.cases}
     if find(method).takes == "pairs":
         found = read_pairs(path)
@@ -169,7 +191,7 @@ def valued(data: Data, method: MethodName, options: Any) -> Data:
 
 def check_apart(data: Data, watched: Sequence[Case]) -> None:
     """Raise :class:`UserError` where somebody is both trained on and watched as held out."""
-    trained = [clip.case for clip in data.all]
+    trained = data.cases
     both = sorted({case.identity or case.id for case in trained} & {case.identity or case.id for case in watched})
     if both:
         of_val = any(case.split == "val" for case in trained)
@@ -195,11 +217,16 @@ def hashes(data: Data) -> str:
     def of(file: Path | None) -> str | None:
         return None if file is None else file_sha256(file)
 
-    def shown(clip: Clip) -> list[object]:
-        case = clip.case
+    def given(case: Case) -> list[object]:
         people = (path for of_each in (case.references, case.poses) for _, path in of_each)
-        files = (clip.latents, case.driving, case.pose, case.reference, case.mask, *people)
-        return [clip.sha256, case.prompt, case.frames, case.fps, case.size, *map(of, files)]
+        files = (case.driving, case.pose, case.reference, case.mask, *people)
+        return [case.prompt, case.frames, case.fps, case.size, *map(of, files)]
 
+    def shown(clip: Clip) -> list[object]:
+        asked, files = given(clip.case)[:4], given(clip.case)[4:]
+        return [clip.sha256, *asked, of(clip.latents), *files]
+
+    if data.online:  # seeds of their clips are of the case's id
+        return json.dumps([[case.id, *given(case)] for case in data.online])
     parts: list[list[object]] = [[shown(clip) for clip in clips_] for clips_ in (data.good, data.bad)]
     return json.dumps([*parts, [*data.values]] if data.values else parts)

@@ -90,11 +90,19 @@ class Encoder:
     """Encodes clips with a base model's own encoders; what was encoded before comes out of ``folder``."""
 
     def __init__(
-        self, base: Base, model: str, config: DataConfig, folder: Path, pose_of: Callable[[Case], Path] | None = None
+        self,
+        base: Base,
+        model: str,
+        config: DataConfig,
+        folder: Path,
+        pose_of: Callable[[Case], Path] | None = None,
+        *,
+        passing: bool = False,
     ) -> None:
         """``model``: the checkpoint's identity; ``config`` says where the hands are taken from; ``pose_of`` draws the
-        pose video of a case that has none.
+        pose video of a case that has none; ``passing``: clips come and go: what is theirs alone is not kept on disk.
         """
+        self._passing = passing
         self._base, self._model, self._config = base, model, config
         self.pose_of = pose_of
         self._cache = Cache(folder)
@@ -119,6 +127,11 @@ class Encoder:
             self._held[clip] = encoded
         return encoded
 
+    def forget(self) -> None:
+        """Let go of the clips in memory: others come."""
+        self._held.clear()
+        self._room = HELD_BYTES
+
     def _encoded(self, clip: Clip) -> Encoded:
         case, base = clip.case, self._base
         # What the base is given comes rounded to its dtype.
@@ -131,7 +144,7 @@ class Encoder:
         prompt = self._kept("prompt", prompt_key, lambda: base.texts([case.prompt])[0])
         source = self._hash(clip.latents) if clip.latents else clip.sha256
         latents_key = digest(VERSION, "latents", self._model, source, *self._asked(case))
-        latents = self._kept("latents", latents_key, lambda: self._latents(clip))
+        latents = self._of_clip("latents", latents_key, lambda: self._latents(clip))
         shown = {name: tensor[None] for name, tensor in given.items()}
         channels, frames, *size = base.flow_shape(shown)
         fitting = (channels, frames - base.reference_frames(case), *size)
@@ -140,7 +153,7 @@ class Encoder:
         mask_key = digest(
             VERSION, "mask", self._mask_source(clip), self._config.shape, self._config.margin, latents_key
         )
-        mask = self._kept("mask", mask_key, lambda: torch.from_numpy(self._mask(clip, tuple(latents.shape[1:]))))
+        mask = self._of_clip("mask", mask_key, lambda: torch.from_numpy(self._mask(clip, tuple(latents.shape[1:]))))
         whole = base.flow_input(latents[None], shown)[0]
         condition = {name: tensor[0] for name, tensor in base.condition(shown, prompt[None]).items()}
         key = digest(*given_keys.values(), prompt_key, latents_key, mask_key)
@@ -168,11 +181,13 @@ class Encoder:
         known = self._cache.get(kind, key)
         if known is not None and "value" in known:
             return torch.from_numpy(known["value"])
-        made = make().detach().cpu().float().contiguous()
-        if not bool(torch.isfinite(made).all()):
-            raise ValueError(f"its {kind} is not finite")
+        made = _checked(kind, make())
         self._cache.put(kind, key, {"value": made.numpy()})
         return made
+
+    def _of_clip(self, kind: str, key: str, make: Callable[[], Tensor]) -> Tensor:
+        """A tensor that no other clip has."""
+        return _checked(kind, make()) if self._passing else self._kept(kind, key, make)
 
     def _latents(self, clip: Clip) -> Tensor:
         if clip.latents is not None:
@@ -228,3 +243,11 @@ class Encoder:
     def _hash(self, path: Path | None) -> str | None:
         """sha256 of a file; the clips of a case share its files."""
         return None if path is None else file_sha256(path)
+
+
+def _checked(kind: str, made: Tensor) -> Tensor:
+    """On the CPU in float32. Raises ``ValueError`` where it is not finite."""
+    made = made.detach().cpu().float().contiguous()
+    if not bool(torch.isfinite(made).all()):
+        raise ValueError(f"its {kind} is not finite")
+    return made

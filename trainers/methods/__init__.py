@@ -17,9 +17,11 @@ __all__ = ["METHODS", "Method", "MethodName", "Recipe", "Variant", "find", "reci
 #: how the sweep of costs measures a method: the reference's errors computed, known, or by a copied model with a pass
 #: of its own, as published
 Variant = Literal["computed", "known", "published"]
-#: what a method goes through, one at a time; each is a file that ``ipa-bench select`` writes
-Takes = Literal["clips", "pairs", "candidates"]
+#: What a method goes through, one at a time: each is a file that ``ipa-bench select`` writes, but for the steps of the
+#: sampler, which only clips have that the trained model has just made. Candidates may be made so too.
+Takes = Literal["clips", "pairs", "candidates", "steps"]
 _FILES: dict[Takes, str] = {"clips": "selection.json", "pairs": "pairs.json", "candidates": "candidates.json"}
+_UNITS: dict[Takes, str] = {"clips": "clip", "pairs": "pair", "candidates": "clip", "steps": "step"}
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,17 @@ class Method:
     @property
     def unit(self) -> str:
         """What one item is called."""
-        return "pair" if self.takes == "pairs" else "clip"
+        return _UNITS[self.takes]
 
     @property
-    def file(self) -> str:
-        """Name of the selection that it is trained on."""
-        return _FILES[self.takes]
+    def file(self) -> str | None:
+        """Name of the selection that it is trained on, where it can be."""
+        return _FILES.get(self.takes)
+
+    @property
+    def online(self) -> bool:
+        """Whether it can learn from clips that are made and rewarded as training goes on."""
+        return self.takes in ("candidates", "steps")
 
     @property
     def loss(self) -> Callable[[Any], Any]:
@@ -113,6 +120,15 @@ METHODS: tuple[Method, ...] = (
         takes="candidates",
         reference=False,
         old=True,
+        variants=(),
+    ),
+    # its costs are counted, not measured: a round is sampling and updates
+    Method(
+        "grpo",
+        "GRPO",
+        "Own clips, sampled with noise: likelier steps toward the better of a case.",
+        takes="steps",
+        reference=False,
         variants=(),
     ),
 )

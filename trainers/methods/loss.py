@@ -9,6 +9,7 @@ gradient.
     DPO   −log σ( −β/2 · w(t) · [(e_w − e_w,ref) − (e_l − e_l,ref)] )            arXiv 2501.13918, 2311.12908
     wSFT  mean w_i e_i                                                           of all scored samples
     NFT   see :func:`nft_loss`, on velocities                                    arXiv 2509.16117
+    GRPO  see :func:`grpo_loss`, on steps of :mod:`trainers.sde`                 arXiv 2505.05470, 2510.14256
 
 IPA is DPO without the rejected sample: its gradient is that of SFT times σ(−logit) · β/2 · w(t), a gate that closes as
 the model becomes better than the reference on the sample.
@@ -23,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from trainers import flow
+from trainers import flow, sde
 
 #: see :func:`time_weight`
 TimeWeight = Literal["squared", "constant"]
@@ -201,6 +202,59 @@ def nft_loss(
     metrics = {"error": error, "old_error": old_error, "gap": gap, "win": _wins(gap), "moved": moved}
     if reference is not None and kl:
         far = (predicted - reference.detach()).square().flatten(1).mean(1)
+        loss, metrics = loss + kl * far.mean(), metrics | {"kl": far}
+    return loss, _means(metrics)
+
+
+def grpo_loss(
+    mean: Tensor,
+    old: Tensor,
+    after: Tensor,
+    std: Tensor,
+    advantage: Tensor,
+    *,
+    clip: float,
+    guard: bool = False,
+    share: Tensor | None = None,
+    reference: Tensor | None = None,
+    kl: float = 0.0,
+) -> Loss:
+    """Group-relative policy optimisation of a sampler's steps (Flow-GRPO, arXiv 2505.05470), the mean over steps of
+
+        share · max(−A r, −A · clip(r, 1 ± clip)) + kl · KL(step ‖ step of the reference),      r = p_θ(z') / p_old(z')
+
+    with likelihoods that are means over elements (:mod:`trainers.sde`). ``mean``, ``old`` and ``reference``
+    ``[B, C, T, h, w]``: where a step goes by the policy, by the policy that made the clip, and by the reference; all
+    with the deviation ``std`` ``[B]``; ``after``: where it went. ``advantage`` ``[B]``: of the clip among those of its
+    case. ``share`` ``[B]``: what each step counts; 1 where not given. Old policy and reference get no gradient.
+
+    log r is −‖mean − old‖² / (2 std²) too small in the mean, so that good steps hardly meet the upper bound. ``guard``
+    takes that out and measures what is left in units that are the same for all steps (GRPO-Guard, arXiv 2510.22319):
+    log r = mean of (mean − old)(after − old) / std; the published code then divides by −dt, as a ``share``.
+
+    Where policy and old policy are one, r is 1 and the gradient that of −A log p_θ. Metrics: ``ratio``; ``clipped`` the
+    share of steps whose gradient is cut off; ``gap`` A (r − 1), ``win`` its sign's share; ``moved`` KL from the old
+    policy; ``kl`` where asked. Raises ValueError where shapes do not fit.
+    """
+    _check(std=std, advantage=advantage, **({} if share is None else {"share": share}))
+    if not mean.shape == old.shape == after.shape or mean.shape[:1] != std.shape:
+        raise ValueError(f"steps do not fit together: {[tuple(value.shape) for value in (mean, old, after, std)]}")
+    if kl and reference is None:
+        raise ValueError("a KL term needs the reference's step")
+    old, after, advantage = old.detach(), after.detach(), advantage.to(mean)
+    logarithm = sde.log_ratio(after, mean, old, std)
+    if guard:
+        logarithm = (logarithm + sde.divergence(mean, old, std)) * std.to(mean)
+    ratio = logarithm.exp()
+    plain, bounded = -advantage * ratio, -advantage * ratio.clamp(1 - clip, 1 + clip)
+    steps = torch.maximum(plain, bounded)
+    loss = (steps if share is None else share.to(mean) * steps).mean()
+    gap = advantage * logarithm.expm1()
+    cut = (bounded > plain) & (gap > 0)
+    metrics = {"ratio": ratio, "clipped": cut.to(mean), "gap": gap, "win": _wins(gap)}
+    metrics["moved"] = sde.divergence(mean, old, std)
+    if reference is not None and kl:
+        far = sde.divergence(mean, reference.detach(), std)
         loss, metrics = loss + kl * far.mean(), metrics | {"kl": far}
     return loss, _means(metrics)
 

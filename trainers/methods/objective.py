@@ -30,6 +30,23 @@ def weights(batch: Batch, config: LossConfig, weighted: bool) -> Tensor | None:
 
 
 @dataclass(frozen=True, eq=False)
+class Taken:
+    """Steps of a sampler with noise, one of each clip of a batch, as they were taken when the clips were made."""
+
+    #: where they began, where they went by the policy of then, and where with their noise: each ``[B, C, T, h, w]``
+    z: Tensor
+    mean: Tensor
+    after: Tensor
+    #: noise levels before and after, and g at the first: float64 ``[B]``
+    s: Tensor
+    down: Tensor
+    g: Tensor
+    #: embeddings of the negative words ``[B, tokens, width]``, where they were guided
+    negative: Tensor | None
+    guidance: float
+
+
+@dataclass(frozen=True, eq=False)
 class Objective:
     """A method's loss on a batch of clips (of pairs, for methods that take pairs)."""
 
@@ -44,22 +61,30 @@ class Objective:
     options: Any = None
 
     def loss(
-        self, good: Batch, bad: Batch | None, draws: Sequence[Draw], values: Tensor | None = None
+        self,
+        good: Batch,
+        bad: Batch | None,
+        draws: Sequence[Draw],
+        values: Tensor | None = None,
+        taken: Taken | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss to differentiate, and metrics. ``values`` ``[B]``: what the scores of candidates became.
 
-        Raises ValueError for pairs without their bad half and for candidates without values.
+        Raises ValueError for pairs without their bad half, for candidates without values, for steps that are not there.
         """
         method = find(self.method)
-        if (method.takes == "pairs" and bad is None) or (method.takes == "candidates" and values is None):
+        if (method.takes == "pairs" and bad is None) or (method.online and values is None):
             raise ValueError(
                 f"{method.title} needs {'pairs' if method.takes == 'pairs' else 'values of its candidates'}"
             )
-        noise, t = drawn(draws, good.latents.shape[1:], self.seed, self.config)
-        noise, t = noise.to(good.latents.device), t.to(good.latents.device)
+        if taken is None:
+            noise, t = drawn(draws, good.latents.shape[1:], self.seed, self.config)
+            noise, t = noise.to(good.latents.device), t.to(good.latents.device)
+        else:
+            noise, t = taken.after - taken.mean, taken.s
         options = method.options() if self.options is None and method.options else self.options
         values = values if values is None else values.to(t.device)
-        found, metrics = method.loss(Step(self, good, bad, tuple(draws), noise, t, options, values))
+        found, metrics = method.loss(Step(self, good, bad, tuple(draws), noise, t, options, values, taken))
         return found, {**metrics, "t": t.mean()}
 
 
@@ -71,12 +96,13 @@ class Step:
     good: Batch
     bad: Batch | None
     draws: tuple[Draw, ...]
-    #: of every clip ``[B, z, T, h, w]``; both clips of a pair share it
+    #: of every clip ``[B, z, T, h, w]``; both clips of a pair share it; of a sampler's steps that of the step
     noise: Tensor
     #: ``[B]``
     t: Tensor
     options: Any = None
     values: Tensor | None = None
+    steps: Taken | None = None
 
     @property
     def policy(self) -> Policy:
@@ -89,6 +115,19 @@ class Step:
         if self.values is None:
             raise ValueError("this batch is none of scored candidates")
         return self.values
+
+    @property
+    def taken(self) -> Taken:
+        """The sampler's steps. Raises ValueError where there are none."""
+        if self.steps is None:
+            raise ValueError("this batch is none of a sampler's steps")
+        return self.steps
+
+    def guided(self) -> Tensor:
+        """The velocity at the sampler's steps as the sampler has it, guidance included: float32 ``[B, C, T, h, w]``."""
+        taken, base = self.taken, self.policy.base
+        ladder = base.ladder(self.good.condition, taken.negative, taken.guidance)
+        return base.guided(taken.z, taken.s, ladder).float()
 
     @property
     def config(self) -> LossConfig:

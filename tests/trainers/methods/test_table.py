@@ -31,6 +31,8 @@ def test_what_a_method_takes_says_its_unit_its_file_and_its_clips() -> None:
     assert found["sft"] == ("clip", "selection.json", 1, False)
     assert found["ipa"] == ("clip", "selection.json", 1, True)
     assert found["dpo"] == ("pair", "pairs.json", 2, True)
+    assert found["grpo"] == ("step", None, 1, False)
+    assert [m.name for m in METHODS if m.online] == ["wsft", "nft", "grpo"]
 
 
 def test_recipes_are_those_of_sheets_that_exist() -> None:
