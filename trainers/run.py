@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -22,7 +22,7 @@ from ipa_bench.models import kinds
 from ipa_bench.models.base import Base
 from ipa_bench.models.checkpoint import Checkpoint, lora_parts, lora_sha256
 from ipa_bench.models.lora import check_lora
-from ipa_bench.models.specs import BaseSpec
+from ipa_bench.models.specs import EMBEDDED, BaseSpec
 from ipa_bench.suite import Suite, load_suite
 from ipa_bench.types import Case
 from trainers import card, policy, rewards, sde
@@ -92,10 +92,11 @@ class Job:
         return digest(self.method, content, clips.hashes(self.data), self.checkpoint.identity, began)
 
 
-def prepare(config: TrainConfig, method: MethodName, suite: Suite | None = None) -> Job:
+def prepare(config: TrainConfig, method: MethodName, suite: Suite | None = None, *, dry: bool = False) -> Job:
     """Check everything that can be checked without loading the model. Raises :class:`UserError` for what is wrong.
 
-    ``suite`` where it is at hand; else the configuration's file is read.
+    ``suite`` where it is at hand; else the configuration's file is read. ``dry``: nothing is to be trained, and a
+    published model's weights are not asked for.
     """
     suite = load_suite(Path(config.data.suite)) if suite is None else suite
     data, reward = _data(config, method, suite)
@@ -111,7 +112,16 @@ def prepare(config: TrainConfig, method: MethodName, suite: Suite | None = None)
         for part in lora_parts(start).values():
             check_lora(part)
     spec = _spec(config)
-    return Job(method, config, data, watched, spec, kinds.base_kind(spec).locate(spec), start, reward)
+    return Job(method, config, data, watched, spec, _checkpoint(spec, dry), start, reward)
+
+
+def _checkpoint(spec: BaseSpec, dry: bool) -> Checkpoint:
+    kind = kinds.base_kind(spec)
+    if dry and spec.model != EMBEDDED and not Path(spec.model).is_dir():
+        with suppress(UserError):
+            if kind.outline(spec.model, True).folder is None:
+                return Checkpoint(Path(spec.model), "published, not read")
+    return kind.locate(spec)
 
 
 def _data(config: TrainConfig, method: MethodName, suite: Suite) -> tuple[Data, Reward | None]:

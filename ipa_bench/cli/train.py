@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from trainers.methods import MethodName
 
 if TYPE_CHECKING:
     from ipa_bench.engine.processes import Progress
+    from ipa_bench.models.outline import Outline, Shape
     from trainers.align.stages import Alignment
     from trainers.run import Job, Tell
 
@@ -49,7 +51,7 @@ def train(
     from trainers import run as training
 
     with console.progress() as progress:
-        job = training.prepare(train_config.load(config), method)
+        job = training.prepare(train_config.load(config), method, dry=dry_run)
         folder = out or Path("runs") / f"{config.stem}-{method}"
         if dry_run:
             describe(job, folder)
@@ -136,7 +138,7 @@ def describe(job: Job, folder: Path) -> None:
     from ipa_bench.cli.console import print_facts
 
     data, config = job.data, job.config
-    people = len({clip.case.identity or clip.case.id for clip in data.all})
+    people = len({case.identity or case.id for case in data.cases})
     kept = sum(clip.latents is not None for clip in data.all)
     adapter = config.adapter
     lora = f"a LoRA of rank {adapter.rank} on {adapter.layers}, {adapter.blocks} blocks"
@@ -152,6 +154,7 @@ def describe(job: Job, folder: Path) -> None:
         "chosen by": ", ".join(data.by) or "nothing",
         "updates": f"{config.train.steps} of {config.train.batch} = "
         f"{config.train.steps * config.train.batch / max(1, len(data.good)):.1f} times each clip",
+        **(_rounds(job) if config.rollouts else {}),
         "watched": f"{len(job.watched)} cases, {len(config.watch.seeds)} samples each",
         "memory": estimate(job),
         "writes": str(folder),
@@ -159,22 +162,67 @@ def describe(job: Job, folder: Path) -> None:
     print_facts(lines)
 
 
+def _rounds(job: Job) -> dict[str, str]:
+    """What is said of clips that are made as training goes on, in the place of those that are there."""
+    from trainers.cost_sheet import rounds as cost
+
+    config, data = job.config, job.data
+    asked, shape = config.rollouts, _shape(job)
+    assert asked is not None
+    priced = cost.price(config, job.method, _outline(job), shape)
+    count = -(-config.train.steps // config.updates)
+    people = len({case.identity or case.id for case in data.cases})
+    unit = methods.find(job.method).unit
+    shown = (
+        f"{priced.shown} {'steps' if unit == 'step' else 'noise levels'} of each" if priced.shown > 1 else "once each"
+    )
+    share = f"{priced.sampling / priced.flops:.0%} of it sampling"
+    kept = f"; {priced.kept / 1e9:.2f} GB of steps on disk" if priced.kept else ""
+    return {
+        "clips": f"{count} rounds of {asked.cases} cases x {asked.per_case} = {priced.clips} clips, "
+        f"{asked.steps} steps with guidance {asked.guidance:g}; {len(data.cases)} cases of {people} people",
+        "chosen by": f"rewarded: {', '.join(data.by)}",
+        "updates": f"{config.train.steps} of {config.train.batch} clips, {config.updates} a round, {shown}{kept}",
+        "hours": f"{priced.hours * count:.1f} on one {cost.DEVICE}, {priced.hours * 60:.1f} minutes a round "
+        f"({priced.flops / 1e15:.3g} PFLOP, {share}), at {cost.SHARE:.0%} of {cost.PEAK / 1e12:.0f} TFLOP/s, "
+        "which is assumed; VAE, text and reward are not in it",
+    }
+
+
+def _outline(job: Job) -> Outline:
+    from ipa_bench.models import kinds
+
+    kind = kinds.base_kind(job.spec)
+    if job.checkpoint.folder.is_dir():
+        return kind.outline_of(job.spec.name, job.checkpoint.folder)
+    return kind.outline(job.spec.model, True)
+
+
+def _shape(job: Job) -> Shape:
+    """What a pass sees of the first clip."""
+    from ipa_bench import video
+    from trainers.cost_sheet.rounds import shape_of
+
+    data = job.data
+    case, file = (data.good[0].case, data.good[0].video) if data.good else (data.cases[0], data.cases[0].driving)
+    about = video.probe(file)
+    fallback = (about.declared_frames or 81, (about.width, about.height))
+    asked = case if data.online else replace(case, size=None, references=())
+    return shape_of(asked, _outline(job), fallback)
+
+
 def estimate(job: Job) -> str:
     """Memory that training takes: weights, trained values and Adam exactly, activations by a rule of thumb."""
-    from ipa_bench import video
-    from ipa_bench.models import kinds
-    from trainers.spent import held
+    from trainers.spent import held, passes_of
 
-    config, clip = job.config, job.data.good[0]
-    outline = kinds.base_kind(job.spec).outline_of(job.spec.name, job.checkpoint.folder)
-    about = video.probe(clip.video)
-    frames, size = outline.fitting(clip.case.frames or about.declared_frames or 81, (about.width, about.height))
-    tokens = outline.tokens(outline.shape(frames, size))
+    config, outline = job.config, _outline(job)
+    tokens = outline.tokens(_shape(job))
     blocks, width = outline.layers
     half = config.train.precision == "bf16"
     # Checkpointing keeps the input of each block alone.
     kept = width * (2 if config.train.gradient_checkpointing else _PER_TOKEN) * (1 if half else 2)
-    activations = tokens * config.train.micro_batch * blocks * kept * methods.find(job.method).clips
+    activations = tokens * config.train.micro_batch * blocks * kept
+    activations *= passes_of(methods.find(job.method), config, outline)
     known = held(config, job.start, outline)
     learned, total = known.device - known.weights, known.device + activations
     host = f"; {known.host / 1e9:.2f} GB of host memory for the reference" if known.host else ""

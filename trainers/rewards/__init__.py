@@ -17,7 +17,7 @@ from trainers.rewards.scores import of_metric
 from trainers.rewards.usable import check_usable
 from trainers.rewards.video import of_folder
 
-__all__ = ["REWARDS", "Kind", "Reward", "RewardConfig", "check_usable", "find", "of_config", "rewarded"]
+__all__ = ["REWARDS", "Kind", "Reward", "RewardConfig", "check_name", "check_usable", "find", "of_config", "rewarded"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,13 @@ def find(name: str) -> Reward:
     if kind not in known:
         raise UserError(f"there is no reward of kind {kind!r}", f"kinds: {', '.join(known)}")
     return known[kind].make(what)
+
+
+def check_name(name: str) -> None:
+    """Raise UserError for a metric or a kind that does not exist or is sealed; what a kind names is not opened yet."""
+    kind, colon, _ = name.partition(":")
+    if not colon or kind == REWARDS[0].name or kind not in {each.name for each in REWARDS}:
+        find(name)
 
 
 def of_config(config: RewardConfig) -> Reward:

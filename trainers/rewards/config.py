@@ -11,10 +11,10 @@ from ipa_bench.errors import UserError
 
 
 def _known(name: str) -> str:
-    from trainers.rewards import find  # brings in the scorer
+    from trainers.rewards import check_name  # brings in the scorer
 
     try:
-        find(name)
+        check_name(name)
     except UserError as error:
         raise ValueError(error.reason) from None
     return name
