@@ -37,8 +37,8 @@ def test_a_round_of_identity_grpo_by_hand() -> None:
     forward = outline.forward_flops(shape)
     # 25 steps of two passes of a clip; the LoRA adds little
     assert 1.0 < found.sampling / (256 * 25 * 2 * forward) < 1.1
-    # 24 steps: two passes of the policy, each forward, backward and forward again, and two of the reference. Others counted
-    # 240 passes against 50, with a backward pass of two, which a LoRA's is not for short clips.
+    # 24 steps: two passes of the policy, each forward, backward and forward again, and two of the reference. Others
+    # counted 240 passes against 50, with a backward pass of two, which a LoRA's is not for short clips.
     assert 4.0 < found.learning / found.sampling < 5.0
     assert found.kept == 256 * 24 * 2 * 4 * 16 * 11 * 30 * 52
     assert found.hours == pytest.approx((found.sampling + found.learning) / (PEAK * SHARE) / 3600)
