@@ -84,10 +84,11 @@ save_every = 2
 cases = 0
 """
 
-#: clips are made as training goes on: two rounds of three updates, each of two clips of two people
+#: clips are made as training goes on: two rounds of two updates, each of two clips of two people
 ONLINE: dict[str, dict[str, Any]] = {
     "data": {"selection": None},
-    "rollouts": {"cases": 2, "per_case": 3, "steps": 4, "decode_dtype": "fp32"},
+    "rollouts": {"cases": 2, "per_case": 2, "steps": 3, "decode_dtype": "fp32"},
+    "train": {"steps": 4},
     "reward": {"term": [{"reward": "toy:light"}]},
 }
 

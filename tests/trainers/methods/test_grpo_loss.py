@@ -164,7 +164,7 @@ def test_grpo_gets_to_the_best_place(guard: bool) -> None:
     asked = grpo.Options(guard=guard)
     mean = torch.zeros(1, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.Adam([mean], lr=0.05)
-    for turn in range(60):
+    for turn in range(35):
         with torch.no_grad():
             start = random(1000 * turn, 64, 1)
             x, steps = sample(
@@ -188,7 +188,7 @@ def test_nft_gets_to_the_best_place() -> None:
     mean = torch.zeros(1, dtype=torch.float64, requires_grad=True)
     old = mean.detach().clone()
     optimizer = torch.optim.Adam([mean], lr=0.05)
-    for turn in range(60):
+    for turn in range(35):
         with torch.no_grad():
             x, _ = sample(old, random(1000 * turn, 64, 1), lambda _: None)
         r = torch.tensor([0.5 if v is None else v for v in nft.values(*rewards(x), asked)], dtype=torch.float64)

@@ -102,32 +102,33 @@ def test_clips_that_are_left_out_leave_their_place_to_others() -> None:
 @pytest.mark.parametrize("method", ["nft", "grpo"])
 def test_a_run_makes_its_own_clips_and_says_so(folder: Path, tmp_path: Path, method: MethodName) -> None:
     out = tmp_path / "out"
-    job = tiny_runs.job(folder, method, with_(methods={"grpo": {"window": 2, "kl": 0.0}}))
+    job = tiny_runs.job(folder, method, with_(methods={"grpo": {"kl": 0.01}}))
     told: list[str] = []
     assert training.train(job, out, tell=lambda stage, *_: told.append(stage)) is not None
     lines = tiny_runs.log(out)
-    assert len(lines) == 6
+    assert len(lines) == 4
     # at the beginning of a round policy and old policy are one, in GRPO; in NFT the old one stays behind
     moved = [line["moved"] for line in lines]
     assert moved[0] == 0
-    assert (moved[3] == 0) == (method == "grpo")
-    assert min(moved[1:3] + moved[4:]) > 0
+    assert (moved[2] == 0) == (method == "grpo")
+    assert min(moved[1], moved[3]) > 0
     if method == "grpo":
-        assert [lines[i]["ratio"] for i in (0, 3)] == pytest.approx([1, 1], abs=1e-12)
-        assert [lines[i]["clipped"] for i in (0, 3)] == [0, 0]
+        assert [lines[i]["ratio"] for i in (0, 2)] == pytest.approx([1, 1], abs=1e-12)
+        assert [lines[i]["clipped"] for i in (0, 2)] == [0, 0]
+        assert lines[0]["kl"] == 0 < lines[2]["kl"]
     about = rounds_of(out)
     assert [(line["round"], line["step"], line["clips"], line["learnt_from"]) for line in about] == [
-        (0, 0, 6, 6), (1, 3, 6, 6),
+        (0, 0, 4, 4), (1, 2, 4, 4),
     ]  # fmt: skip
-    assert told.count("round 1") == told.count("round 2") == 6
+    assert told.count("round 1") == told.count("round 2") == 4
     assert [path.name for path in sorted((out / "rounds").glob("0*"))] == ["000001"]
     card = json.loads((out / "lora" / "card.json").read_text())
-    assert card["data"]["rollouts"]["clips"] == 12
+    assert card["data"]["rollouts"]["clips"] == 8
     assert card["data"]["chosen_by"] == ["light@1", "pixels"]
     assert "rest.psnr@1" in card["data"]["no_evidence"]
     assert "truth.hand_error@1" not in card["data"]["no_evidence"]
     text = (out / "lora" / "README.md").read_text()
-    assert "12 of its own in 2 rounds, of 3 identities" in text
+    assert "8 of its own in 2 rounds, of 3 identities" in text
     assert "| rewarded by | light@1, pixels (no evidence" in text
     # done is done, and another reward is another run
     assert training.train(job, out) == out / "lora" / "pytorch_lora_weights.safetensors"
@@ -194,10 +195,9 @@ def test_all_clips_of_a_case_share_a_drawn_step_and_where_asked_their_first_nois
         ("sft", ONLINE, "learns from clips that were selected .* wsft, nft, grpo"),
         ("nft", with_(rollouts={"cases": 4, "per_case": 2}), "takes 4 cases, and the suite has 3 of the train split"),
         ("grpo", with_(adapter={"dropout": 0.1}), "with dropout"),
-        ("grpo", with_(methods={"grpo": {"window": 4}}), "4 steps from step 0 do not fit into the 3 of 4"),
+        ("grpo", with_(methods={"grpo": {"window": 4}}), "4 steps from step 0 do not fit into the 2 of 3"),
         ("nft", with_(reward={"term": [{"reward": "truth.hand_error"}]}), "truth.hand_error@1 only judges"),
-        ("nft", with_(reward={"term": [{"reward": "frame.lpips"}]}), "frame.lpips@1 says nothing .* weights"),
-        ("nft", with_(train={"batch": 4}), "multiple of train.batch"),
+        ("nft", with_(train={"batch": 3}), "multiple of train.batch"),
         ("nft", {**ONLINE, "data": {"selection": "candidates.json"}}, "give one of the two"),
         ("nft", {key: ONLINE[key] for key in ("data", "rollouts")}, "go together"),
         ("nft", {"data": {"selection": None}}, "give one of the two"),
@@ -221,15 +221,15 @@ def test_rounds_that_teach_nothing_and_rewards_that_break_stop(
 
     line = rewards.Kind("odd", "Odd.", lambda _: replace(rewards.find("toy:light"), look=look))
     monkeypatch.setattr(rewards, "REWARDS", (*rewards.REWARDS, line))
-    asked = with_(reward={"term": [{"reward": "odd:one"}]}, train={"steps": 1}, rollouts={"cases": 1, "per_case": 4})
+    asked = with_(
+        reward={"term": [{"reward": "odd:one"}]}, train={"steps": 1, "batch": 4}, rollouts={"cases": 1, "per_case": 4}
+    )
     job = tiny_runs.job(folder, "nft", asked)
     with pytest.raises(UserError, match="round 1 teaches nothing: rewards of its clips are equal"):
         training.train(job, tmp_path / "equal")
     said[:] = [unknown("blind")]
     with pytest.raises(UserError, match="light@1 says nothing"):
         tiny_runs.job(folder, "nft", asked)
-    with pytest.raises(UserError, match="teaches nothing: the reward says nothing"):
-        training.train(job, tmp_path / "blind")
     said[:] = [SimpleNamespace(value=float("nan"), reason=None)]
     with pytest.raises(UserError, match="light@1 gives no number for case"):
         training.train(job, tmp_path / "broken")
