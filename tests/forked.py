@@ -132,7 +132,7 @@ class Server:
     ) -> subprocess.CompletedProcess[str]:
         """The same, once it has ended."""
         process = self.start(arguments, folder, variables, said)
-        status = process.kill_after(300)
+        status = process.kill_after(900)
         assert status is not None
         return subprocess.CompletedProcess([*map(str, arguments)], status, process.out, process.errors)
 
