@@ -43,7 +43,7 @@ def test_the_autoencoder_keeps_pictures() -> None:
 
     vae: Any = AutoencoderKLWan.from_pretrained(EMBEDDED_FOLDER, subfolder="vae", dtype=torch.float32)
     for identity in (0, 1):
-        clip = world.clip("test", identity, 0)
+        clip = world.clip("test", identity, 0, frames=9)
         pixels = torch.from_numpy(clip.frames).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
         with torch.inference_mode():
             made = vae.decode(vae.encode(pixels).latent_dist.mode()).sample.clamp(-1, 1)

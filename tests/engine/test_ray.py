@@ -22,6 +22,7 @@ from ipa_bench.errors import UserError
 from ipa_bench.models.specs import FolderSpec
 from ipa_bench.suite import Suite
 from ipa_bench.types import Case
+from tests.engine import far
 
 ray = pytest.importorskip("ray")
 
@@ -45,8 +46,10 @@ def cluster():
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         # Where other programs of this machine do not find it. Paths of sockets must be short.
         patch.setenv("RAY_TMPDIR", folder)
-        # Workers import the functions of this file.
+        # Workers import the functions of far.py.
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))))
+        # On a busy machine workers begin late, which is worth a warning to users and none here.
+        patch.setattr(engine_ray, "PATIENCE", 600.0)
         made = Cluster(initialize_head=True, head_node_args=HEAD)
         yield made
         made.shutdown()
@@ -87,67 +90,37 @@ def processes(*nodes):
 # ---------------------------------------------------------------------------------------------------------------------
 # the contract of every engine
 
-_STARTED = []
-
-
-def _start(value):
-    _STARTED.append(value)
-
-
-def _square(x):
-    time.sleep(0.02 * (x % 3))
-    return x * x, list(_STARTED)
-
-
-def _meets(folder, x):
-    """Waits for a second worker, however busy the machine is that starts it."""
-    (folder / str(os.getpid())).touch()
-    deadline = time.monotonic() + 120
-    while len(list(folder.iterdir())) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return _square(x)
-
 
 def test_results_come_in_order_from_workers_that_started_once(engine, node, tmp_path):
     assert engine.share(100) == (2, 1)
     assert engine.share(1) == (1, 1)
-    results = list(engine.imap(partial(_meets, tmp_path), range(40), 2, _start, ("ready",)))
+    results = list(engine.imap(partial(far.meets, tmp_path), range(40), 2, far.start, ("ready",)))
     assert [square for square, _ in results] == [x * x for x in range(40)]
     assert all(started == ["ready"] for _, started in results)
     workers = {int(path.name) for path in tmp_path.iterdir()}
     assert len(workers - {os.getpid()}) == 2
-    assert list(engine.imap(_square, [], 2)) == []
-
-
-def _fails(x):
-    if x == 5:
-        raise UserError(f"item {x} is bad", "mend it")
-    return x
+    assert list(engine.imap(far.square, [], 2)) == []
 
 
 def test_an_error_arrives_as_itself_and_in_its_turn(engine, node):
     got = []
     with pytest.raises(UserError, match=r"^item 5 is bad \(mend it\)$"):
-        got.extend(engine.imap(_fails, range(9), 2))
-    results = engine.imap(_fails, range(9), 2)
+        got.extend(engine.imap(far.fails, range(9), 2))
+    results = engine.imap(far.fails, range(9), 2)
     assert [next(results) for _ in range(5)] == [0, 1, 2, 3, 4]
     with pytest.raises(UserError):
         next(results)
 
 
-def _bad_start():
-    raise UserError("the model file is missing", "fetch it")
-
-
 def test_a_worker_that_cannot_start_says_why(engine, node):
     with pytest.raises(UserError, match="the model file is missing"):
-        list(engine.imap(_square, range(4), 2, _bad_start))
+        list(engine.imap(far.square, range(4), 2, far.bad_start))
 
 
 def test_a_node_with_other_versions_is_refused(engine, node, monkeypatch):
     monkeypatch.setattr(engine_ray, "PACKAGES", ("pytest",))  # here only: workers import the module anew
     with pytest.raises(UserError, match=r"a node of the Ray cluster has pytest not installed, this process \d"):
-        list(engine.imap(_square, range(4), 2))
+        list(engine.imap(far.square, range(4), 2))
 
 
 def test_items_are_taken_as_they_are_needed_and_who_stops_early_does_not_wait(engine, cluster, node):
@@ -158,7 +131,7 @@ def test_items_are_taken_as_they_are_needed_and_who_stops_early_does_not_wait(en
             taken.append(x)
             yield x
 
-    results = engine.imap(_sleeps, items(), 2)
+    results = engine.imap(far.sleeps, items(), 2)
     assert next(results) == 0
     assert len(taken) <= 2 * engine_ray.AHEAD + 1
     workers = processes(cluster.head_node, node)
@@ -170,39 +143,18 @@ def test_items_are_taken_as_they_are_needed_and_who_stops_early_does_not_wait(en
     assert time.monotonic() - begin < 20
 
 
-def _sleeps(x):
-    time.sleep(60 if x else 0)
-    return x
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # who dies
 
 
-def _mark(folder, x):
-    """Leaves a mark for each time it is tried; the first worker that has item 3 dies of it."""
-    tries = len(list(folder.glob(f"{x}.*"))) + 1
-    (folder / f"{x}.{tries}").touch()
-    if x == 3 and tries == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return x, tries
-
-
 def test_an_item_whose_worker_died_is_worked_on_again(engine, node, tmp_path):
-    results = list(engine.imap(partial(_mark, tmp_path), range(12), 2))
+    results = list(engine.imap(partial(far.mark, tmp_path), range(12), 2))
     assert results == [(x, 2 if x == 3 else 1) for x in range(12)]
-
-
-def _deadly(folder, x):
-    if x == "item four":
-        (folder / str(os.getpid())).touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return x
 
 
 def test_an_item_that_kills_three_workers_is_named(engine, node, tmp_path):
     items = ["item one", "item two", "item three", "item four", "item five"]
-    results = engine.imap(partial(_deadly, tmp_path), items, 2)
+    results = engine.imap(partial(far.deadly, tmp_path), items, 2)
     assert [next(results) for _ in range(3)] == items[:3]
     with pytest.raises(UserError, match="3 workers died while they had item four: "):
         next(results)
@@ -322,7 +274,7 @@ def test_addresses_that_cannot_be_used_are_refused(monkeypatch):
 _SCRIPT = """
 import os, signal, time
 from pathlib import Path
-from ipa_bench.engine.ray import RayEngine
+from ipa_bench.engine import ray
 
 # a shell in the background starts programs that ignore it
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -335,7 +287,8 @@ def work(seconds):
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(seconds)
 
-engine = RayEngine(jobs=2)
+ray.PATIENCE = 600.0
+engine = ray.RayEngine(jobs=2)
 try:
     for _ in engine.imap(work, [0, 600, 600, 600], 2):
         print("running", flush=True)

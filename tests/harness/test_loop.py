@@ -93,9 +93,10 @@ def test_one_and_two_jobs_and_any_order_of_cases_give_the_same_numbers(
     for model in cache_folder.glob("*.tflite"):
         shutil.copy(model, cold)
     monkeypatch.setenv("IPA_BENCH_CACHE", str(cold))
-    turned = Suite(suite.name, suite.cases[::-1], suite.models[::-1], suite.seeds, suite.primary)
+    cases = suite.cases[:0:-1]  # the last first, and not the first
+    turned = Suite(suite.name, cases, suite.models[::-1], suite.seeds, suite.primary, whole=suite.cases)
     two = harness.run(turned, tmp_path / "two", jobs=2)
-    assert numbers(one) == numbers(two)
+    assert numbers(two) == [found for found in numbers(one) if found[0][0] != suite.cases[0].id]
     assert one.header.suite_hash == two.header.suite_hash
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 import tomllib
 from pathlib import Path
@@ -21,6 +19,7 @@ from ipa_bench.embedded.group import cases
 from ipa_bench.embedded.group.setting import Key
 from ipa_bench.errors import UserError
 from ipa_bench.models.wan import conditioning
+from tests.forked import Server
 from tests.verbs import verb
 from trainers.embedded import config, latents, pretrain, tiny
 from trainers.embedded import transformer as flow_stage
@@ -155,36 +154,22 @@ def test_prompts_are_encoded_as_the_pipeline_does(trained: Path) -> None:
     assert not torch.equal(ours[0], ours[1])
 
 
-def test_the_same_config_gives_the_same_losses(trained: Path, small: Path, tmp_path: Path) -> None:
-    assert verb("embedded", "pretrain", small, "--out", tmp_path, "--jobs", 1) == 0
-    for stage in ("vae", "transformer"):
-        assert log(tmp_path, stage) == log(trained, stage)
-
-
-def test_killed_and_started_again_it_gives_the_same_losses(trained: Path, small: Path, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "ipa_bench",
-        "embedded",
-        "pretrain",
-        str(small),
-        "--out",
-        str(tmp_path),
-        "--jobs",
-        "1",
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    for _ in range(600):
-        if (tmp_path / "vae.jsonl").exists() or process.poll() is not None:
-            break
-        time.sleep(0.1)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def test_killed_and_started_again_it_gives_the_same_losses(
+    training_server: Server, trained: Path, small: Path, tmp_path: Path
+) -> None:
+    """In another process too, and whether the world is made ahead, as in ``trained``, or as it is needed."""
+    out, said = tmp_path / "out", tmp_path / "said"
+    command: list[object] = ["embedded", "pretrain", small, "--out", out, "--jobs", 1]
+    process = training_server.start(command, tmp_path, os.environ, said)
+    deadline = time.monotonic() + 120
+    while not (out / "vae.jsonl").exists() and process.wait(0) is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.signal(signal.SIGKILL)
+    process.wait()
+    done = training_server.run(command, tmp_path, os.environ, said)
     assert done.returncode == 0, done.stderr
     for stage in ("vae", "transformer"):
-        assert log(tmp_path, stage) == log(trained, stage)
+        assert log(out, stage) == log(trained, stage)
 
 
 def test_reconstruction_loss_by_hand() -> None:
