@@ -27,6 +27,7 @@ from torch import Tensor
 from ipa_bench.cost import ledger as cost_ledger
 from ipa_bench.errors import UserError
 from ipa_bench.files import write_atomic
+from ipa_bench.models.wan import lora_names
 
 #: of a file's tensors, and of its settings
 PREFIX, METADATA_KEY = "transformer.", "lora_adapter_metadata"
@@ -242,10 +243,10 @@ def write_mean(
         raise UserError(f"a strength of {strength} is no strength", "give a number above 0; 1 is what training found")
     if rank is not None and rank < 1:
         raise UserError(f"a LoRA of rank {rank} changes nothing", "give a rank of at least 1")
-    read = {file: _read(file) for file in files}
-    first = read[files[0]]
+    found = {file: read(file) for file in files}
+    first = found[files[0]]
     try:
-        made = mean([read[run].lora for run in runs], read[start].lora if start is not None else None, strength)
+        made = mean([found[run].lora for run in runs], found[start].lora if start is not None else None, strength)
     except ValueError as error:
         raise UserError(str(error), "give LoRAs of one setting of layers and blocks") from None
     made, left_out = (made, 0.0) if rank is None else extract(made, rank)
@@ -266,7 +267,7 @@ def write_extract(out: Path, lora: Path, rank: int) -> Written:
 
 
 @dataclass(frozen=True, eq=False)
-class _File:
+class File:
     """What a LoRA file holds."""
 
     lora: dict[str, Layer]
@@ -275,34 +276,45 @@ class _File:
     dtype: torch.dtype
 
 
-def _read(file: Path) -> _File:
+def read(file: Path) -> File:
+    """A LoRA file under diffusers' names or those of Wan's authors. Raises :class:`UserError` for any other."""
     try:
         with safe_open(file, "pt") as opened:
             found = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no dictionary
             metadata = dict(opened.metadata() or {})
     except (OSError, SafetensorError) as error:
         raise UserError(f"{file} cannot be read: {error}", _FIX) from None
-    other = next((name for name in found if not name.startswith(PREFIX)), None)
+    authors = lora_names.is_authors(found)
+    other = None if authors else next((name for name in found if not name.startswith(PREFIX)), None)
     if other is not None or not found:
         what = (
             "is empty" if other is None else f"holds {other}, which is no LoRA of a transformer as diffusers writes it"
         )
         raise UserError(f"{file} {what}", _FIX)
     try:
-        told = json.loads(metadata.get(METADATA_KEY, "{}"))
-        own = {key.removeprefix(PREFIX): value for key, value in told.items() if key.startswith(PREFIX)}
+        said = json.loads(metadata.get(METADATA_KEY, "{}"))
+        own = {key.removeprefix(PREFIX): value for key, value in said.items() if key.startswith(PREFIX)}
+        if authors:
+            plain, own = lora_names.to_diffusers(found, own)
+            if not plain:
+                raise ValueError("it holds no LoRA")
+            return File(of(plain, own), own, metadata, next(iter(plain.values())).dtype)
         lora = of({name.removeprefix(PREFIX): tensor for name, tensor in found.items()}, own)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file}: {error}", "what it holds besides low-rank matrices would be lost") from None
-    return _File(lora, own, metadata, next(iter(found.values())).dtype)
+    return File(lora, own, metadata, next(iter(found.values())).dtype)
 
 
-def _write(file: Path, lora: Lora, like: _File) -> None:
+def _write(file: Path, lora: Lora, like: File) -> None:
     stored = {PREFIX + name: tensor.to("cpu", like.dtype).contiguous() for name, tensor in tensors(lora).items()}
-    told = {PREFIX + key: value for key, value in settings(lora, like.settings).items()}
-    metadata = like.metadata | {"format": "pt", METADATA_KEY: json.dumps(told, indent=2, sort_keys=True)}
+    metadata = like.metadata | {"format": "pt", METADATA_KEY: told(settings(lora, like.settings))}
     cost_ledger.write_beside_lora(file, None)  # a sheet that lies there is of what it replaces
     write_atomic(file, ordered(save(stored, metadata=metadata)))
+
+
+def told(settings: Mapping[str, Any]) -> str:
+    """Settings as a file's metadata has them."""
+    return json.dumps({PREFIX + key: value for key, value in settings.items()}, indent=2, sort_keys=True)
 
 
 def ordered(content: bytes) -> bytes:

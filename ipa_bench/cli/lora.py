@@ -1,4 +1,4 @@
-"""The verbs about trained LoRAs: ``lora mean``, ``lora strength``, ``lora extract``."""
+"""The verbs about trained LoRAs: ``lora mean``, ``lora strength``, ``lora export``, ``lora extract``."""
 
 from __future__ import annotations
 
@@ -56,6 +56,27 @@ def strength(
     from trainers import lora
 
     _tell(lora.write_strength(out, run, times, start=start, rank=rank), f"{times:g} times the change of {run}")
+
+
+@group.command(
+    epilog=examples(
+        "ipa-bench lora export comfy.safetensors runs/mine/lora/pytorch_lora_weights.safetensors",
+        "ipa-bench lora export mine.safetensors somebodys.safetensors --diffusers",
+    )
+)
+def export(
+    out: Out,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A LoRA; of two experts the first, the other beside it.")],
+    diffusers: Annotated[bool, typer.Option("--diffusers", help="The way back: diffusers' names.")] = False,
+) -> None:
+    """Write a LoRA under the key names of Wan's authors and ComfyUI. There and back is the same file."""
+    from ipa_bench.cli.console import OUT
+    from trainers import lora_formats
+
+    made = lora_formats.write(out, run, diffusers=diffusers)
+    whose = "diffusers'" if diffusers else "Wan's authors' and ComfyUI's"
+    for file in made.files:
+        OUT.print(f"{file}: under {whose} names", markup=False)
 
 
 @group.command(epilog=examples("ipa-bench lora extract small.safetensors run.safetensors 16"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -81,12 +82,19 @@ def load_lora(pipe: Any, file: Path, name: str, network: str = FIRST) -> None:
     held = check_lora(file)
     transformer = getattr(pipe, network)
     try:
+        own = _of_authors(file)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # a second one: it is meant
-            pipe.load_lora_weights(
-                str(file.parent), weight_name=file.name, use_safetensors=True, local_files_only=True, adapter_name=name,
-                load_into_transformer_2=network == SECOND,
-            )  # fmt: skip
+            if own is not None:
+                pipe.load_lora_into_transformer(
+                    own[0], transformer=transformer, adapter_name=name, metadata=own[1], _pipeline=pipe,
+                    low_cpu_mem_usage=True,
+                )  # fmt: skip
+            else:
+                pipe.load_lora_weights(
+                    str(file.parent), weight_name=file.name, use_safetensors=True, local_files_only=True,
+                    adapter_name=name, load_into_transformer_2=network == SECOND,
+                )  # fmt: skip
     except (OSError, ValueError, LookupError, RuntimeError) as error:
         why = str(error).strip().partition("\n")[0]
         raise UserError(f"{file} does not fit {type(transformer).__name__}: {why}", _FIX) from error
@@ -100,6 +108,23 @@ def load_lora(pipe: Any, file: Path, name: str, network: str = FIRST) -> None:
     found = sum(key.endswith(".bias") and bool(p.any()) for key, p in parts.items())
     if found < held.biases:
         raise UserError(f"{file} shifts {held.biases} layers, of which {found} could be", _FIX)
+
+
+def _of_authors(file: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Tensors and settings of a file with the names of Wan's authors, as diffusers takes them; None for another.
+
+    diffusers renames such files too, but not those of control blocks. Raises ``ValueError`` for what is no LoRA.
+    """
+    from ipa_bench.models.wan import lora_names
+
+    with safe_open(file, "pt") as opened:
+        if not lora_names.is_authors(dict.fromkeys(opened.keys())):
+            return None
+        found = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        said = json.loads((opened.metadata() or {}).get("lora_adapter_metadata", "{}"))
+    before = f"{FIRST}."
+    tensors, settings = lora_names.to_diffusers(found, {key.removeprefix(before): said[key] for key in said})
+    return tuple({before + key: value for key, value in each.items()} for each in (tensors, settings))  # type: ignore[return-value]
 
 
 def _without_meta(transformer: Any, name: str) -> None:
