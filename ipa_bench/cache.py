@@ -24,7 +24,8 @@ class Cache:
     def __init__(self, folder: Path | None = None) -> None:
         """``folder`` defaults to ``observations`` in the tool's cache folder (``IPA_BENCH_CACHE``)."""
         self.folder = folder or weights.cache_dir() / "observations"
-        self._writable = True
+        #: whether what is put here is kept
+        self.writable = True
 
     def get(self, kind: str, key: str) -> dict[str, Any] | None:
         """The arrays of an entry, or None."""
@@ -38,7 +39,7 @@ class Cache:
 
     def put(self, kind: str, key: str, arrays: Arrays) -> None:
         """Store an entry. Where that fails, say so once and go on without."""
-        if not self._writable:
+        if not self.writable:
             return
         path = self._path(kind, key)
         content = BytesIO()
@@ -48,7 +49,7 @@ class Cache:
             with replacing(path) as part:
                 part.write_bytes(content.getbuffer())
         except OSError as error:
-            self._writable = False
+            self.writable = False
             warnings.warn(f"observations are not cached: {error}", RuntimeWarning, stacklevel=2)
 
     def _path(self, kind: str, key: str) -> Path:

@@ -76,6 +76,35 @@ def phantom(seed: int = 0) -> Any:
     return WanPipeline(tokenizer(), text_encoder(), made, scheduler, transformer)
 
 
+def animate(seed: int = 0) -> Any:
+    """A WanAnimatePipeline: spatial factor 8, temporal factor 4, faces of 16 pixels, an image of 5 tokens."""
+    import torch
+    from diffusers import (
+        AutoencoderKLWan,
+        FlowMatchEulerDiscreteScheduler,
+        WanAnimatePipeline,
+        WanAnimateTransformer3DModel,
+    )
+    from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
+
+    torch.manual_seed(seed)
+    made = AutoencoderKLWan(base_dim=4, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1, attn_scales=[])
+    transformer = WanAnimateTransformer3DModel(
+        **{**SHAPE, "in_channels": 36, "out_channels": 16}, latent_channels=16, image_dim=8, added_kv_proj_dim=32,
+        motion_encoder_channel_sizes={"4": 8, "8": 8, "16": 8}, motion_encoder_size=16, motion_style_dim=8,
+        motion_dim=4, motion_encoder_dim=16, face_encoder_hidden_dim=16, face_encoder_num_heads=2,
+        inject_face_latents_blocks=2,
+    )  # fmt: skip
+    vision = CLIPVisionConfig(
+        hidden_size=8, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=16, patch_size=8
+    )
+    sizes = {"size": {"shortest_edge": 16}, "crop_size": {"height": 16, "width": 16}}
+    return WanAnimatePipeline(
+        tokenizer(), text_encoder(), made, FlowMatchEulerDiscreteScheduler(shift=5.0), CLIPImageProcessor(**sizes),
+        CLIPVisionModel(vision), transformer,
+    )  # fmt: skip
+
+
 def base(seed: int = 0) -> Any:
     """The pipeline as trainers and generators see it."""
     from ipa_bench.models.wan.vace import WanVace

@@ -122,8 +122,9 @@ def generate(
 def _count(phase: Phase, model: Generator, sampled: Sampled) -> None:
     """FLOPs and tokens are those of denoising: text encoder, VAE and an adapter that is not merged are not in them."""
     outline, spec = model.base.outline, model.spec
-    tokens = spec.steps * outline.passes(spec.guidance) * outline.tokens(sampled.shape)
-    flops = outline.sample_flops(sampled.shape, spec.steps, spec.guidance)
+    steps = spec.steps * sampled.segments
+    tokens = steps * outline.passes(spec.guidance) * outline.tokens(sampled.shape)
+    flops = outline.sample_flops(sampled.shape, steps, spec.guidance)
     phase.add(1, tokens=tokens, video_seconds=sampled.seconds, flops=flops)
 
 

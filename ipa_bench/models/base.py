@@ -12,7 +12,7 @@ shows them to the network and cuts them off again, so that neither a sampler nor
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
@@ -92,6 +92,17 @@ class Given:
     fps: float
     #: (width, height) of the clip, from the top left of what the model makes
     size: tuple[int, int]
+    #: frames that are made at once, where the clip is longer
+    segment: int | None = None
+    #: frames of before, with which this segment begins
+    repeated: int = 0
+    #: the frames made so far -> what the next segment is given; None: this is the last
+    later: Callable[[UInt8], Given] | None = None
+
+    @property
+    def at_once(self) -> int:
+        """Frames that one go makes."""
+        return self.segment or self.frames
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +123,8 @@ class Base(ABC):
     shown: tuple[str, ...]
     #: whether it is driven by a pose video: one is drawn for a case that has none
     posed: bool = True
+    #: whether :meth:`given` reads the driving clip also where there is a pose video
+    driven: bool = False
 
     @property
     @abstractmethod
@@ -166,9 +179,26 @@ class Base(ABC):
         Raises :class:`~ipa_bench.errors.Unscorable` where its clips do not decode, are too short, or one is missing.
         """
 
+    def packed(self, given: Condition, case: Case) -> Condition:
+        """What of :meth:`given` has to be kept so that :meth:`unpacked` gives it back to the bit; all of it, or less.
+
+        :meth:`flow_shape`, :meth:`flow_input` and :meth:`condition` take either.
+        """
+        return given
+
+    def unpacked(self, kept: Condition, case: Case) -> Condition:
+        """What :meth:`packed` was made of. What was kept whole stays as it is, and so does what is not of a case."""
+        return kept
+
     @abstractmethod
     def texts(self, texts: Sequence[str]) -> Tensor:
         """Embeddings ``[B, tokens, width]`` of prompts, each text encoded once."""
+
+    def keep_texts(self, kept: MutableMapping[str, Tensor]) -> None:  # noqa: B027 - a base may keep none
+        """Look for embeddings ``[tokens, width]`` in ``kept`` before encoding, and put there what was encoded."""
+
+    def leave_texts(self) -> None:  # noqa: B027
+        """Let go of what encodes prompts; it is loaded again for a prompt that is not kept, where that is possible."""
 
     def condition(self, given: Condition, words: Tensor) -> Condition:
         """All that :meth:`velocity` needs beside latents and time."""

@@ -26,6 +26,8 @@ _SAMPLES, _SAMPLE_BYTES = 64, 1 << 16
 _WANTED = ["model_index.json", "*/*.json", "*/*.safetensors", "*/*.model", "*/*.txt"]
 #: networks that are trained, as diffusers' Wan pipelines name them: one, or the experts for high and for low noise
 FIRST, SECOND = "transformer", "transformer_2"
+#: key of the recipe of clips that depend on their driving clips even where there is a pose video
+DRIVEN = "driving"
 #: what a clip depends on besides its case and seed: JSON values by name
 Recipe = dict[str, str | int | float | bool | None]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ipa_bench.errors import Unscorable, UserError
 from ipa_bench.files import file_sha256, read_json, replacing
-from ipa_bench.models.checkpoint import Recipe
+from ipa_bench.models.checkpoint import DRIVEN, Recipe
 from ipa_bench.types import Case
 
 RECIPE_NAME = "recipe.json"
@@ -97,6 +97,8 @@ class ClipFolder:
         files = {"reference": case.reference or case.driving, "pose": case.pose or case.driving}
         said = {name: self._hash(path) for name, path in files.items()}
         said |= {} if case.pose else {"drawn_by": self.drawn_by}
+        if self.recipe.get(DRIVEN):
+            said["driving"] = self._hash(case.driving)
         if case.references:  # in their order; only where there are several: what was made without is still found
             said["reference"] = ",".join(self._hash(path) for _, path in case.references)
         if case.poses and not case.pose:

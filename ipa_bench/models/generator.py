@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
@@ -45,6 +46,8 @@ class Sampled:
     shape: Shape
     #: duration of the clip
     seconds: float
+    #: how often all of it was done: once for each segment of a clip
+    segments: int = 1
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,10 @@ class Made:
 Sampler = Callable[[Base, Sequence[tuple[Case, int]], torch.Tensor, Sequence[Rung]], torch.Tensor]
 
 
-def noise(case: Case, seed: int, shape: Sequence[int]) -> torch.Tensor:
-    """Gaussian float32 noise of ``shape`` on the CPU, a function of the case's id and the seed."""
-    digest = hashlib.sha256(f"{case.id}\0{seed}".encode()).digest()
+def noise(case: Case, seed: int, shape: Sequence[int], segment: int = 0) -> torch.Tensor:
+    """Gaussian float32 noise of ``shape`` on the CPU, a function of the case's id, the seed and the segment."""
+    later = f"\0{segment}" if segment else ""
+    digest = hashlib.sha256(f"{case.id}\0{seed}{later}".encode()).digest()
     generator = torch.Generator("cpu").manual_seed(int.from_bytes(digest[:7]))
     return torch.randn(tuple(shape), generator=generator, dtype=torch.float32)
 
@@ -163,16 +167,18 @@ class Generator:
             for index, (case, seed, given) in enumerate(batch):
                 width, height = given.size
                 try:
-                    frames = self._decoded(latents[index : index + 1], given)
+                    frames, segments = self._continued(case, seed, given, latents[index : index + 1])
                 except FloatingPointError as error:
                     yield self._failed(case, seed, str(error))
                     continue
                 path = self.clips.clip(case, seed)
                 video.encode(frames[: given.frames, :height, :width], path, given.fps, crf=CRF)
-                about = self._keep(case, seed, latents[index], given) if self.spec.keep_latents else {}
+                about = (
+                    self._keep(case, seed, latents[index], given) if self.spec.keep_latents and segments == 1 else {}
+                )
                 seconds = round((time.monotonic() - begin) / len(batch), 3)
                 self.clips.finish(case, seed, seconds=seconds, made_with=self._environment(), **about)
-                yield Made(case, seed, path, sampled=Sampled(shape, given.frames / given.fps))
+                yield Made(case, seed, path, sampled=Sampled(shape, given.frames / given.fps, segments))
         except torch.cuda.OutOfMemoryError as error:
             raise UserError(
                 f"model {self.name}: the GPU has too little memory for {len(batch)} clips of "
@@ -180,13 +186,23 @@ class Generator:
                 'lower batch, or set vae_tiling = true, offload = "model" or smaller frames and size',
             ) from error
 
-    def _sampled(self, batch: Sequence[tuple[Case, int, Given]]) -> tuple[torch.Tensor, Shape]:
+    def _continued(self, case: Case, seed: int, given: Given, latents: torch.Tensor) -> tuple[UInt8, int]:
+        """All frames of a clip whose first segment has been sampled, and how many segments they are."""
+        frames, segments = self._decoded(latents, given), 1
+        while given.later is not None:
+            given = given.later(frames)
+            latents, _ = self._sampled([(case, seed, given)], segments)
+            frames = np.concatenate([frames, self._decoded(latents, given)[given.repeated :]])
+            segments += 1
+        return frames, segments
+
+    def _sampled(self, batch: Sequence[tuple[Case, int, Given]], segment: int = 0) -> tuple[torch.Tensor, Shape]:
         """Latents of a batch, and what a pass saw of one of its clips."""
         base, guided = self.base, self.spec.guidance > 1
         together = [given.condition for _, _, given in batch]
         given = {name: torch.cat([each[name] for each in together]).to(self.device) for name in together[0]}
         sides = base.flow_shape(given)
-        start = torch.cat([noise(case, seed, (1, *sides)) for case, seed, _ in batch])
+        start = torch.cat([noise(case, seed, (1, *sides), segment) for case, seed, _ in batch])
         with torch.inference_mode():
             words = base.texts([case.prompt for case, _, _ in batch]).to(self.device)
             negative = base.texts([self.spec.negative_prompt] * len(batch)).to(self.device) if guided else None
@@ -206,7 +222,7 @@ class Generator:
 
     def _clip(self, latents: torch.Tensor, given: Given) -> torch.Tensor:
         """The latents of the clip alone, without those of reference images."""
-        return self.base.references.clip(latents, self.base.latent_frames(given.frames))
+        return self.base.references.clip(latents, self.base.latent_frames(given.at_once))
 
     def _keep(self, case: Case, seed: int, latents: torch.Tensor, given: Given) -> dict[str, str]:
         """Store the latents ``[z_dim, T', h, w]`` of a clip in half precision, and give their hash."""

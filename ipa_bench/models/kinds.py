@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipa_bench.models import checkpoint
-from ipa_bench.models.checkpoint import Checkpoint, Recipe
+from ipa_bench.models.checkpoint import DRIVEN, Checkpoint, Recipe
 from ipa_bench.models.specs import (
+    AnimateSpec,
     BaseSpec,
     DamageSpec,
     FaultSpec,
@@ -23,6 +24,8 @@ from ipa_bench.models.specs import (
     ReencodeSpec,
     WanVaceSpec,
 )
+from ipa_bench.models.wan import animate_outline as animate
+from ipa_bench.models.wan import face_crops
 from ipa_bench.models.wan import outline as wan_vace
 from ipa_bench.models.wan import phantom_outline as phantom
 from ipa_bench.types import Case, HandTracks
@@ -130,6 +133,17 @@ def _phantom(spec: PhantomSpec, found: Checkpoint, device: Any) -> Base:
     return Phantom.load(spec, found, device)
 
 
+def _animate(spec: AnimateSpec, found: Checkpoint, device: Any) -> Base:
+    from ipa_bench.models.wan.animate import Animate
+
+    return Animate.load(spec, found, device)
+
+
+def _driven(spec: BaseSpec, found: Checkpoint) -> Recipe:
+    """The recipe of clips that depend on their driving clips even where there is a pose video."""
+    return checkpoint.recipe_of(spec, found) | {DRIVEN: True}
+
+
 KINDS: dict[str, Kind] = {
     "folder": Kind(FolderSpec, Found(_folder, _folder_source, _match)),
     "damage": Kind(DamageSpec, Found(_damaged, lambda spec: f"{spec.damage}:{spec.strength}")),
@@ -153,13 +167,27 @@ KINDS: dict[str, Kind] = {
         PhantomSpec,
         Generated(
             locate=phantom.locate,
-            recipe=checkpoint.recipe_of,
+            recipe=_driven,
             source=checkpoint.described,
             load=_phantom,
             owns=phantom.owns,
             outline=phantom.named,
             outline_of=phantom.of_folder,
             published=tuple(phantom.PUBLISHED),
+            packages=DIFFUSERS,
+        ),
+    ),
+    "wan_animate": Kind(
+        AnimateSpec,
+        Generated(
+            locate=animate.locate,
+            recipe=lambda spec, found: _driven(spec, found) | {"faces": face_crops.VERSION},
+            source=checkpoint.described,
+            load=_animate,
+            owns=animate.owns,
+            outline=animate.named,
+            outline_of=animate.of_folder,
+            published=tuple(animate.PUBLISHED),
             packages=DIFFUSERS,
         ),
     ),

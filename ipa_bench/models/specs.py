@@ -137,10 +137,17 @@ class PhantomSpec(BaseSpec):
     kind: Literal["phantom"]
 
 
+class AnimateSpec(BaseSpec):
+    """Wan-Animate: a picture, a pose video and the face of whoever drives."""
+
+    kind: Literal["wan_animate"]
+
+
 ModelSpec = FolderSpec | DamageSpec | FaultSpec | ReencodeSpec | BaseSpec
 #: what ``[[model]]`` of a suite can be; :mod:`ipa_bench.models.kinds` has a line for each
 WrittenSpec = Annotated[
-    FolderSpec | DamageSpec | FaultSpec | ReencodeSpec | WanVaceSpec | PhantomSpec, Field(discriminator="kind")
+    FolderSpec | DamageSpec | FaultSpec | ReencodeSpec | WanVaceSpec | PhantomSpec | AnimateSpec,
+    Field(discriminator="kind"),
 ]
 
 

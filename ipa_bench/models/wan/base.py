@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,9 @@ TIMESTEPS = 1000.0
 class WanBase(Base):
     """A loaded pipeline of diffusers' Wan; parts that it lacks are missed only where they are needed."""
 
-    def __init__(self, pipe: Pipe) -> None:
-        self.pipe = pipe
+    def __init__(self, pipe: Pipe, text_encoder: Callable[[], Any] | None = None) -> None:
+        """``text_encoder`` loads what the pipeline then may lack."""
+        self.pipe, self.text_encoder = pipe, text_encoder
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
@@ -54,7 +55,8 @@ class WanBase(Base):
     @property
     def aside(self) -> Sequence[nn.Module]:
         """VAE and text encoder."""
-        return [part for part in (self.pipe.vae, self.pipe.text_encoder) if part is not None]
+        parts = (self.pipe.vae, getattr(self.pipe, "text_encoder", None))
+        return [part for part in parts if part is not None]
 
     @property
     def device(self) -> torch.device:
@@ -74,8 +76,17 @@ class WanBase(Base):
 
     @cached_property
     def prompts(self) -> conditioning.Prompts:
-        """Encoded prompts."""
-        return conditioning.Prompts(self.pipe)
+        """Encoded prompts; the text encoder is loaded for the first that has to be."""
+        return conditioning.Prompts(self.pipe, self.text_encoder)
+
+    def keep_texts(self, kept: MutableMapping[str, Tensor]) -> None:
+        """Embeddings in ``kept`` are not made again."""
+        self.prompts.kept = kept
+
+    def leave_texts(self) -> None:
+        """Without the text encoder, where it can be loaded again."""
+        if self.text_encoder is not None:
+            self.pipe.text_encoder = None
 
     def texts(self, texts: Sequence[str]) -> Tensor:
         """Embeddings ``[B, tokens, text_dim]`` in the transformer's dtype."""
@@ -157,4 +168,6 @@ class WanBase(Base):
 
     def save(self, folder: Path) -> None:
         """A whole diffusers folder."""
+        if self.pipe.text_encoder is None and self.text_encoder is not None:
+            self.pipe.text_encoder = self.text_encoder()
         self.pipe.save_pretrained(folder, safe_serialization=True)

@@ -43,9 +43,22 @@ def transformer(outline: WanVaceOutline, dtype: str, device: torch.device, seed:
     _materialise(made, DTYPES[dtype], device, seed)
     about = made.config
     made.rope = type(made.rope)(about.attention_head_dim, about.patch_size, about.rope_max_seq_len).to(device)
+    if hasattr(made, "motion_encoder"):
+        _blur(made.motion_encoder, about, device)
     if any(buffer.is_meta for buffer in made.buffers()):
         raise RuntimeError("a buffer of the transformer has no values")
     return made.eval()
+
+
+def _blur(encoder: Any, config: Any, device: torch.device) -> None:
+    """Kernels of Wan-Animate's motion encoder: no parameters, and worked out where it is made."""
+    real = type(encoder)(
+        size=config.motion_encoder_size, style_dim=config.motion_style_dim, motion_dim=config.motion_dim,
+        out_dim=config.motion_encoder_dim, channels=config.motion_encoder_channel_sizes,
+    )  # fmt: skip
+    for name, buffer in real.named_buffers():
+        owner, _, leaf = name.rpartition(".")
+        setattr(encoder.get_submodule(owner), leaf, buffer.to(device))
 
 
 def _materialise(model: Any, dtype: torch.dtype, device: torch.device, seed: int) -> None:
@@ -86,4 +99,4 @@ def base(
     scheduler = FlowMatchEulerDiscreteScheduler(shift=SHIFT)  # type: ignore[no-untyped-call]
     parts = {"tokenizer": None, "text_encoder": None, "vae": vae.to(device).eval(), "scheduler": scheduler}
     experts = {} if two is None else {SECOND: two, "boundary_ratio": outline.boundary}
-    return kind(getattr(diffusers, outline.classes[1])(**parts, transformer=one, **experts))
+    return kind(getattr(diffusers, outline.classes[1])(**parts, transformer=one, **experts, **outline.absent))

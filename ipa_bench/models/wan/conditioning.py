@@ -8,7 +8,7 @@ Nothing here keeps gradients.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -148,21 +148,33 @@ def decode_latents(pipe: Pipe, latents: torch.Tensor) -> UInt8:
 class Prompts:
     """Prompt embeddings of a pipeline, each text encoded once."""
 
-    def __init__(self, pipe: Pipe) -> None:
-        self._pipe = pipe
-        self._known: dict[str, torch.Tensor] = {}
+    def __init__(self, pipe: Pipe, load: Callable[[], Any] | None = None) -> None:
+        """``load`` gives the text encoder where the pipeline has none yet, on the device."""
+        self._pipe, self._load = pipe, load
+        #: embeddings ``[tokens, width]`` that were made; others may have, and find them there
+        self.kept: MutableMapping[str, torch.Tensor] = {}
         #: of each text, padding included
         self.tokens = min(TEXT, int(pipe.tokenizer.model_max_length))
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> torch.Tensor:
         """Embeddings ``[B, tokens, text_dim]`` in the transformer's dtype; tokens are 512 or the tokenizer's limit."""
-        for text in dict.fromkeys(texts):
-            if text not in self._known:  # one by one: the same numbers whatever else is in the batch
-                self._known[text] = self._pipe.encode_prompt(
-                    text, do_classifier_free_guidance=False, max_sequence_length=self.tokens
-                )[0].to(self._pipe.transformer.dtype)
-        return torch.cat([self._known[text] for text in texts])
+        # one by one: the same numbers whatever else is in the batch
+        found = {text: self._one(text) for text in dict.fromkeys(texts)}
+        return torch.cat([found[text] for text in texts])
+
+    def _one(self, text: str) -> torch.Tensor:
+        pipe = self._pipe
+        kept = self.kept.get(text)
+        if kept is not None:
+            return kept[None].to(pipe._execution_device, pipe.transformer.dtype)
+        if pipe.text_encoder is None and self._load is not None:
+            pipe.text_encoder = self._load()
+        found: torch.Tensor = pipe.encode_prompt(
+            text, do_classifier_free_guidance=False, max_sequence_length=self.tokens
+        )[0].to(pipe.transformer.dtype)
+        self.kept[text] = found[0]
+        return found
 
 
 def _statistics(pipe: Pipe, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -22,22 +22,28 @@ from ipa_bench.models.outline import DTYPE_BYTES, Bytes, Lora, Shape, Trained
 #: a transformer's ``config``, or its ``config.json``
 Config = Mapping[str, Any]
 #: parts that diffusers keeps in fp32 whatever is asked for (``_keep_in_fp32_modules`` of the transformer)
-_KEPT = {"time_embedder", "scale_shift_table", "norm1", "norm2", "norm3"}
+_KEPT = {"time_embedder", "scale_shift_table", "norm1", "norm2", "norm3", "motion_synthesis_weight"}
 _LAYERS = {
     "qkv": r"attn[12]\.(to_q|to_k|to_v)",
     "attention": r"attn[12]\.(to_q|to_k|to_v|to_out\.0)",
     "linear": r"(attn[12]\.(to_q|to_k|to_v|to_out\.0)|ffn\.net\.(0\.proj|2))",
 }
+_IMAGE = r"attn2\.add_[kv]_proj"
 _BLOCKS = {"all": "(blocks|vace_blocks)", "main": "blocks", "vace": "vace_blocks"}
 
 
-def adapted(layers: str, blocks: str) -> str:
-    """A pattern of the layers that have an adapter: it matches a whole name such as ``blocks.0.attn1.to_q``."""
-    return rf"{_BLOCKS[blocks]}\.\d+\.{_LAYERS[layers]}"
+def adapted(layers: str, blocks: str, *, image: bool = False) -> str:
+    """A pattern of the layers that have an adapter: it matches a whole name such as ``blocks.0.attn1.to_q``.
+
+    With ``image`` the keys and values of an image encoder's tokens are among them: diffusers expects them in a LoRA of
+    a transformer that has such tokens.
+    """
+    inside = f"({_LAYERS[layers]}|{_IMAGE})" if image else _LAYERS[layers]
+    return rf"{_BLOCKS[blocks]}\.\d+\.{inside}"
 
 
-def _on(layer: str, lora: Lora) -> bool:
-    return re.fullmatch(adapted(lora.layers, lora.blocks), layer) is not None
+def _on(layer: str, lora: Lora, image: bool = False) -> bool:
+    return re.fullmatch(adapted(lora.layers, lora.blocks, image=image), layer) is not None
 
 
 @dataclass(frozen=True)
@@ -219,7 +225,11 @@ def training_bytes(config: Config, dtype: str, trained: Trained, *, average: boo
 
     The transformer alone, without buffers, text encoder and VAE. With ``trained=None`` it is what sampling holds.
     """
-    shapes = parameters(config)
+    return bytes_of(parameters(config), dtype, trained, average=average)
+
+
+def bytes_of(shapes: Mapping[str, tuple[int, ...]], dtype: str, trained: Trained, *, average: bool = False) -> Bytes:
+    """:func:`training_bytes` of a transformer with parameters of these names and shapes."""
     if trained == "full":
         values = sum(map(prod, shapes.values()))
         moments = 8 * values + 4 * len(shapes)
@@ -227,5 +237,6 @@ def training_bytes(config: Config, dtype: str, trained: Trained, *, average: boo
     weights = sum(prod(s) * (4 if _KEPT & set(name.split(".")) else DTYPE_BYTES[dtype]) for name, s in shapes.items())
     if trained is None:
         return Bytes.of_adapter(weights, 0, 0)
-    sides = [s for name, s in shapes.items() if name.endswith(".weight") and _on(name[: -len(".weight")], trained)]
+    layers = {name[: -len(".weight")]: s for name, s in shapes.items() if name.endswith(".weight")}
+    sides = [s for name, s in layers.items() if _on(name, trained, image=True)]
     return Bytes.of_adapter(weights, sum(trained.rank * sum(s) for s in sides), 2 * len(sides), average=average)

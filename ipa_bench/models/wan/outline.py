@@ -45,6 +45,8 @@ class WanVaceOutline(Outline):
     boundary: float | None = None
     #: diffusers' classes of its transformer and its pipeline, which takes the boundary where there are experts
     classes: ClassVar[tuple[str, str]] = ("WanVACETransformer3DModel", "WanVACEPipeline")
+    #: what the pipeline's constructor takes, and a model without encoders lacks
+    absent: ClassVar[Mapping[str, Any]] = {}
 
     @property
     def time(self) -> int:

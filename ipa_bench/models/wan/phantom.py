@@ -25,7 +25,7 @@ from ipa_bench.models.specs import BaseSpec
 from ipa_bench.models.wan import conditioning
 from ipa_bench.models.wan.base import WanBase
 from ipa_bench.models.wan.phantom_outline import PhantomOutline
-from ipa_bench.models.wan.pipeline import load, pipeline
+from ipa_bench.models.wan.pipeline import load_lazily, pipeline
 from ipa_bench.types import Case, UInt8
 
 #: how far a step goes toward the references, and beyond, toward the prompt (``guidance``): as published, beside 7.5
@@ -38,11 +38,12 @@ class Phantom(WanBase):
     references = References("back", noised=False)
     shown = ("people", "frames")
     posed = False
+    driven = True
 
     @classmethod
     def load(cls, spec: BaseSpec, checkpoint: Checkpoint, device: torch.device | str | None = None) -> Phantom:
-        """See :func:`ipa_bench.models.wan.pipeline.load`."""
-        return cls(load(spec, checkpoint, device, pipeline("WanPipeline")))
+        """See :func:`ipa_bench.models.wan.pipeline.load_lazily`."""
+        return cls(*load_lazily(spec, checkpoint, device, pipeline("WanPipeline")))
 
     @cached_property
     def outline(self) -> PhantomOutline:

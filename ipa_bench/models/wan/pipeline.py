@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +25,39 @@ DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _SHIFTS = {FlowMatchEulerDiscreteScheduler: "shift", UniPCMultistepScheduler: "flow_shift"}
 
 
-def load(
+def load_lazily(
     spec: BaseSpec, checkpoint: Checkpoint, device: torch.device | str | None = None, kind: Any = WanVACEPipeline
+) -> tuple[Pipe, Callable[[], Any] | None]:
+    """:func:`load` without the text encoder, and what loads it: prompts that are kept need none.
+
+    With offloading it is there at once, and None stands for what would load it.
+    """
+    if spec.offload != "none":
+        return load(spec, checkpoint, device, kind), None
+    pipe = load(spec, checkpoint, device, kind, texts=False)
+
+    def text_encoder() -> Any:
+        source, name = json.loads((checkpoint.folder / "model_index.json").read_bytes())["text_encoder"]
+        made = getattr(import_module(source), name).from_pretrained(
+            checkpoint.folder / "text_encoder", dtype=DTYPES[spec.dtype], use_safetensors=True, local_files_only=True
+        )
+        return made.to(pipe._execution_device).eval()
+
+    return pipe, text_encoder
+
+
+def load(
+    spec: BaseSpec,
+    checkpoint: Checkpoint,
+    device: torch.device | str | None = None,
+    kind: Any = WanVACEPipeline,
+    *,
+    texts: bool = True,
 ) -> Pipe:
     """The pipeline of a checkpoint with its LoRAs, on ``device`` (CUDA where there is any), ready to sample.
 
-    ``kind``: the pipeline's class. Safetensors only, but for ``weights``, and nothing is downloaded. Raises
-    :class:`UserError` where something cannot be loaded.
+    ``kind``: the pipeline's class; without ``texts`` it has no text encoder. Safetensors only, but for ``weights``,
+    and nothing is downloaded. Raises :class:`UserError` where something cannot be loaded.
     """
     from diffusers.utils import logging as of_diffusers
     from transformers.utils import logging as of_transformers
@@ -45,6 +73,7 @@ def load(
         pipe: Pipe = kind.from_pretrained(
             checkpoint.folder,
             **elsewhere,
+            **({} if texts else {"text_encoder": None}),
             dtype={"default": dtype, "vae": torch.float32},  # encoding in bf16 shows
             use_safetensors=True,
             local_files_only=True,

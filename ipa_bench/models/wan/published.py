@@ -47,6 +47,8 @@ _COMMON: dict[str, Any] = {
     "vace_in_channels": 96,
 }
 
+_T2V = {key: value for key, value in _COMMON.items() if key != "vace_in_channels"}
+
 VACE_1_3B = Published(
     "Wan-AI/Wan2.1-VACE-1.3B-diffusers",
     _COMMON | {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30, "vace_layers": list(range(0, 30, 2))},
@@ -74,7 +76,6 @@ VACE_FUN_14B = Published(
     boundary=0.875,
     value_bytes=1,
 )
-_T2V = {key: value for key, value in _COMMON.items() if key != "vace_in_channels"}
 #: named after what lies on the hub as a diffusers folder: the same but for the transformer's weights
 PHANTOM_1_3B = Published(
     "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
@@ -93,6 +94,18 @@ PHANTOM_14B = Published(
     200_000,
     "Kijai/WanVideo_comfy: Phantom-Wan-14B_fp16.safetensors",
     wide=True,
+)
+ANIMATE_14B = Published(
+    "Wan-AI/Wan2.2-Animate-14B-Diffusers",
+    _T2V
+    | {"num_attention_heads": 40, "ffn_dim": 13824, "num_layers": 40, "in_channels": 36, "latent_channels": 16}
+    | {"image_dim": 1280, "added_kv_proj_dim": 5120, "motion_encoder_size": 512, "motion_encoder_dim": 512}
+    | {"motion_style_dim": 512, "motion_dim": 20, "motion_encoder_channel_sizes": None}
+    | {"face_encoder_hidden_dim": 1024, "face_encoder_num_heads": 4, "inject_face_latents_blocks": 5},
+    17_274_816_884,
+    34_500_000_000,  # listed as 34.5 GB
+    100_000_000,
+    "Comfy-Org/Wan_2.2_ComfyUI_Repackaged: wan2.2_animate_14B_bf16.safetensors",
 )
 MODELS = (VACE_1_3B, VACE_14B, VACE_FUN_14B)
 PHANTOM = (PHANTOM_1_3B, PHANTOM_14B)

@@ -21,7 +21,7 @@ from ipa_bench.models.specs import BaseSpec
 from ipa_bench.models.wan import conditioning
 from ipa_bench.models.wan.base import TIMESTEPS, WanBase
 from ipa_bench.models.wan.outline import WanVaceOutline
-from ipa_bench.models.wan.pipeline import load
+from ipa_bench.models.wan.pipeline import load_lazily
 from ipa_bench.types import Case
 
 
@@ -33,8 +33,8 @@ class WanVace(WanBase):
 
     @classmethod
     def load(cls, spec: BaseSpec, checkpoint: Checkpoint, device: torch.device | str | None = None) -> WanVace:
-        """See :func:`ipa_bench.models.wan.pipeline.load`."""
-        return cls(load(spec, checkpoint, device))
+        """See :func:`ipa_bench.models.wan.pipeline.load_lazily`."""
+        return cls(*load_lazily(spec, checkpoint, device))
 
     @cached_property
     def outline(self) -> WanVaceOutline:
@@ -60,6 +60,23 @@ class WanVace(WanBase):
         with torch.inference_mode():
             control = conditioning.control_latents(self.pipe, filled, *references).cpu()
         return Given({"control": control}, len(frames), fps, size)
+
+    def packed(self, given: Condition, case: Case) -> Condition:
+        """Without the mask's channels, two thirds of it: 0 for references and 1 for all of the clip."""
+        control = given["control"]
+        kept = control[:, : 2 * int(self.transformer.config.in_channels)]
+        return {**given, "control": kept} if torch.equal(self._masked(kept, case), control) else given
+
+    def unpacked(self, kept: Condition, case: Case) -> Condition:
+        """With the mask's channels."""
+        whole = kept["control"].shape[1] == self.transformer.config.vace_in_channels
+        return kept if whole else {**kept, "control": self._masked(kept["control"], case)}
+
+    def _masked(self, control: Tensor, case: Case) -> Tensor:
+        batch, channels, *sides = control.shape
+        mask = control.new_ones(batch, int(self.transformer.config.vace_in_channels) - channels, *sides)
+        mask[:, :, : self.reference_frames(case)] = 0
+        return torch.cat([control, mask], 1)
 
     def flow_shape(self, given: Condition) -> tuple[int, int, int, int]:
         """That of the control latents, with the channels of the clip's."""

@@ -16,6 +16,7 @@ from diffusers import (
     AutoencoderKLWan,
     FlowMatchEulerDiscreteScheduler,
     UniPCMultistepScheduler,
+    WanAnimateTransformer3DModel,
     WanTransformer3DModel,
     WanVACEPipeline,
     WanVACETransformer3DModel,
@@ -38,6 +39,7 @@ def parameters(module: torch.nn.Module) -> int:
 CLASSES = [(model, WanVACETransformer3DModel) for model in published.MODELS] + [
     (model, WanTransformer3DModel) for model in published.PHANTOM
 ]
+CLASSES.append((published.ANIMATE_14B, WanAnimateTransformer3DModel))
 
 
 @pytest.mark.parametrize(("model", "kind"), CLASSES, ids=lambda m: getattr(m, "file", None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -24,6 +25,7 @@ from ipa_bench.models.generator import noise
 from ipa_bench.models.specs import WanVaceSpec
 from ipa_bench.models.wan import conditioning
 from ipa_bench.models.wan.pipeline import load, scheduler_of
+from ipa_bench.models.wan.vace import WanVace
 from ipa_bench.types import Case
 from tests import tiny_wan
 from tests.clips import noise as noisy_clip
@@ -289,3 +291,40 @@ def test_what_storing_a_clip_loses_is_little(tmp_path: Path) -> None:
     frames = smooth(9, 128, 128)
     video.encode(frames, tmp_path / "clip.mp4", 16, crf=CRF)
     assert psnr(video.load(tmp_path / "clip.mp4").frames, frames) > 42
+
+
+def test_the_text_encoder_is_loaded_for_the_first_prompt_that_is_not_kept(model: Path, tmp_path: Path) -> None:
+    spec = spec_of(model)
+    checkpoint = locate(spec)
+    expected = conditioning.Prompts(load(spec, checkpoint)).encode(["a woman waves", "a man"])
+    base = WanVace.load(spec, checkpoint)
+    assert base.pipe.text_encoder is None
+    kept: dict[str, Any] = {}
+    base.keep_texts(kept)
+    assert torch.equal(base.texts(["a woman waves"]), expected[:1])
+    assert base.pipe.text_encoder in base.aside
+    assert kept.keys() == {"a woman waves"}
+    base.leave_texts()
+    assert base.pipe.text_encoder is None
+    # another process finds what this one has made, and loads nothing
+    other = WanVace.load(spec, checkpoint)
+    other.keep_texts(kept)
+    assert torch.equal(other.texts(["a woman waves"]), expected[:1])
+    assert other.pipe.text_encoder is None
+    assert torch.equal(other.texts(["a man"]), expected[1:])
+    base.save(tmp_path / "whole")  # what was left out is a part of it
+    assert (tmp_path / "whole" / "text_encoder" / "model.safetensors").is_file()
+
+
+def test_the_masks_channels_are_made_and_not_kept(pipe: Any, cases: list[Case]) -> None:
+    base = WanVace(pipe)
+    for references in ((), tuple((name, cases[0].driving) for name in "ab")):
+        case = dataclasses.replace(cases[0], references=references)
+        given = base.given(case, case.pose).condition
+        kept = base.packed(given, case)
+        assert kept["control"].shape[1] == 8  # of 24 here, 32 of 96 with Wan's own autoencoder
+        assert torch.equal(base.unpacked(kept, case)["control"], given["control"])
+        assert base.flow_shape(kept) == base.flow_shape(given)
+        assert base.unpacked(given, case) is given  # as it was kept before
+    other = {"control": torch.zeros_like(given["control"])}
+    assert base.packed(other, case) is other  # another mask is kept
