@@ -51,6 +51,8 @@ class ModelConfig(StrictTable):
     weights_2: Words | None = None
     #: training continues from this LoRA, which is the reference too
     lora: Words | None = None
+    #: encode and decode in overlapping tiles, as the clips were made: less memory, faint seams
+    vae_tiling: bool = False
     #: of the frozen weights
     dtype: Literal["bf16", "fp32"] = "bf16"
 
@@ -120,6 +122,8 @@ class TrainTable(StrictTable):
     #: of products; where it is not given, what this machine is fast in
     precision: Literal["bf16", "fp32"] = Field(default_factory=fast_dtype)
     gradient_checkpointing: bool = False
+    #: divide the frozen weights over the processes (FSDP2), for models that one device does not hold
+    shard: bool = False
     save_every: Count = 50
     #: pairs of noise and t that a clip is shown with, again and again; 0: new ones each time
     draws: Whole = 0
@@ -214,6 +218,8 @@ class TrainConfig(StrictTable):
             raise ValueError("adapter.full trains every weight: model.lora cannot be continued")
         if self.adapter.full and self.adapter.strength != 1.0:
             raise ValueError("adapter.strength is a LoRA's; adapter.full has none")
+        if self.adapter.full and self.train.shard:
+            raise ValueError("train.shard divides frozen weights; with adapter.full there are none")
         if self.adapter.full and self.model.dtype == "bf16":
             raise ValueError('adapter.full needs model.dtype = "fp32": small steps vanish in bf16')
         return self
@@ -249,7 +255,9 @@ def base_of(spec: BaseSpec) -> dict[str, Any]:
     files = {
         key: None if path is None else str(path) for key in ("weights", "weights_2") for path in [getattr(spec, key)]
     }
-    return {"model": spec.model, "revision": spec.revision, "kind": spec.kind, "dtype": spec.dtype, **files}
+    return {"model": spec.model, "revision": spec.revision, "kind": spec.kind, "dtype": spec.dtype, **files} | (
+        {"vae_tiling": True} if spec.vae_tiling else {}
+    )
 
 
 def load(path: Path) -> TrainConfig:

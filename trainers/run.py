@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -25,7 +24,7 @@ from ipa_bench.models.lora import check_lora
 from ipa_bench.models.specs import EMBEDDED, BaseSpec
 from ipa_bench.suite import Suite, load_suite
 from ipa_bench.types import Case
-from trainers import card, policy, rewards, sde
+from trainers import card, devices, policy, rewards, sde
 from trainers.card import LORA_FOLDER
 from trainers.config import TrainConfig
 from trainers.data import clips
@@ -40,20 +39,17 @@ from trainers.methods.objective import Objective
 from trainers.policy import Policy
 from trainers.rewards import Reward
 from trainers.rollouts.rounds import Rounds, Tools
-from trainers.spent import Away, Spent
+from trainers.spent import Spent
 from trainers.watch import Watch
 
 #: settings that change how a run is made, and not what comes out of it
-_FREE = {"save_every", "trackers", "gradient_checkpointing", "cache_reference"}
+_FREE = {"save_every", "trackers", "gradient_checkpointing", "cache_reference", "shard"}
 
 
 class Tell(Protocol):
     """What is told while training goes on: progress and the numbers of a step, or an alarm for the user to read."""
 
     def __call__(self, stage: str, done: int, total: int, metrics: Mapping[str, float], alarm: str = "", /) -> None: ...
-
-
-_NO_TRACKER = "install it, or leave it out of train.trackers"
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +76,7 @@ class Job:
     def key(self) -> str:
         """One line that changes with anything that the trained weights depend on."""
         # Files count by what is in them, not by where they lie.
-        files = {"model", "revision", "kind", "lora", "weights", "weights_2"}
+        files = {"model", "revision", "kind", "lora", "weights", "weights_2", "vae_tiling"}
         places = {"data": {"suite", "selection"}, "model": files}
         left_out: Any = {"train": _FREE, "watch": True, "methods": True, **places}
         left_out |= dict.fromkeys(self.config.unused, True)
@@ -88,6 +84,7 @@ class Job:
         # What is published has no options, and keys of before there were any.
         asked = {} if self.options is None else self.options.model_dump(mode="json", exclude_defaults=True)
         content |= {"options": asked} if asked else {}
+        content |= {"vae_tiling": True} if self.config.model.vae_tiling else {}
         began = None if self.start is None else lora_sha256(self.start)
         return digest(self.method, content, clips.hashes(self.data), self.checkpoint.identity, began)
 
@@ -104,7 +101,7 @@ def prepare(config: TrainConfig, method: MethodName, suite: Suite | None = None,
     watched = tuple(case for case in other.cases if case.split == "val")[: config.watch.cases]
     clips.check_apart(data, watched)
     clips.check_masks(config.data, [*data.cases, *watched])
-    _check_trackers(config.train.trackers)
+    devices.check_trackers(config.train.trackers)
     start = None
     if config.model.lora is not None:
         start = Path(config.model.lora)
@@ -158,24 +155,9 @@ def _spec(config: TrainConfig) -> BaseSpec:
     files = {key: Path(path) for key in ("weights", "weights_2") if (path := getattr(model, key)) is not None}
     found: BaseSpec = kinds.KINDS[kind].spec(
         name="policy", kind=kind, model=model.model, revision=model.revision, **files,
-        dtype=model.dtype, steps=watch.steps, guidance=watch.guidance, shift=watch.shift,
+        vae_tiling=model.vae_tiling, dtype=model.dtype, steps=watch.steps, guidance=watch.guidance, shift=watch.shift,
     )  # fmt: skip
     return found
-
-
-def _check_trackers(wanted: Sequence[str]) -> None:
-    """Raise :class:`UserError` for a tracker that accelerate does not know or that is not installed."""
-    if not wanted:
-        return
-    from accelerate import tracking
-
-    known = sorted(map(str, tracking.LOGGER_TYPE_TO_CLASS))
-    there = {str(tracker) for tracker in tracking.get_available_trackers()}
-    for name in wanted:
-        if name not in known:
-            raise UserError(f"train.trackers: there is no tracker {name!r}", f"known: {', '.join(known)}")
-        if name not in there:
-            raise UserError(f"train.trackers: {name} is not installed", _NO_TRACKER)
 
 
 def train(job: Job, out: Path, *, stop_after: int | None = None, tell: Tell = lambda *_: None) -> Path | None:
@@ -191,18 +173,14 @@ def train(job: Job, out: Path, *, stop_after: int | None = None, tell: Tell = la
     if finished is not None:
         return finished
     try:
-        accelerator = _accelerator(job, out)
+        accelerator = devices.accelerator(config.train, out, {"method": job.method, "run": job.key})
         base = kinds.base_kind(job.spec).load(job.spec, job.checkpoint, accelerator.device)
         encoder = _encoder(job, base, out)
         spent = Spent(out, job.method, config, base)
         _encode_all(job, encoder, accelerator, tell, spent)
+        base.leave_texts()
         trained = _policy(job, base)
-        # On a CPU there is no other memory to move them to.
-        away = Away(base.aside, accelerator.device) if accelerator.device.type == "cuda" else None
-
-        def whole() -> AbstractContextManager[None]:
-            return nullcontext() if away is None else away.back()
-
+        whole = devices.whole(base, accelerator, shard=config.train.shard)
         tools = Tools(
             trained, encoder, accelerator, spent, whole, lambda stage, done, total: tell(stage, done, total, {})
         )
@@ -210,9 +188,11 @@ def train(job: Job, out: Path, *, stop_after: int | None = None, tell: Tell = la
         items = Items(tuple(_keys(job)), config.train.seed, config.train.draws)
         loop = Loop(config.train, trained, rounds or items, out, job.key, accelerator, _keep(job))
         seen = encoder if rounds is None else _encoder(replace(job, reward=None), base, out)
-        watch = Watch(trained, seen, job.watched, config.watch, job.spec, job.data.by, out)
+        processes = devices.ranks_of(accelerator)
+        watch = Watch(trained, seen, job.watched, config.watch, job.spec, job.data.by, out, processes)
         if loop.step == 0 and accelerator.is_main_process:
             watch.forget()  # of a run with another configuration that was killed before its first state
+        accelerator.wait_for_everyone()
 
         def look(step: int) -> None:
             with spent.looking(accelerator.is_main_process), whole():
@@ -259,7 +239,8 @@ def _encoder(job: Job, base: Base, out: Path) -> Encoder:
     if online and find(job.method).takes == "steps":
         given = given.model_copy(update={"mask": "none"})
     poses = Poses(out / "poses")
-    return Encoder(base, job.checkpoint.identity, given, weights.cache_dir() / "encoded", poses.of, passing=online)
+    model = job.checkpoint.identity + (", tiled" if job.config.model.vae_tiling else "")
+    return Encoder(base, model, given, weights.cache_dir() / "encoded", poses.of, passing=online)
 
 
 def _rounds(job: Job, tools: Tools, out: Path) -> Rounds | None:
@@ -291,28 +272,17 @@ def _finished(job: Job, out: Path) -> Path | None:
     return file if file.is_file() and about.get("sha256") == lora_sha256(file) else None
 
 
-def _accelerator(job: Job, out: Path) -> Any:
-    """Devices, precision, processes and trackers. Raises :class:`UserError` for a tracker that does not start."""
-    from accelerate import Accelerator
-
-    wanted = list(job.config.train.trackers)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="`log_with=")  # they are there: prepare has looked
-            accelerator: Any = Accelerator(
-                cpu=not torch.cuda.is_available(),
-                mixed_precision="bf16" if job.config.train.precision == "bf16" else "no",
-                log_with=wanted or None,
-                project_dir=str(out),
-            )
-        accelerator.init_trackers("ipa-bench", config={"method": job.method, "run": job.key})
-    except (ImportError, ValueError) as error:
-        raise UserError(f"train.trackers: {error}", _NO_TRACKER) from None
-    return accelerator
-
-
 def _encode_all(job: Job, encoder: Encoder, accelerator: Any, tell: Tell, spent: Spent) -> None:
     """Encode what the cache lacks, each process its share, and check that all clips fit together."""
+    # One process alone loads the text encoder, where a prompt is not in the cache; the others find what it put there.
+    if accelerator.is_main_process:
+        cases = [*(clip.case for clip in job.data.all), *job.data.online, *job.watched]
+        asked = [""] if job.spec.guidance > 1 else []
+        asked += (
+            [job.config.rollouts.negative_prompt] if job.config.rollouts and job.config.rollouts.guidance > 1 else []
+        )
+        encoder.texts(list(dict.fromkeys([*(case.prompt for case in cases), *asked])))
+    accelerator.wait_for_everyone()
     every = job.data.all
     mine = every[accelerator.process_index :: accelerator.num_processes]
     with spent.encoding() as encoded:
@@ -321,7 +291,11 @@ def _encode_all(job: Job, encoder: Encoder, accelerator: Any, tell: Tell, spent:
             encoded()
             tell("encode", count, len(mine), {})
     accelerator.wait_for_everyone()
-    shapes = {_sides(encoder.encode(clip)): clip.video for clip in every}
+    processes = devices.ranks_of(accelerator)
+    if not all(processes.all(encoder.keeps)):  # what one cannot leave for the others, each makes itself, and holds
+        mine = every
+    found = processes.all({_sides(encoder.encode(clip)): clip.video for clip in mine})
+    shapes = {sides: file for each in found for sides, file in each.items()}
     if len(shapes) > 1 and job.config.train.micro_batch > 1:
         several = ", ".join(f"{video.name} {shown}" for shown, video in list(shapes.items())[:2])
         raise UserError(f"clips of different shapes: {several}", "train.micro_batch = 1, or select clips of one size")
@@ -352,7 +326,8 @@ def _step_loss(
 ) -> Any:
     config = job.config
     known = None
-    if config.train.cache_reference and find(job.method).reference:
+    # Processes that share frozen weights go through them equally often, whatever one of them knows.
+    if config.train.cache_reference and find(job.method).reference and not config.train.shard:
         # What the reference's error depends on besides clip, noise and t. Another batch size rounds otherwise.
         began = None if job.start is None else lora_sha256(job.start)
         loss = config.loss.model_dump(include={"hand_weight", "hand_form", "t", "shift"}) | {"on": config.weighted}
@@ -381,11 +356,10 @@ def _step_loss(
 
 
 def _look(watch: Watch, loop: Loop, step: int, accelerator: Any, tell: Tell) -> None:
-    if accelerator.is_main_process:
-        with loop.averaged():
-            line = watch.look(step)
-        for problem in line.get("alarm", ()):
-            tell("watch", step, step, {}, f"alarm: {problem}")
+    with loop.averaged():
+        line = watch.look(step)
+    for problem in line.get("alarm", ()) if accelerator.is_main_process else ():
+        tell("watch", step, step, {}, f"alarm: {problem}")
     accelerator.wait_for_everyone()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from trainers.data.clips import Clip
 from trainers.data.encode import Batch, Encoder
 from trainers.methods.draw import Draw, drawn
 from trainers.policy import Policy
+from trainers.ranks import Ranks
 
 LOG = "watch.jsonl"
 #: noise levels that the held-out flow error is measured at
@@ -53,18 +55,24 @@ class Watch:
 
     def __init__(
         self, policy: Policy, encoder: Encoder, cases: Sequence[Case], config: WatchConfig, spec: BaseSpec,
-        by: Sequence[str], folder: Path,
+        by: Sequence[str], folder: Path, ranks: Ranks | None = None,
     ) -> None:  # fmt: skip
-        """``by``: ids of the metrics that chose the training clips: those prove nothing."""
+        """``by``: ids of the metrics that chose the training clips: those prove nothing.
+
+        ``ranks``: the processes that share the cases; one alone where not given.
+        """
         self._policy, self._encoder, self._cases, self._config = policy, encoder, cases, config
         self._by = {metric.partition("@")[0] for metric in by}
         self._spec, self._folder = spec.model_copy(update={"lora": None, "keep_latents": False}), folder
-        self._log = folder / LOG
+        self._log, self._ranks = folder / LOG, ranks or Ranks()
         self._scorer: Scorer | None = None
 
     def look(self, step: int) -> dict[str, Any]:
-        """Measure the model as it is now, unless that was done at this step before; gives the line of the log."""
-        known = {line["step"]: line for line in self._lines()}
+        """Measure the model as it is now, unless that was done at this step before; gives the line of the log.
+
+        Every process has to look: each measures its share of the cases, and the first writes the line.
+        """
+        known = self._ranks.all({line["step"]: line for line in _lines(self._log)})[0]
         if step in known or not self._cases:
             return known.get(step, {})
         training = self._policy.training
@@ -74,7 +82,8 @@ class Watch:
         finally:
             self._policy.train(training)
         line["alarm"] = alarm(known.get(0, line)["scores"], line["scores"], self._by, self._identities())
-        states.append(self._log, line)
+        if self._ranks.index == 0:
+            states.append(self._log, line)
         return line
 
     def forget(self) -> None:
@@ -82,39 +91,33 @@ class Watch:
         self._log.unlink(missing_ok=True)
         shutil.rmtree(self._folder / "samples", ignore_errors=True)
 
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        if not self._log.exists():
-            return
-        for text in self._log.read_text().splitlines():
-            try:
-                yield json.loads(text)
-            except ValueError:  # cut off by a kill: this look is taken again
-                continue
-
     @torch.no_grad()
     def _flow(self) -> dict[str, dict[str, float]]:
         """Flow error on the true clips at fixed noise levels, of all elements and of those on hands; plain means."""
-        base = self._policy.base
-        frames: dict[str, list[float]] = {str(level): [] for level in LEVELS}
-        hands: dict[str, list[float]] = {str(level): [] for level in LEVELS}
-        for case in self._cases:
-            clip = case.ground_truth or case.driving
-            batch = Batch.of([self._encoder.encode(Clip(case, clip, None, file_sha256(clip)))]).to(base.device)
-            noise, _ = drawn([Draw(case.id, 0)], batch.latents.shape[1:], 0, LossConfig())
-            noise = noise.to(base.device)
-            for level in LEVELS:
-                t = torch.full((1,), level, device=base.device)
-                made = self._policy.predict(batch, flow.noised(batch.latents, noise, t), t)
-                squared = (made - flow.velocity(batch.latents, noise)).square().mean(1)
-                error = batch.references.clip(squared, batch.mask.shape[1], axis=1)
-                frames[str(level)].append(error.mean().item())
-                covered = batch.mask.sum().item()
-                if covered > 0:
-                    hands[str(level)].append((error * batch.mask).sum().item() / covered)
+        found = self._ranks.shared(self._cases, self._errors)
+        frames = {str(level): [errors[level][0] for errors in found] for level in LEVELS}
+        hands = {str(level): [e for errors in found if (e := errors[level][1]) is not None] for level in LEVELS}
         return {
             "frame": {level: sum(values) / len(values) for level, values in frames.items()},
             "hand": {level: sum(values) / len(values) for level, values in hands.items() if values},
         }
+
+    @torch.no_grad()
+    def _errors(self, case: Case) -> dict[float, tuple[float, float | None]]:
+        """The flow error of a case at each level, of all elements and of those on hands, where there are any."""
+        base, clip = self._policy.base, case.ground_truth or case.driving
+        batch = Batch.of([self._encoder.encode(Clip(case, clip, None, file_sha256(clip)))]).to(base.device)
+        noise, _ = drawn([Draw(case.id, 0)], batch.latents.shape[1:], 0, LossConfig())
+        noise, covered = noise.to(base.device), batch.mask.sum().item()
+        found: dict[float, tuple[float, float | None]] = {}
+        for level in LEVELS:
+            t = torch.full((1,), level, device=base.device)
+            made = self._policy.predict(batch, flow.noised(batch.latents, noise, t), t)
+            squared = (made - flow.velocity(batch.latents, noise)).square().mean(1)
+            error = batch.references.clip(squared, batch.mask.shape[1], axis=1)
+            hand = (error * batch.mask).sum().item() / covered if covered > 0 else None
+            found[level] = error.mean().item(), hand
+        return found
 
     def _samples(self, step: int) -> dict[str, list[list[Any]]]:
         """Scores of samples: metric -> rows of case, seed, value."""
@@ -125,20 +128,44 @@ class Watch:
         pose_of = self._encoder.pose_of
         model = Generator(self._spec, folder, pose_of=pose_of, drawn_by=DRAWN_BY, base=self._policy.base)
         scores: dict[str, list[list[Any]]] = {metric.info.id: [] for metric in self._scorer.metrics}
-        for made in model.generate_many([(case, seed) for case in self._cases for seed in self._config.seeds]):
+        for rows in self._ranks.shared(self._cases, partial(self._scored, model, self._scorer)):
+            for metric, *row in rows:
+                scores[metric].append(row)
+        return scores
+
+    def _scored(self, model: Generator, scorer: Scorer, case: Case) -> list[tuple[str, str, int, float]]:
+        """Metric, case, seed and value of a case's samples."""
+        found = []
+        for made in model.generate_many([(case, seed) for seed in self._config.seeds]):
             if made.path is None:
                 continue
             try:
-                result = self._scorer.score(made.path, made.case)
+                result = scorer.score(made.path, made.case)
             except Unscorable:
                 continue
             for metric, measured in result.measured.items():
                 if measured.value is not None:
-                    scores[metric].append([made.case.id, made.seed, measured.value])
-        return scores
+                    found.append((metric, made.case.id, made.seed, measured.value))
+        return found
 
     def _identities(self) -> dict[str, str]:
         return {case.id: case.identity or case.id for case in self._cases}
+
+
+def last(folder: Path) -> dict[str, Any] | None:
+    """The last line of the looks in a run's folder, or None."""
+    lines = list(_lines(folder / LOG))
+    return lines[-1] if lines else None
+
+
+def _lines(log: Path) -> Iterator[dict[str, Any]]:
+    if not log.exists():
+        return
+    for text in log.read_text().splitlines():
+        try:
+            yield json.loads(text)
+        except ValueError:  # cut off by a kill: this look is taken again
+            continue
 
 
 def alarm(

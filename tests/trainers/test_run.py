@@ -103,6 +103,14 @@ def test_an_old_policy_follows_now_and_then(plain: Path, tmp_path: Path, full: b
     assert about["data"]["clips"] == 4  # those of cleo are equals, and say nothing
 
 
+def test_tiles_of_the_autoencoder_are_those_of_encoding_and_looking_too(plain: Path) -> None:
+    tiled = tiny_runs.job(plain, "sft", {"model": {"vae_tiling": True}})
+    assert tiled.spec.vae_tiling
+    assert tiled.key != tiny_runs.job(plain, "sft").key
+    for setting in ({"shard": True}, {"gradient_checkpointing": True}):  # how it is done, not what comes of it
+        assert tiny_runs.job(plain, "sft", {"train": setting}).key == tiny_runs.job(plain, "sft").key
+
+
 def test_settings_of_a_method_are_part_of_its_run_and_of_no_other(plain: Path) -> None:
     def key(method: MethodName, changes: tiny_runs.Changes = tiny_runs.NOTHING) -> str:
         return tiny_runs.job(plain, method, changes).key
@@ -185,7 +193,7 @@ def test_what_is_finished_is_not_done_again(plain: Path, tmp_path: Path, monkeyp
     file = train(plain, tmp_path / "out", "sft")
     content = file.read_bytes()
     with monkeypatch.context() as patched:
-        patched.setattr("ipa_bench.models.wan.vace.load", lambda *_: pytest.fail("loaded"))
+        patched.setattr("ipa_bench.models.wan.vace.load_lazily", lambda *_: pytest.fail("loaded"))
         assert train(plain, tmp_path / "out", "sft") == file
         # what does not change the result may differ
         assert train(plain, tmp_path / "out", "sft", {"train": {"save_every": 1}, "watch": {"cases": 1}}) == file
@@ -327,7 +335,7 @@ def test_a_lora_of_another_base_is_refused(folder: Path, tmp_path: Path) -> None
 def test_a_tracker_that_is_not_there_is_said_before_the_work(
     plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, problem: str
 ) -> None:
-    monkeypatch.setattr("ipa_bench.models.wan.vace.load", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("ipa_bench.models.wan.vace.load_lazily", lambda *_: pytest.fail("loaded"))
     with pytest.raises(UserError, match=rf"train.trackers: .*{problem}"):
         train(plain, tmp_path, "ipa", {"train": {"trackers": [name]}})
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil  # type: ignore[import-untyped, unused-ignore]
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -30,7 +32,7 @@ from trainers.data.clips import Clip
 
 #: changes whenever an encoded tensor may change
 VERSION = 1
-#: clips are held in host memory up to this many bytes, the others read again each time
+#: clips are held in host memory up to this many bytes at least (all processes of a machine), the others read again
 HELD_BYTES = 2 * 10**9
 
 
@@ -40,7 +42,7 @@ class Encoded:
 
     #: ``[C, n_ref + T', h, w]``: what the flow is over, the clip's latents and those of references that are noised
     latents: Tensor
-    #: what the base is given beside them, by name
+    #: what the base is given beside them, by name, in its dtype (pictures uint8)
     condition: Mapping[str, Tensor]
     #: ``[T', h, w]`` in [0, 1]: how much of a latent's area a hand covers
     mask: Tensor
@@ -86,6 +88,56 @@ class Batch:
         return len(self.keys)
 
 
+def room() -> int:
+    """Bytes of clips that this process may hold: a quarter of the memory that is free, shared with those beside it."""
+    beside = max(1, int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("WORLD_SIZE") or 1))
+    return max(HELD_BYTES // beside, int(psutil.virtual_memory().available) // 4 // beside)
+
+
+def _read(cache: Cache, kind: str, key: str) -> Tensor | None:
+    found = cache.get(kind, key) or {}
+    if "bf16" in found:  # numpy has no such numbers
+        return torch.from_numpy(found["bf16"]).view(torch.bfloat16)
+    return torch.from_numpy(found["value"]) if "value" in found else None
+
+
+def _write(cache: Cache, kind: str, key: str, value: Tensor) -> None:
+    half = value.dtype == torch.bfloat16
+    cache.put(kind, key, {"bf16": value.view(torch.uint16).numpy()} if half else {"value": value.numpy()})
+
+
+class _Texts(MutableMapping[str, Tensor]):
+    """Embeddings of prompts in the cache, which all processes find."""
+
+    def __init__(self, cache: Cache, key: Callable[[str], str]) -> None:
+        self._cache, self._key = cache, key
+        #: where it cannot be written
+        self._held: dict[str, Tensor] = {}
+
+    def __getitem__(self, text: str) -> Tensor:
+        if text in self._held:
+            return self._held[text]
+        found = _read(self._cache, "prompt", self._key(text))
+        if found is None:
+            raise KeyError(text)
+        return found
+
+    def __setitem__(self, text: str, value: Tensor) -> None:
+        kept = value.detach().cpu().contiguous()
+        _write(self._cache, "prompt", self._key(text), kept)
+        if not self._cache.writable:
+            self._held[text] = kept
+
+    def __delitem__(self, text: str) -> None:
+        raise NotImplementedError("what is kept stays")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
 class Encoder:
     """Encodes clips with a base model's own encoders; what was encoded before comes out of ``folder``."""
 
@@ -107,7 +159,8 @@ class Encoder:
         self.pose_of = pose_of
         self._cache = Cache(folder)
         self._held: dict[Clip, Encoded] = {}
-        self._room = HELD_BYTES
+        self._room = room()
+        base.keep_texts(_Texts(self._cache, self._prompt_key))
         self._looker: Looker | None = None
 
     def encode(self, clip: Clip) -> Encoded:
@@ -116,21 +169,41 @@ class Encoder:
         Raises :class:`UserError` naming the clip where it does not decode, does not fit its case, or is not finite.
         """
         if clip in self._held:
-            return self._held[clip]
+            return self._whole(clip, self._held[clip])
         try:
             encoded = self._encoded(clip)
         except (Unscorable, ValueError) as error:
             reason = error.reason if isinstance(error, Unscorable) else str(error)
             raise UserError(f"{clip.video}: {reason}", "take the clip out of the selection, or make it again") from None
-        if self._room >= encoded.size:
+        # What cannot be written is held: networks that encode are on another device, or slow, once training goes on.
+        if self._room >= encoded.size or not self._cache.writable:
             self._room -= encoded.size
             self._held[clip] = encoded
-        return encoded
+        return self._whole(clip, encoded)
+
+    def _whole(self, clip: Clip, encoded: Encoded) -> Encoded:
+        """With what is the same for all clips of a shape and therefore not kept."""
+        given = {name: encoded.condition[name][None] for name in self._base.shown}
+        whole = {name: tensor[0] for name, tensor in self._base.unpacked(given, clip.case).items()}
+        return replace(encoded, condition={**encoded.condition, **whole})
+
+    @property
+    def keeps(self) -> bool:
+        """Whether what it encodes can be written, so that other processes find it."""
+        return self._cache.writable
+
+    def texts(self, texts: Sequence[str]) -> None:
+        """Encode prompts, so that they are kept."""
+        for text in texts:
+            self._base.texts([text])
+
+    def _prompt_key(self, text: str) -> str:
+        return digest(VERSION, "prompt", self._model, str(self._base.dtype), text)
 
     def forget(self) -> None:
         """Let go of the clips in memory: others come."""
         self._held.clear()
-        self._room = HELD_BYTES
+        self._room = room()
 
     def _encoded(self, clip: Clip) -> Encoded:
         case, base = clip.case, self._base
@@ -140,8 +213,8 @@ class Encoder:
         of_case = (*self._asked(case), *map(self._hash, pictures))
         given_keys = {name: digest(VERSION, name, self._model, dtype, *of_case) for name in base.shown}
         given = self._given(case, given_keys)
-        prompt_key = digest(VERSION, "prompt", self._model, dtype, case.prompt)
-        prompt = self._kept("prompt", prompt_key, lambda: base.texts([case.prompt])[0])
+        prompt_key = self._prompt_key(case.prompt)
+        prompt = self._kept("prompt", prompt_key, lambda: base.texts([case.prompt])[0], base.dtype)
         source = self._hash(clip.latents) if clip.latents else clip.sha256
         latents_key = digest(VERSION, "latents", self._model, source, *self._asked(case))
         latents = self._of_clip("latents", latents_key, lambda: self._latents(clip))
@@ -166,24 +239,28 @@ class Encoder:
         def one(name: str) -> Tensor:
             if not made:
                 pose = self._base.pose_of(case, self.pose_of)
-                made.update(self._base.given(case, pose).condition)
+                made.update(self._base.packed(self._base.given(case, pose).condition, case))
             return made[name][0]
 
-        return {name: self._kept(name, key, partial(one, name)) for name, key in keys.items()}
+        dtype = self._base.dtype
+        return {name: self._kept(name, key, partial(one, name), dtype) for name, key in keys.items()}
 
     def _asked(self, case: Case) -> tuple[Any, ...]:
         drawn_by = None if case.pose else DRAWN_BY
         tracks = [] if case.pose else [self._hash(path) for _, path in case.poses]
-        return (self._hash(case.pose or case.driving), drawn_by, case.frames, case.fps, case.size, *tracks)
+        driven = [self._hash(case.driving)] if self._base.driven else []
+        return (self._hash(case.pose or case.driving), drawn_by, case.frames, case.fps, case.size, *tracks, *driven)
 
-    def _kept(self, kind: str, key: str, make: Callable[[], Tensor]) -> Tensor:
-        """A tensor out of the cache, or made, checked and put there."""
-        known = self._cache.get(kind, key)
-        if known is not None and "value" in known:
-            return torch.from_numpy(known["value"])
-        made = _checked(kind, make())
-        self._cache.put(kind, key, {"value": made.numpy()})
-        return made
+    def _kept(self, kind: str, key: str, make: Callable[[], Tensor], dtype: torch.dtype = torch.float32) -> Tensor:
+        """A tensor out of the cache, or made, checked and put there; in ``dtype``, that of what it comes from.
+
+        Pictures stay uint8.
+        """
+        known = _read(self._cache, kind, key)
+        if known is None:
+            known = _checked(kind, make(), dtype)
+            _write(self._cache, kind, key, known)
+        return known if known.dtype == torch.uint8 else known.to(dtype)
 
     def _of_clip(self, kind: str, key: str, make: Callable[[], Tensor]) -> Tensor:
         """A tensor that no other clip has."""
@@ -245,9 +322,10 @@ class Encoder:
         return None if path is None else file_sha256(path)
 
 
-def _checked(kind: str, made: Tensor) -> Tensor:
-    """On the CPU in float32. Raises ``ValueError`` where it is not finite."""
-    made = made.detach().cpu().float().contiguous()
+def _checked(kind: str, made: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """On the CPU in ``dtype``, pictures in uint8. Raises ``ValueError`` where it is not finite."""
+    made = made.detach().cpu()
+    made = made.to(made.dtype if made.dtype == torch.uint8 else dtype).contiguous()
     if not bool(torch.isfinite(made).all()):
         raise ValueError(f"its {kind} is not finite")
     return made

@@ -314,3 +314,39 @@ def test_only_clips_of_one_shape_are_stacked(folder: Path, pipe: Any, tmp_path: 
     long = encode(Clip(case, tmp_path / "long.mp4", None, file_sha256(tmp_path / "long.mp4")))
     with pytest.raises(ValueError, match="different shapes"):
         Batch.of([encode(clip_of(folder)), long])
+
+
+def test_half_precision_is_kept_as_it_is_and_what_was_kept_before_is_read(
+    folder: Path, pipe: Any, tmp_path: Path
+) -> None:
+    clip = clip_of(folder)
+    half = tiny_wan.pipeline()
+    half.text_encoder.eval()
+    half.transformer.to(torch.bfloat16)
+    first = encoder(half, tmp_path / "half", mask="exact").encode(clip)
+    again = encoder(half, tmp_path / "half", mask="exact").encode(clip)
+    assert {name: tensor.dtype for name, tensor in again.condition.items()} == {
+        "control": torch.bfloat16,
+        "prompt": torch.bfloat16,
+    }
+    assert all(torch.equal(first.condition[name], again.condition[name]) for name in first.condition)
+    assert again.latents.dtype == torch.float32
+    (entry,) = (tmp_path / "half" / "control").rglob("*.npz")
+    with np.load(entry) as found:
+        assert found["bf16"].shape == (8, *again.latents.shape[1:])
+    # an earlier version kept float32 and every channel
+    whole = again.condition["control"].float().numpy()
+    np.savez(entry, value=whole)
+    old = encoder(half, tmp_path / "half", mask="exact").encode(clip)
+    assert torch.equal(old.condition["control"], again.condition["control"])
+
+
+def test_what_cannot_be_written_is_held(folder: Path, pipe: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    made = encoder(pipe, tmp_path / "file", mask="exact")
+    made._room = 0
+    with pytest.warns(RuntimeWarning, match="are not cached"):
+        first = made.encode(clip_of(folder))
+    made._base = None  # type: ignore[assignment]  # nothing is left that could encode
+    made._whole = lambda _, encoded: encoded  # type: ignore[method-assign]
+    assert torch.equal(made.encode(clip_of(folder)).latents, first.latents)

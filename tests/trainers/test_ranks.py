@@ -1,0 +1,159 @@
+"""Work that processes share: everybody hears everything in order, and nobody waits for somebody who failed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from ipa_bench.errors import UserError
+from ipa_bench.models.wan.vace import WanVace
+from tests import tiny_wan
+from tests.forked import Server
+from tests.trainers import tiny_runs
+from tests.trainers.test_run_processes import order, together
+from trainers import ranks
+from trainers import run as training
+from trainers.config import AdapterConfig
+from trainers.policy import LoraPolicy
+from trainers.ranks import Ranks
+from trainers.shard import Sharded
+
+
+class Fellows(Ranks):
+    """One of two processes; what the other gives is known."""
+
+    other: list[object]
+
+    def all(self, value):  # type: ignore[no-untyped-def]
+        return [value, self.other.pop(0)] if self.index == 0 else [self.other.pop(0), value]
+
+
+def test_alone_it_is_a_loop() -> None:
+    assert Ranks().shared([1, 2, 3], lambda n: 10 * n) == [10, 20, 30]
+    assert Ranks().all("x") == ["x"]
+
+    def fail(_: int) -> int:
+        raise UserError("no", "yes")
+
+    with pytest.raises(UserError, match="no"):
+        Ranks().shared([1], fail)
+
+
+def test_of_two_each_does_every_second_piece_and_a_failure_is_everybodys() -> None:
+    first = Fellows(0, 2)
+    object.__setattr__(first, "other", [([20, 40], None), ([], ("full", "free some space"))])
+    assert first.shared([1, 2, 3, 4, 5], lambda n: 10 * n) == [10, 20, 30, 40, 50]
+    with pytest.raises(UserError, match="full"):
+        first.shared([1, 2], lambda n: n)
+
+
+def watch_both(folder: Path) -> None:
+    """Tess is watched as vera is; nobody tests here."""
+    suite = folder / "suite.toml"
+    suite.write_text(suite.read_text().replace('split = "test"', 'split = "val"'))
+
+
+@pytest.mark.parametrize("kind", ["FSDP", "DEEPSPEED", "MEGATRON_LM", "TPU"])
+def test_other_ways_to_divide_a_run_are_refused_by_name(kind: str) -> None:
+    with pytest.raises(UserError, match=kind):
+        ranks.check(kind)
+    for known in ranks.DATA_PARALLEL:
+        ranks.check(known)
+
+
+def test_a_run_under_fsdp_is_refused_before_anything_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tiny_runs.write(tmp_path / "material")
+    monkeypatch.setattr("accelerate.Accelerator.distributed_type", type("Kind", (), {"value": "FSDP"}))
+    monkeypatch.setattr("ipa_bench.models.wan.pipeline.load", lambda *_: pytest.fail("it was loaded"))
+    with pytest.raises(UserError, match="cannot be divided by FSDP"):
+        training.train(tiny_runs.job(folder, "sft"), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("method", "count"),
+    [("ipa", 2), *(pytest.param(m, n, marks=pytest.mark.slow) for m, n in (("nft", 2), ("sft", 4), ("dpo", 4)))],
+)
+def test_divided_weights_train_what_whole_ones_do(
+    training_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, count: int
+) -> None:
+    """Processes that hold a part of the frozen weights each, and look at held-out cases, against one with all."""
+    monkeypatch.setenv("IPA_BENCH_CACHE", str(tmp_path / "cache"))
+    folder = tiny_runs.write(tmp_path / "material")
+    watch_both(folder)
+    changes = {
+        "model": {"lora": str(folder / "lora")},
+        "train": {"batch": 4, "steps": 1, "shard": True, "gradient_checkpointing": method == "ipa"},
+        "watch": {"cases": 2, "steps": 1, "seeds": []},
+    }
+    asked = replace(order(folder, tmp_path / "two", "sft"), method=method, changes=changes)
+    assert [process.wait() for process in together(training_server, asked, count)] == [0] * count
+    training.train(tiny_runs.job(folder, method, changes), tmp_path / "one")
+    tiny_runs.assert_same_gradients(tmp_path / "one", tmp_path / "two", method)
+    one, two = (json.loads((tmp_path / n / "watch.jsonl").read_text().splitlines()[0]) for n in ("one", "two"))
+    assert one["flow"]["frame"] == pytest.approx(two["flow"]["frame"], rel=1e-5)
+
+
+def test_an_expert_that_no_clip_goes_through_stays_as_it_is_on_any_number_of_processes(
+    training_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Adam's moments too: of two processes the clips of one may all be of one expert."""
+    monkeypatch.setenv("IPA_BENCH_CACHE", str(tmp_path / "cache"))
+    folder = tiny_runs.write(tmp_path / "material")
+    shutil.rmtree(folder / "model")
+    tiny_wan.save(folder / "model", experts=2)
+    changes = {"train": {"batch": 4, "steps": 1}, "loss": {"shift": 5.0}}
+    asked = replace(order(folder, tmp_path / "two", "sft"), method="sft", changes=changes)
+    assert [process.wait() for process in together(training_server, asked, 2)] == [0, 0]
+    training.train(tiny_runs.job(folder, "sft", changes), tmp_path / "one")
+    tiny_runs.assert_same_gradients(tmp_path / "one", tmp_path / "two", "sft")
+    moments = [tiny_runs.state(tmp_path / name)["optimizer"]["state"] for name in ("one", "two")]
+    assert {key: float(value["step"]) for key, value in moments[0].items()} == {
+        key: float(value["step"]) for key, value in moments[1].items()
+    }
+
+
+def test_of_divided_weights_each_process_holds_its_part(tmp_path: Path) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        base = tiny_wan.base()
+        trained = LoraPolicy(base, AdapterConfig(rank=2), None, 0)
+        trained.train(False)
+        given = {"control": torch.randn(1, 24, 3, 4, 4), "prompt": torch.randn(1, 7, 16)}
+        z, t = torch.randn(1, 4, 3, 4, 4), torch.tensor([0.5])
+        with torch.no_grad():
+            expected = base.velocity(z, t, given)
+            sharded = Sharded(base)
+            assert torch.equal(base.velocity(z, t, given), expected)
+            with sharded.together():
+                assert torch.equal(base.velocity(z, t, given), expected)
+        kinds = {name: type(p).__name__ for name, p in base.transformer.named_parameters()}
+        assert {kind for name, kind in kinds.items() if ".lora_" in name} == {"Parameter"}
+        frozen = [n for n, p in base.transformer.named_parameters() if p.ndim >= 2 and ".lora_" not in n]
+        assert {kinds[name] for name in frozen if "scale_shift" not in name} == {"DTensor"}
+    finally:
+        torch.distributed.destroy_process_group()
+    with pytest.raises(UserError, match="two experts cannot be divided"):
+        Sharded(WanVace(tiny_wan.pipeline(experts=2)))
+
+
+@pytest.mark.slow
+def test_looks_are_shared_and_find_what_one_process_finds(
+    training_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IPA_BENCH_CACHE", str(tmp_path / "cache"))
+    folder = tiny_runs.write(tmp_path / "material")
+    watch_both(folder)
+    changes = {"train": {"steps": 1, "batch": 2}, "watch": {"cases": 2, "steps": 1}}
+    asked = replace(order(folder, tmp_path / "two", "sft"), method="sft", changes=changes)
+    assert [process.wait() for process in together(training_server, asked, 2)] == [0, 0]
+    training.train(tiny_runs.job(folder, "sft", changes), tmp_path / "one")
+    one, two = ((tmp_path / name / "watch.jsonl").read_text().splitlines() for name in ("one", "two"))
+    assert one[0] == two[0]  # before the first step: the same bits
+    assert len(one) == len(two) == 2
+    made = sorted(path.name for path in (tmp_path / "two" / "samples" / "000000").glob("*.mp4"))
+    assert made == ["tess_seed0.mp4", "vera_seed0.mp4"]
