@@ -17,6 +17,7 @@ from ipa_bench.cost import ledger as cost_ledger
 from ipa_bench.files import LORA_FILE, write_atomic
 from ipa_bench.metrics.table import no_evidence
 from ipa_bench.models.checkpoint import lora_sha256, second_lora
+from trainers import hub, watch
 from trainers.methods import find
 from trainers.policy import Policy, trainable_size
 from trainers.rollouts.log import summary
@@ -71,6 +72,7 @@ def describe(job: Job, policy: Policy, out: Path, cost: Cost, processes: int) ->
             "no_evidence": list(no_evidence(data.by)),
             **({"rollouts": summary(out)} if data.online else {}),
         },
+        **_measured(job, out),
         "cost": {
             "train_seconds": None if train is None else round(train.seconds, 1),
             "processes": processes,
@@ -113,7 +115,7 @@ def text(about: Mapping[str, Any]) -> str:
         f"peak {'not measured' if cost['peak_memory_gb'] is None else format(cost['peak_memory_gb'], '.2f') + ' GB'}",
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
-    return (
+    return hub.front_matter(about) + (
         f"# A LoRA trained by {about['method']} with ipa-bench\n\n| | |\n|---|---|\n{table}\n\n"
         f"```python\n{_loading(about)}\n```\n\n"
         "Everything else: `card.json`.\n"
@@ -157,6 +159,19 @@ def _adapter(about: Mapping[str, Any]) -> str:
         f"of {given['continues']}: rank {ranks}, {given['layers']} layers, dropout {given['dropout']:g}{times}{left}; "
         "rank, alpha, dropout, layers and blocks of the configuration do not count"
     )
+
+
+def _measured(job: Job, out: Path) -> dict[str, Any]:
+    """What the last look at held-out cases found: the mean of each metric. Nothing where no samples were looked at."""
+    line = watch.last(out)
+    scores = {metric: rows for metric, rows in (line or {}).get("scores", {}).items() if rows}
+    if not scores:
+        return {}
+    shown = {row[0] for rows in scores.values() for row in rows}
+    people = {case.identity or case.id for case in job.watched if case.id in shown}
+    means = {metric: sum(row[2] for row in rows) / len(rows) for metric, rows in scores.items()}
+    assert line is not None
+    return {"measured": {"step": line["step"], "cases": len(shown), "identities": len(people), "metrics": means}}
 
 
 def _options(job: Job) -> dict[str, Any]:

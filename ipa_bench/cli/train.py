@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -42,14 +43,21 @@ def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A training configuration (TOML).")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the run (runs/CONFIG-METHOD).")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be trained.")] = False,
+    push: Annotated[
+        str | None,
+        typer.Option("--push-to-hub", metavar="OWNER/NAME", help="Upload the LoRA and its card; never without this."),
+    ] = None,
 ) -> None:
-    """Post-train a Wan-VACE on selected clips of its own; writes a LoRA and its card. Goes on where it stopped."""
+    """Post-train a base model on selected clips of its own; writes a LoRA and its card. Goes on where it stopped."""
     from ipa_bench.cli import console
 
     console.prepare_workers()
     from trainers import config as train_config
+    from trainers import hub
     from trainers import run as training
 
+    if push is not None:
+        hub.check_name(push)
     with console.progress() as progress:
         job = training.prepare(train_config.load(config), method, dry=dry_run)
         folder = out or Path("runs") / f"{config.stem}-{method}"
@@ -58,11 +66,13 @@ def train(
             return
         lora = training.train(job, folder, tell=telling(progress))
         console.OUT.print(str(lora), markup=False)
+    if push is not None and os.environ.get("RANK", "0") == "0":
+        console.OUT.print(hub.push(folder / training.LORA_FOLDER, push), markup=False)
 
 
 def align(
     suite: Annotated[
-        Path | None, typer.Argument(metavar="[SUITE]", help="Train and test cases and one wan_vace model: the base.")
+        Path | None, typer.Argument(metavar="[SUITE]", help="Train and test cases and one base model.")
     ] = None,
     config: Annotated[Path | None, typer.Option("--config", "-c", help="How to align (TOML).")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of everything.")] = Path("runs/align"),
@@ -226,6 +236,10 @@ def estimate(job: Job) -> str:
     known = held(config, job.start, outline)
     learned, total = known.device - known.weights, known.device + activations
     host = f"; {known.host / 1e9:.2f} GB of host memory for the reference" if known.host else ""
+    if config.train.shard:
+        count = int(os.environ.get("WORLD_SIZE") or 8)
+        total -= known.weights - known.weights // count
+        host += f"; weights divided over {count} processes, whole while it loads and looks"
     return (
         f"about {total / 1e9:.1f} GB: weights {known.weights / 1e9:.2f}, trained values and Adam {learned / 1e9:.2f}, "
         f"activations {activations / 1e9:.1f} ({tokens} tokens x {config.train.micro_batch}); an estimate{host}"
