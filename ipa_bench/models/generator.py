@@ -236,6 +236,8 @@ class Generator:
         """What a case gives the model, kept for its other seeds. Raises Unscorable where that cannot be had."""
         if case not in self._given:
             found = self.base.given(case, self.base.pose_of(case, self._pose_of))
+            if found.later is not None and self._sample is not None:
+                raise Unscorable(f"its {found.frames} frames are more than the model makes at once and learns from")
             while len(self._given) >= _KEPT:
                 self._given.pop(next(iter(self._given)))
             self._given[case] = found

@@ -150,6 +150,9 @@ def test_a_longer_clip_is_made_in_segments_as_the_pipeline_makes_them(
     assert made.sampled is not None
     assert made.sampled.segments == 3
     assert video.load(made.path or Path()).frames.shape == (11, 32, 48, 3)
+    walked = Generator(spec, tmp_path / "walked", base=base, sample=lambda *_: pytest.fail("it was sampled"))
+    (made,) = walked.generate_many([(long, 0)])
+    assert made.reason == "its 11 frames are more than the model makes at once and learns from"
     given = base.given(long, long.pose)
     frames, _ = model._continued(long, 0, given, model._sampled([(long, 0, given)])[0])
     pipe, segments = base.pipe, iter(range(3))
