@@ -1,9 +1,11 @@
-"""A small network of who is who: what each person looks like where the pose puts them, against their reference.
+"""A small network of who is who: each person where the pose puts them, token by token against the references.
 
-Pictures become tokens. A few questions are put to a reference's tokens (softmax attention: what is the hair, what the
-shirt), and the same ones to each frame's tokens about where the person's head and trunk are driven to; where no pose
-says that, about whatever looks like the reference. The answers are compared with the own reference's, with the others',
-and with those of the frame before, frame by frame; the clip's score is read from the mean and the extremes of that.
+Pictures become tokens of four pixels: their colour, and some learned numbers of what is about them. About each person's
+head and trunk, where the pose puts them in a frame, some tokens are taken; where no pose says that, tokens all over the
+frame. Each is matched with the nearest token of the own reference, of the others', of the same place in the frame
+before and in the first frame: so nobody has to be found in a reference, and what all references share, the wall, tells
+nobody apart. From these distances a few layers read each person in each frame, and the clip's score is read from the
+mean and the extremes of that.
 """
 
 from __future__ import annotations
@@ -20,10 +22,16 @@ GRID = 8
 FRAMES = 6
 #: pixels to a token
 _STRIDE = 4
-_WIDTH = 64
-#: questions about the head, and as many about the trunk
-_QUESTIONS = 3
+_WIDTH = 32
+#: of a token that is matched, and how many are taken about a head or a trunk
+_LENGTH, _TAKEN = 12, 20
+#: how much the learned part of a token counts at first: colours lead
+_SMALL = 0.1
+#: distances that are told of a part: see :meth:`SmallIdentity._compared`
+_TOLD = 9
 _SEEN = 24
+#: further than any token
+_FAR = 100.0
 
 
 def size_of(size: tuple[int, int]) -> tuple[int, int]:
@@ -58,25 +66,22 @@ class _Residual(nn.Module):
 
 
 class SmallIdentity(nn.Module):
-    """Scores ``[B]`` of a :class:`Batch`; higher is better. 0.2 M weights, float32."""
+    """Scores ``[B]`` of a :class:`Batch`; higher is better. under 0.1 M weights, float32."""
 
     def __init__(self) -> None:
         super().__init__()
         self.trunk = nn.Sequential(
-            nn.Conv2d(3, 32, 3, stride=2, padding=1),
+            nn.Conv2d(3, 16, 3, stride=2, padding=1),
             nn.SiLU(),
-            nn.Conv2d(32, 48, 3, stride=2, padding=1),
+            nn.Conv2d(16, _WIDTH, 3, stride=2, padding=1),
             nn.SiLU(),
-            _Residual(48, _WIDTH),
             _Residual(_WIDTH, _WIDTH),
         )
-        count = 2 * _QUESTIONS
-        self.questions = nn.Parameter(torch.randn(count, _WIDTH) * _WIDTH**-0.5)
-        self.key = nn.Linear(_WIDTH, _WIDTH)
-        self.value = nn.Linear(_WIDTH, _WIDTH)
-        self.alike = nn.Linear(_WIDTH, _WIDTH)
+        self.token = nn.Linear(_WIDTH, _LENGTH)
+        with torch.no_grad():
+            self.token.weight *= _SMALL
         self.judge = nn.Sequential(
-            nn.Linear(count * (_WIDTH + 4) + 2, 128), nn.SiLU(), nn.Linear(128, 64), nn.SiLU(), nn.Linear(64, _SEEN)
+            nn.Linear(2 * _TOLD, 96), nn.SiLU(), nn.Linear(96, 64), nn.SiLU(), nn.Linear(64, _SEEN), nn.SiLU()
         )
         self.last = nn.Linear(3 * _SEEN, 1)
         #: of a person and frame: whether it is somebody else, which synthetic clips tell beside the preference
@@ -95,42 +100,72 @@ class SmallIdentity(nn.Module):
 
     def both(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Scores ``[B]``, and logits ``[B, K, F]`` of a person not looking like themselves in a frame."""
-        own, seen, found = self._answers(batch)
-        said = self.judge(self._compared(own, seen, found))
+        said = self.judge(self._compared(batch))
         every = said.flatten(1, 2)
         pooled = torch.cat([every.mean(1), every.amax(1), every.amin(1)], -1)
         return self.last(pooled)[:, 0], self.wrong(said)[..., 0]
 
-    def _answers(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Of the references ``[B, K, Q, C]``, of the frames ``[B, K, F, Q, C]``, and which parts the pose gives."""
-        people, count = batch.references.shape[1], batch.frames.shape[1]
-        tokens = self.trunk(torch.cat([batch.references, batch.frames], 1).flatten(0, 1))
-        height, width = tokens.shape[-2:]
-        rows = tokens.flatten(2).transpose(1, 2).reshape(-1, people + count, height * width, _WIDTH)
-        keys, values = self.key(rows), self.value(rows)
-        logits = torch.einsum("qc,bknc->bkqn", self.questions, keys[:, :people])
-        own = logits.softmax(-1) @ values[:, :people]
-        asked = torch.einsum("qc,bfnc->bfqn", self.questions, keys[:, people:])
-        near = _nearness(batch.places, height, width).repeat_interleave(_QUESTIONS, 3)
-        found = (batch.places[..., 2] > 0).repeat_interleave(_QUESTIONS, 3)
-        lookalike = torch.einsum("bkqc,bfnc->bkfqn", self.alike(own), keys[:, people:]) * _WIDTH**-0.5
-        wanted = asked[:, None] + torch.where(found[..., None], near, lookalike)
-        seen = torch.einsum("bkfqn,bfnc->bkfqc", wanted.softmax(-1), values[:, people:])
-        return own, seen, found
+    def _compared(self, batch: Batch) -> Tensor:
+        """What the judge reads of each person and frame, ``[B, K, F, 2 * 9]``.
 
-    def _compared(self, own: Tensor, seen: Tensor, found: Tensor) -> Tensor:
-        """What the judge reads of each person and frame, ``[B, K, F, ...]``."""
-        people = seen.shape[1]
-        likeness = F.cosine_similarity(seen[:, :, None], own[:, None, :, None], dim=-1)  # [B, K, K', F, Q]
-        mine = torch.eye(people, dtype=torch.bool, device=seen.device)[None, :, :, None, None]
-        same = (likeness * mine).sum(2)
-        other = likeness.masked_fill(mine, -1.0).amax(2)
-        before = F.cosine_similarity(seen, torch.cat([seen[:, :, :1], seen[:, :, :-1]], 2), dim=-1)
-        first = F.cosine_similarity(seen, seen[:, :, :1], dim=-1)
-        away = (seen - own[:, :, None]).abs()
-        told = torch.stack([same, other, before, first], -1)
-        known = found.float().reshape(*found.shape[:-1], 2, -1).mean(-1)
-        return torch.cat([torch.cat([away, told], -1).flatten(3), known], -1)
+        Of head and trunk: distance from the own reference, its highest quarter, from the best other reference, the own
+        less that and its highest quarter, from the frame before, from the first frame, the highest quarter of that, and
+        whether the pose says where it is.
+        """
+        people, count = batch.references.shape[1], batch.frames.shape[1]
+        pictures = torch.cat([batch.references, batch.frames], 1).flatten(0, 1)
+        learned = self.token(self.trunk(pictures).permute(0, 2, 3, 1)).float()
+        maps = torch.cat([F.avg_pool2d(pictures, _STRIDE).permute(0, 2, 3, 1), learned], -1)
+        height, width = maps.shape[1:3]
+        tokens = maps.reshape(-1, people + count, height * width, maps.shape[-1])
+        references, frames = tokens[:, :people], tokens[:, people:]
+        taken = _taken(batch.places, height, width)  # [B, K, F, 2, n]
+        seen = _gathered(frames, taken)  # [B, K, F, 2, n, c]
+        away = _away(seen.flatten(1, 4), references).reshape(len(seen), people, *seen.shape[1:5])  # [B, K', K, F, 2, n]
+        mine = torch.eye(people, dtype=torch.bool, device=seen.device)[None, :, :, None, None, None]
+        own = (away * mine).sum(1)
+        other = away.masked_fill(mine, _FAR).amin(1) if people > 1 else torch.zeros_like(own)
+        before = _matched(seen, torch.cat([seen[:, :, :1], seen[:, :, :-1]], 2))
+        first = _matched(seen, seen[:, :, :1].expand_as(seen))
+        known = (batch.places[..., 2] > 0).to(own.dtype)
+        told = [
+            own.mean(-1), _high(own), other.mean(-1), (own - other).mean(-1), _high(own - other),
+            before.mean(-1), first.mean(-1), _high(first), known,
+        ]  # fmt: skip
+        return torch.stack(told, -1).flatten(3)
+
+
+def _away(tokens: Tensor, references: Tensor) -> Tensor:
+    """Distances of ``tokens`` ``[B, n, c]`` from the nearest token of each of ``references`` ``[B, K, m, c]``."""
+    inner = torch.einsum("bnc,bkmc->bknm", tokens, references)
+    whole = tokens.square().sum(-1)[:, None, :, None] + references.square().sum(-1)[:, :, None] - 2 * inner
+    return torch.sqrt(whole.amin(-1).clamp(min=0) + 1e-4)
+
+
+def _matched(one: Tensor, other: Tensor) -> Tensor:
+    """Of each token of ``one`` ``[..., n, c]`` the distance from the nearest of ``other``, ``[..., n]``."""
+    flat, beside = one.flatten(0, -3), other.flatten(0, -3)
+    return _away(flat, beside[:, None])[:, 0].reshape(one.shape[:-1])
+
+
+def _high(values: Tensor) -> Tensor:
+    """The mean of the highest quarter of ``values`` ``[..., n]``."""
+    return values.topk(_TAKEN // 4, dim=-1).values.mean(-1)
+
+
+def _gathered(frames: Tensor, taken: Tensor) -> Tensor:
+    """Tokens ``[B, K, F, 2, n, c]`` with the numbers ``taken`` ``[B, K, F, 2, n]`` of frames ``[B, F, N, c]``."""
+    batch, people, count, parts, size = taken.shape
+    index = taken.transpose(1, 2).reshape(batch, count, -1)[..., None].expand(-1, -1, -1, frames.shape[-1])
+    rows = frames.gather(2, index).reshape(batch, count, people, parts, size, -1)
+    return rows.transpose(1, 2)
+
+
+def _taken(places: Tensor, height: int, width: int) -> Tensor:
+    """Numbers of the tokens nearest to each part, ``[B, K, F, 2, n]``; spread over the frame where it is not known."""
+    near = _nearness(places, height, width).topk(_TAKEN, dim=-1).indices
+    spread = torch.linspace(0, height * width - 1, _TAKEN, device=places.device).long()
+    return torch.where(places[..., 2:3] > 0, near, spread)
 
 
 def _nearness(places: Tensor, height: int, width: int) -> Tensor:
