@@ -280,7 +280,8 @@ def placed(config: TrainConfig, folder: Path) -> TrainConfig:
     model = model.model_copy(update=files | ({"model": there(model.model)} if as_folder else {}))
     data = config.data.model_copy(update={"suite": there(config.data.suite), "selection": there(config.data.selection)})
     watch = config.watch.model_copy(update={"suite": there(config.watch.suite)})
-    return config.model_copy(update={"model": model, "data": data, "watch": watch})
+    reward = None if config.reward is None else config.reward.placed(folder)
+    return config.model_copy(update={"model": model, "data": data, "watch": watch, "reward": reward})
 
 
 def changed(config: TrainConfig, changes: Mapping[str, Mapping[str, Any]]) -> TrainConfig:

@@ -79,12 +79,13 @@ class Job:
         files = {"model", "revision", "kind", "lora", "weights", "weights_2", "vae_tiling"}
         places = {"data": {"suite", "selection"}, "model": files}
         left_out: Any = {"train": _FREE, "watch": True, "methods": True, **places}
-        left_out |= dict.fromkeys(self.config.unused, True)
+        left_out |= dict.fromkeys({"reward", *self.config.unused}, True)
         content = self.config.model_dump(mode="json", exclude=left_out)
         # What is published has no options, and keys of before there were any.
         asked = {} if self.options is None else self.options.model_dump(mode="json", exclude_defaults=True)
         content |= {"options": asked} if asked else {}
         content |= {"vae_tiling": True} if self.config.model.vae_tiling else {}
+        content |= {} if self.reward is None else {"reward": self.reward.info.id}
         began = None if self.start is None else lora_sha256(self.start)
         return digest(self.method, content, clips.hashes(self.data), self.checkpoint.identity, began)
 

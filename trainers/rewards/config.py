@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, Strict
@@ -38,3 +39,13 @@ class RewardConfig(StrictTable):
     #: ``raw``: as it is, its sign turned where lower is better
     scale: Literal["group", "raw"] = "group"
     term: Annotated[Items[TermConfig], Field(min_length=1)]
+
+    def placed(self, folder: Path) -> RewardConfig:
+        """With what terms name behind their kind found in ``folder``, where it lies there."""
+
+        def there(name: str) -> str:
+            kind, colon, what = name.partition(":")
+            return f"{kind}:{folder / what}" if colon and what and (folder / what).exists() else name
+
+        terms = tuple(each.model_copy(update={"reward": there(each.reward)}) for each in self.term)
+        return self.model_copy(update={"term": terms})

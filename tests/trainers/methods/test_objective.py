@@ -15,7 +15,7 @@ from tests import tiny_wan
 from trainers.config import AdapterConfig, LossConfig
 from trainers.data.encode import Batch
 from trainers.data.reference import ReferenceErrors
-from trainers.methods import MethodName
+from trainers.methods import MethodName, grpo
 from trainers.methods import objective as methods
 from trainers.methods.draw import Draw, drawn
 from trainers.methods.objective import Objective
@@ -90,6 +90,41 @@ def test_ipa_by_hand(moved: Policy) -> None:
             theirs = error()
     expected = -torch.log(torch.sigmoid(10 * (1 - t) ** 2 * (theirs - mine))).mean()
     assert loss(moved, "ipa", beta=20.0)[0].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_grpo_by_hand(moved: Policy) -> None:
+    given, generator = batch(), torch.Generator().manual_seed(3)
+    z, old, after = (torch.randn(2, *SHAPE, generator=generator) for _ in range(3))
+    old, after = z + 0.05 * old, z + 0.05 * old + 0.1 * after
+    s, down, g = (torch.tensor(pair, dtype=torch.float64) for pair in ([0.8, 0.5], [0.6, 0.4], [0.5, 0.3]))
+    negative = torch.randn(2, 5, 16, generator=generator)
+    taken = methods.Taken(z, old, after, s, down, g, negative, 2.0)
+    asked = grpo.Options(kl=0.3, guard=True, even=True, clip=10.0)
+    objective = Objective("grpo", LossConfig(), False, 5, moved, None, asked)
+    value, metrics = objective.loss(given, None, DRAWS, torch.tensor([1.0, -0.5]), taken)
+
+    def wide(values: Tensor) -> Tensor:
+        return values.float().view(2, 1, 1, 1, 1)
+
+    def went() -> Tensor:
+        with torch.no_grad():
+            cold = moved.base.velocity(z, s, {**given.condition, "prompt": negative})
+            v = cold + 2 * (moved.base.velocity(z, s, given.condition) - cold)
+        return z + (v + wide(g**2 / (2 * s)) * (z + wide(1 - s) * v)) * wide(down - s)
+
+    mean = went()
+    with moved.reference():
+        reference = went()
+    std = g * (s - down).sqrt()
+    ratio = torch.exp(((mean - old) * (after - old)).flatten(1).mean(1) / std)
+    factor = std / g**2 + std * (1 - s) / (2 * s)
+    policy = (-torch.tensor([1.0, -0.5]) * ratio / (s - down) / factor).mean()
+    kl = ((mean - reference).square().flatten(1).mean(1) / (2 * std**2)).mean()
+    assert kl > 0
+    assert metrics["kl"].item() == pytest.approx(kl.item(), rel=1e-4)
+    assert value.item() == pytest.approx((policy + 0.3 * kl).item(), rel=1e-4)
+    with pytest.raises(ValueError, match="none of a sampler's steps"):
+        objective.loss(given, None, DRAWS, torch.tensor([1.0, -0.5]))
 
 
 def test_both_clips_of_a_pair_are_shown_with_the_same_noise(moved: Policy) -> None:

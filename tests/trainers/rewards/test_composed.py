@@ -162,3 +162,10 @@ def test_a_reward_whose_networks_are_missing_is_refused_with_what_would_mend_it(
     with pytest.raises(UserError, match=r"frame\.lpips@1 says nothing of .* weights") as refused:
         check_usable(rewards.find("frame.lpips"), [Case("anna", clip, clip)])
     assert "ipa-bench weights" in str(refused.value)
+
+
+def test_what_a_term_names_is_found_beside_the_configuration(tmp_path):
+    (tmp_path / "mine").mkdir()
+    config = RewardConfig(term=[{"reward": "video:mine"}, {"reward": "video:other"}, {"reward": "rest.psnr"}])
+    found = [term.reward for term in config.placed(tmp_path).term]
+    assert found == [f"video:{tmp_path / 'mine'}", "video:other", "rest.psnr"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -104,6 +106,16 @@ def test_a_run_makes_its_own_clips_and_says_so(folder: Path, tmp_path: Path, met
     out = tmp_path / "out"
     job = tiny_runs.job(folder, method, with_(methods={"grpo": {"kl": 0.01}}))
     told: list[str] = []
+    if method == "nft":  # Ctrl-C between two clips ends there, and they are kept
+
+        def press(stage: str, done: int, *_: object) -> None:
+            if (stage, done) == ("round 1", 2):
+                os.kill(os.getpid(), signal.SIGINT)
+
+        with pytest.raises(KeyboardInterrupt):
+            training.train(job, out, tell=press)
+        assert len(list((out / "rounds/000000/clips").glob("*.mp4"))) == 2
+        assert not (out / "log.jsonl").exists()
     assert training.train(job, out, tell=lambda stage, *_: told.append(stage)) is not None
     lines = tiny_runs.log(out)
     assert len(lines) == 4
