@@ -98,6 +98,7 @@ def test_divided_weights_train_what_whole_ones_do(
     assert one["flow"]["frame"] == pytest.approx(two["flow"]["frame"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_an_expert_that_no_clip_goes_through_stays_as_it_is_on_any_number_of_processes(
     training_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -100,7 +100,7 @@ class Animate(WanBase):
             )
             first = self.pipe.prepare_reference_image_latents(pixels.to(self.device, torch.float32), device=self.device)
             image = self.pipe.encode_image(person, self.device)
-        shown = _Shown(filled, self._face(case, length, len(filled)), first, image, at_once, length, fps, size)
+        shown = _Shown(filled, self._face(case, length, len(filled), fps), first, image, at_once, length, fps, size)
         return self._segment(shown, 0, None)
 
     def _segment(self, shown: _Shown, start: int, before: UInt8 | None) -> Given:
@@ -125,10 +125,11 @@ class Animate(WanBase):
         later = partial(self._segment, shown, after) if after + 1 < len(shown.pose) else None
         return Given(rounded, shown.length, shown.fps, shown.size, min(count, shown.length), int(start > 0), later)
 
-    def _face(self, case: Case, length: int, frames: int) -> Tensor:
+    def _face(self, case: Case, length: int, frames: int, fps: float) -> Tensor:
         """The driving face of each of ``frames`` frames, padded as the pose is beyond ``length``."""
         self.find = self.find or face_crops.detector()
-        found = face_crops.crops(case, length, int(self.transformer.config.motion_encoder_size), self.find)
+        side = int(self.transformer.config.motion_encoder_size)
+        found = face_crops.crops(case.driving, fps, length, side, self.find)
         if length > self.segment:
             found = np.stack(self.pipe.pad_video_frames(list(found), frames))
         filled = conditioning.fill(found, frames, (found.shape[2], found.shape[1]))

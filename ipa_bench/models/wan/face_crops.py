@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ipa_bench import video, weights
 from ipa_bench.errors import Unscorable
-from ipa_bench.types import Case, Float32, UInt8
+from ipa_bench.types import Float32, UInt8
 
 if TYPE_CHECKING:
     from ipa_bench.observers.detector import Face
@@ -37,16 +38,16 @@ def detector() -> Find:
     return made(weights.path("yunet")).faces
 
 
-def crops(case: Case, frames: int, side: int, find: Find) -> UInt8:
-    """The driving face uint8 ``[frames, side, side, 3]`` at the case's rate; the last one stands for what is missing.
+def crops(driving: Path, fps: float, frames: int, side: int, find: Find) -> UInt8:
+    """The driving face uint8 ``[frames, side, side, 3]`` at ``fps``, the pose's; the last stands for what is missing.
 
     Of several faces it is the largest, then the one nearest to where that was. Raises :class:`Unscorable` where the
     driving clip does not decode.
     """
-    pictures, _ = video.read_at(case.driving, case.fps)
+    pictures, _ = video.read_at(driving, fps)
     images = list(islice(pictures, frames))
     if not images:
-        raise Unscorable(f"{case.driving.name}: has no frame")
+        raise Unscorable(f"{driving.name}: has no frame")
     boxes = followed([find(image) for image in images])
     cut = [
         np.zeros((side, side, 3), np.uint8) if box is None else _cut(image, box, side)

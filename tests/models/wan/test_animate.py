@@ -73,7 +73,7 @@ def test_a_clip_is_what_the_pipeline_makes(base: Animate, case: Case, guidance: 
     made = denoise(base, base.scheduler(), start, base.ladder(condition, base.texts(["blur"]), guidance), 3)
     pipe = base.pipe
     pipe.set_progress_bar_config(disable=True)
-    faces = face_crops.crops(case, 5, 16, one_face)
+    faces = face_crops.crops(case.driving, 10, 5, 16, one_face)
     asked: dict[str, Any] = {
         "image": Image.open(case.reference or ""), "prompt": "a woman waves", "negative_prompt": "blur",
         "pose_video": [Image.fromarray(f) for f in video.load(case.pose or Path()).frames],
@@ -118,10 +118,12 @@ def test_a_face_is_followed_and_cut_as_a_square() -> None:
 
 
 def test_a_clip_without_a_face_is_given_black_pictures(case: Case) -> None:
-    assert face_crops.crops(case, 5, 16, lambda _: []).max() == 0
-    longer = face_crops.crops(case, 9, 16, one_face)
+    assert face_crops.crops(case.driving, 10, 5, 16, lambda _: []).max() == 0
+    longer = face_crops.crops(case.driving, 10, 9, 16, one_face)
     assert longer.shape == (9, 16, 16, 3)
     assert np.array_equal(longer[8], longer[4])
+    slow = face_crops.crops(case.driving, 5, 3, 16, one_face)  # at the pose's rate, whatever its own
+    assert np.array_equal(slow, longer[[0, 2, 4]])
 
 
 def test_what_it_cannot_take_is_said(base: Animate, case: Case, tmp_path: Path) -> None:
@@ -161,7 +163,7 @@ def test_a_longer_clip_is_made_in_segments_as_the_pipeline_makes_them(
     pixels = pipe(
         image=Image.open(case.reference or ""), prompt="a woman waves", height=32, width=48, segment_frame_length=5,
         pose_video=[Image.fromarray(f) for f in video.load(long.pose or Path()).frames],
-        face_video=[Image.fromarray(f) for f in face_crops.crops(long, 11, 16, one_face)],
+        face_video=[Image.fromarray(f) for f in face_crops.crops(long.driving, 10, 11, 16, one_face)],
         num_inference_steps=2, guidance_scale=1.0, output_type="np",
     ).frames[0]  # fmt: skip
     assert np.array_equal(frames[:5], (pixels[:5] * 255).round().astype(np.uint8))

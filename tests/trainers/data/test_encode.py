@@ -77,6 +77,7 @@ class NoPipe:
     """What is left of a pipeline that must not encode anything."""
 
     vae_scale_factor_spatial, vae_scale_factor_temporal = 4, 2
+    _execution_device = torch.device("cpu")
 
     def __init__(self, pipe: Any) -> None:
         self.tokenizer, self.transformer = pipe.tokenizer, pipe.transformer
@@ -107,6 +108,7 @@ def test_what_was_encoded_is_not_encoded_again(folder: Path, pipe: Any, tmp_path
     for name in ("control", "prompt"):
         assert torch.equal(first.condition[name], second.condition[name])
     assert first.key == second.key
+    encoder(NoPipe(pipe), tmp_path, mask="exact").texts(["this is anna"])  # without a text encoder
     # a damaged entry is none
     (entry,) = (tmp_path / "latents").rglob("*.npz")
     entry.write_bytes(entry.read_bytes()[:100])
@@ -347,6 +349,10 @@ def test_what_cannot_be_written_is_held(folder: Path, pipe: Any, tmp_path: Path)
     made._room = 0
     with pytest.warns(RuntimeWarning, match="are not cached"):
         first = made.encode(clip_of(folder))
+    assert not made.keeps
+    prompts = made._base.prompts  # type: ignore[attr-defined]
+    prompts._pipe = NoPipe(pipe)
+    made.texts(["this is anna"])
     made._base = None  # type: ignore[assignment]  # nothing is left that could encode
     made._whole = lambda _, encoded: encoded  # type: ignore[method-assign]
     assert torch.equal(made.encode(clip_of(folder)).latents, first.latents)
