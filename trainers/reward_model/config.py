@@ -27,14 +27,14 @@ class SyntheticConfig(StrictTable):
     """Faults of known outcome in the built-in world of two people."""
 
     #: groups of people to train on, each in a pair of every kind; and to try the model on
-    groups: Count = 400
-    held_out: Count = 40
+    groups: Count = 130
+    held_out: Count = 16
 
 
 class TrainConfig(StrictTable):
     """How it is trained."""
 
-    steps: Count = 800
+    steps: Count = 600
     #: comparisons of an update
     batch: Count = 12
     lr: Annotated[float, Field(gt=0, le=1e-1)] = 2e-3

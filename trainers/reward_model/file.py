@@ -14,6 +14,8 @@ from ipa_bench.errors import UserError
 from ipa_bench.files import file_sha256, replacing, write_atomic
 
 CARD, WEIGHTS = "reward.json", "weights.safetensors"
+#: made by trainers/configs/reward-embedded.toml
+SHIPPED = Path(__file__).parent / "people"
 BackboneName = Literal["small", "vision-language"]
 
 

@@ -18,8 +18,6 @@ from trainers.reward_model.seen import Seen
 from trainers.reward_model.small import SmallIdentity
 from trainers.rewards.ties import preference_loss
 
-#: twenty minutes of one core
-TRAINING = Descent(steps=800, batch=12, rate=2e-3, decay=0.02)
 #: share of the examples that are seen through what a generator does to pictures
 WORSE = 0.5
 

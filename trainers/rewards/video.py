@@ -18,14 +18,14 @@ Scores = Callable[[Sequence[Seen]], list[float]]
 
 
 def of_folder(name: str) -> Reward:
-    """The reward model of a folder that ``ipa-bench reward train`` wrote.
+    """The reward model of a folder that ``ipa-bench reward train`` wrote; ``embedded``: the one that ships.
 
     It is opened here, so that a run whose model is missing or damaged ends before anything is generated. Raises
     UserError.
     """
     if not name:
         raise UserError("video: names no reward model", "write video:FOLDER, a folder of ipa-bench reward train")
-    folder = Path(name)
+    folder = file.SHIPPED if name == "embedded" else Path(name)
     card, tensors = file.read(folder)
     model = opened(card, tensors, folder)
     info = MetricInfo(
