@@ -28,7 +28,7 @@ _LENGTH, _TAKEN = 12, 20
 #: how much the learned part of a token counts at first: colours lead
 _SMALL = 0.1
 #: distances that are told of a part: see :meth:`SmallIdentity._compared`
-_TOLD = 9
+_TOLD = 10
 _SEEN = 24
 #: further than any token
 _FAR = 100.0
@@ -106,11 +106,11 @@ class SmallIdentity(nn.Module):
         return self.last(pooled)[:, 0], self.wrong(said)[..., 0]
 
     def _compared(self, batch: Batch) -> Tensor:
-        """What the judge reads of each person and frame, ``[B, K, F, 2 * 9]``.
+        """What the judge reads of each person and frame, ``[B, K, F, 2 * 10]``.
 
         Of head and trunk: distance from the own reference, its highest quarter, from the best other reference, the own
-        less that and its highest quarter, from the frame before, from the first frame, the highest quarter of that, and
-        whether the pose says where it is.
+        less that and its highest quarter, from the frame before, from the first frame, the highest quarter of that,
+        whether the pose says where it is, and how far the next person is: who is behind somebody looks like them.
         """
         people, count = batch.references.shape[1], batch.frames.shape[1]
         pictures = torch.cat([batch.references, batch.frames], 1).flatten(0, 1)
@@ -130,7 +130,7 @@ class SmallIdentity(nn.Module):
         known = (batch.places[..., 2] > 0).to(own.dtype)
         told = [
             own.mean(-1), _high(own), other.mean(-1), (own - other).mean(-1), _high(own - other),
-            before.mean(-1), first.mean(-1), _high(first), known,
+            before.mean(-1), first.mean(-1), _high(first), known, _room(batch.places),
         ]  # fmt: skip
         return torch.stack(told, -1).flatten(3)
 
@@ -166,6 +166,18 @@ def _taken(places: Tensor, height: int, width: int) -> Tensor:
     near = _nearness(places, height, width).topk(_TAKEN, dim=-1).indices
     spread = torch.linspace(0, height * width - 1, _TAKEN, device=places.device).long()
     return torch.where(places[..., 2:3] > 0, near, spread)
+
+
+def _room(places: Tensor) -> Tensor:
+    """How many radii the nearest part of anybody else is away from each part, at most 3, ``[B, K, F, 2]``."""
+    people = places.shape[1]
+    middles = places[..., :2].transpose(1, 2)  # [B, F, K, 2, 2]
+    between = (middles[:, :, :, None, :, None] - middles[:, :, None, :, None]).square().sum(-1)  # [B, F, K, K', 2, 2']
+    known = (places[..., 2] > 0).transpose(1, 2)
+    apart = torch.eye(people, dtype=torch.bool, device=places.device)[None, None, :, :, None, None]
+    between = between.masked_fill(apart | ~known[:, :, None, :, None], _FAR)
+    nearest = between.amin((3, 5)).sqrt().transpose(1, 2)
+    return (nearest / places[..., 2].clamp(min=1e-3)).clamp(max=3.0)
 
 
 def _nearness(places: Tensor, height: int, width: int) -> Tensor:
