@@ -8,8 +8,14 @@ import torch
 from ipa_bench.errors import UserError
 from ipa_bench.metrics import METRICS, QUALITY
 from ipa_bench.metrics.pairing import pair_hands
-from ipa_bench.metrics.torchmetrics import as_torchmetric
 from tests.hands import made_up, moved, observed, without
+
+
+def as_torchmetric(name):
+    """Imported when it is needed: torchmetrics takes seconds, and every process that tests imports this file."""
+    from ipa_bench.metrics import torchmetrics
+
+    return torchmetrics.as_torchmetric(name)
 
 
 def evidence(generated, driving):

@@ -6,8 +6,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from ipa_bench.metrics import find
 from ipa_bench.metrics.frame import psnr_db
@@ -36,6 +34,8 @@ def images(seed=0, shape=(96, 128, 3), noise=12):
 
 
 def test_ssim_is_that_of_scikit_image():
+    from skimage.metrics import structural_similarity
+
     one, other = (luma(i) for i in images())
     _, full = structural_similarity(
         one, other, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True
@@ -44,6 +44,9 @@ def test_ssim_is_that_of_scikit_image():
 
 
 def test_ssim_is_that_of_torchmetrics_away_from_the_border():
+    # slow to import, and every process that tests imports this file
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
     one, other = (luma(i) for i in images(1))
     tensors = [torch.from_numpy(np.array(i))[None, None].double() for i in (one, other)]
     _, theirs = structural_similarity_index_measure(*tensors, data_range=255.0, return_full_image=True)
@@ -52,6 +55,8 @@ def test_ssim_is_that_of_torchmetrics_away_from_the_border():
 
 
 def test_mse_psnr_and_l1_are_those_of_scikit_image_and_numpy():
+    from skimage.metrics import mean_squared_error, peak_signal_noise_ratio
+
     one, other = images(2)
     mse, l1, _ = compare(one, other, [], luma(other))["frame"]
     assert mse == pytest.approx(mean_squared_error(one, other), rel=1e-6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import tempfile
 from collections.abc import Mapping
@@ -177,8 +178,9 @@ def test_a_small_ablation_killed_and_resumed_is_the_uninterrupted_one(
     assert [(card["method"], card["config"]["adapter"]["rank"], card["config"]["train"]["seed"]) for card in cards] == [
         ("ipa", 3, 0), ("ipa", 3, 1), ("sft", 2, 0),
     ]  # fmt: skip
-    # the same in a process that is killed while it trains or evaluates, and then goes on
+    # the same, of the same candidates, in a process that is killed while it trains, and then goes on
     rng = random.Random(0)
+    shutil.copytree(whole / "round1", tmp_path / "killed" / "round1")
     cache = tiny_align.own_cache(tmp_path / "cache", cache_folder)
     process = tiny_align.start(training_server, [*arguments, tmp_path / "killed"], cache, tmp_path / "said")
     tiny_align.wait_for(process, rf"^IPA, seed {rng.randrange(2)}: train: {rng.randrange(1, 5)}/4")
