@@ -6,6 +6,7 @@ import pytest
 from ipa_bench import video
 from ipa_bench.errors import Unscorable
 from ipa_bench.metrics import PART_IDS
+from ipa_bench.models.controls import ReencodeModel
 from ipa_bench.scorer import Scorer
 from ipa_bench.types import Case
 
@@ -44,6 +45,16 @@ def test_one_call_scores_a_file_and_the_same_in_memory(clip, scorer, tmp_path):
             assert found.value == pytest.approx(measured.value, rel=1e-6), metric
     assert scorer.score(clip, case).hand_quality == pytest.approx(1.0)
     assert set(PART_IDS) <= set(from_file.measured)
+
+
+@pytest.mark.parametrize(("fps", "frames"), [(16.0, 16), (12.5, 14), (30.0, 34)])
+def test_a_copy_at_the_rate_that_a_case_asks_for_is_an_upper_bound(clip, scorer, tmp_path, fps, frames):
+    """Short ones too, in which the hand moves in too few frames to tell whether it stalls."""
+    case = Case("hand", clip, clip, fps=fps, frames=frames)
+    copy = ReencodeModel("upper bound", 18, tmp_path).generate(case, 0)
+    scores = scorer.score(copy, case)
+    assert scores.hand_quality > 0.8, scores.notes
+    assert scores["frame.psnr"].value > 38
 
 
 def test_a_second_look_at_the_same_content_gives_the_same_numbers(clip, scorer, tmp_path):
