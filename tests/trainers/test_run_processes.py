@@ -27,7 +27,15 @@ RUNS: dict[str, tuple[MethodName, dict[str, dict[str, Any]]]] = {
     "dpo": ("dpo", {"train": {"micro_batch": 2, "weight_decay": 0.1}}),
     "wsft": ("wsft", {"methods": {"wsft": {"temperature": 0.5}}}),
     "nft": ("nft", {"methods": {"nft": {"old_every": 2, "old_rate": 0.3, "kl": 0.1}}}),
-    "nft, online": ("nft", {**tiny_runs.ONLINE, "methods": {"nft": {"old_every": 2, "old_rate": 0.3}}}),
+    # rounds of four updates: what is saved after two is in the middle of one
+    "nft, online": (
+        "nft",
+        {
+            **tiny_runs.ONLINE,
+            "train": {"batch": 1, "steps": 6},
+            "methods": {"nft": {"old_every": 2, "old_rate": 0.3}},
+        },
+    ),
     "ipa, full": ("ipa", {"adapter": {"full": True}, "train": {"ema": 0.5, "lr": 1e-3}}),
 }
 

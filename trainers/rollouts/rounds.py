@@ -3,6 +3,7 @@
     OUT/rounds/run.json            whose rounds these are
     OUT/rounds/000003/clips/       clips, latents, and where a method wants them the sampler's steps
     OUT/rounds/000003/rewards/     what the reward said of the clips of each case
+    OUT/rounds/000003/done         all of it is there
     OUT/rounds.jsonl               a line for each round
 
 Which cases a round has, the seeds of its clips and all that is random in them are functions of its number. The loop
@@ -49,7 +50,7 @@ from trainers.spent import Spent
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FOLDER, RUN = "rounds", "run.json"
+FOLDER, RUN, DONE = "rounds", "run.json", "done"
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,11 @@ class Rounds:
             return
         folder = self._out / FOLDER / f"{number:06d}"
         self._prepare(step)
+        if not self.fresh(step) and not (folder / DONE).exists():
+            raise UserError(
+                f"{folder} is not whole, and the weights that made its clips are no more",
+                f"remove {self._out}: training begins anew",
+            )
         with self._tools.whole():
             clips = self._made(number, folder, stopped)
             if stopped():
@@ -160,6 +166,7 @@ class Rounds:
             self._use(found, number)
             if self._tools.accelerator.is_main_process and self.fresh(step):
                 states.append(self._out / LOG, self._line(step, number, clips, found))
+                (folder / DONE).touch()
             if self._asked.guidance > 1:
                 self._negative(1)
         self._tools.accelerator.wait_for_everyone()

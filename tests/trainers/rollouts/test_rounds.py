@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections import Counter
 from collections.abc import Mapping
@@ -245,6 +246,13 @@ def test_rounds_that_teach_nothing_and_rewards_that_break_stop(
     said[:] = [SimpleNamespace(value=float("nan"), reason=None)]
     with pytest.raises(UserError, match="light@1 gives no number for case"):
         training.train(job, tmp_path / "broken")
+    # what the weights of before have made cannot be made again
+    said[:] = [Measured(1.0), Measured(2.0)]
+    longer = tiny_runs.job(folder, "nft", {**asked, "train": {"steps": 2, "batch": 2}})
+    training.train(longer, tmp_path / "gone", stop_after=1)
+    shutil.rmtree(tmp_path / "gone" / "rounds")
+    with pytest.raises(UserError, match="000000 is not whole"):
+        training.train(longer, tmp_path / "gone")
     # one clip that is not seen is left out, the others are learnt from
     said[:] = [Measured(1.0), unknown("blind"), Measured(3.0), Measured(2.0)]
     training.train(job, tmp_path / "some")
