@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from ipa_bench.models.wan.vace import WanVace
 from tests import tiny_wan
 from tests.forked import Server
 from tests.trainers import tiny_runs
-from tests.trainers.test_run_processes import order, together
+from tests.trainers.test_run_processes import assert_same_run, order, together
 from trainers import ranks
 from trainers import run as training
 from trainers.config import AdapterConfig
@@ -96,6 +97,26 @@ def test_divided_weights_train_what_whole_ones_do(
     tiny_runs.assert_same_gradients(tmp_path / "one", tmp_path / "two", method)
     one, two = (json.loads((tmp_path / n / "watch.jsonl").read_text().splitlines()[0]) for n in ("one", "two"))
     assert one["flow"]["frame"] == pytest.approx(two["flow"]["frame"], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_run_with_divided_weights_that_was_killed_goes_on_to_the_same_bits(
+    training_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IPA_BENCH_CACHE", str(tmp_path / "cache"))
+    folder = tiny_runs.write(tmp_path / "material")
+    changes = {"train": {"batch": 2, "steps": 4, "save_every": 1, "shard": True}}
+    asked = replace(order(folder, tmp_path / "out", "sft"), method="sft", changes=changes)
+    processes = together(training_server, replace(asked, pause_in=2), 2)
+    processes[1].until_paused()
+    for process in processes:
+        process.signal(signal.SIGKILL)
+    assert [process.wait() for process in processes] == [-signal.SIGKILL] * 2
+    assert tiny_runs.state(tmp_path / "out")["step"] == 2
+    for out in ("out", "whole"):
+        again = replace(asked, out=str(tmp_path / out))
+        assert [process.wait() for process in together(training_server, again, 2)] == [0, 0]
+    assert_same_run(tmp_path / "whole", tmp_path / "out")
 
 
 @pytest.mark.slow
