@@ -13,6 +13,8 @@ from ipa_bench.types import Case, Finding, MetricInfo, Score
 
 #: (case, its generated clips) -> for each of them its value, or the reason why it has none
 Look = Callable[[Case, Sequence[Path]], Sequence[Finding[float]]]
+#: the same of a sum, and beside it what each of its terms saw: id -> value of each clip, as the term has it
+Terms = Callable[[Case, Sequence[Path]], tuple[Sequence[Finding[float]], Mapping[str, Sequence[float | None]]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,9 +29,20 @@ class Reward:
     look: Look
     #: ids of the metrics that it is made of
     parts: tuple[str, ...] = ()
+    #: of a sum
+    terms: Terms | None = None
 
     def __post_init__(self) -> None:
         check_open([self.info, *self.parts])
+
+    def seen(
+        self, case: Case, clips: Sequence[Path]
+    ) -> tuple[Sequence[Finding[float]], Mapping[str, Sequence[float | None]]]:
+        """What it says of clips, and what every reward that it is made of says, by id: sums may have no scale."""
+        if self.terms is not None:
+            return self.terms(case, clips)
+        found = self.look(case, clips)
+        return found, {self.info.id: [each.value for each in found]}
 
     @property
     def chooser(self) -> Chooser:

@@ -64,10 +64,16 @@ def composed(terms: Sequence[Term], scale: Scale = "group") -> Reward:
         max((info.needs for info in infos), key=_NEEDS.index),
         family=tuple(dict.fromkeys(family for info in infos for family in info.family)),
     )
-    return Reward(info, partial(_look, tuple(terms), scale), parts)
+    return Reward(info, partial(_look, tuple(terms), scale), parts, partial(_seen, tuple(terms), scale))
 
 
 def _look(terms: Sequence[Term], scale: Scale, case: Case, clips: Sequence[Path]) -> list[Measured]:
+    return _seen(terms, scale, case, clips)[0]
+
+
+def _seen(
+    terms: Sequence[Term], scale: Scale, case: Case, clips: Sequence[Path]
+) -> tuple[list[Measured], dict[str, list[float | None]]]:
     found = [list(term.reward.look(case, clips)) for term in terms]
     reasons: list[str | None] = [None] * len(clips)
     for term, column in zip(terms, found, strict=True):
@@ -81,4 +87,5 @@ def _look(terms: Sequence[Term], scale: Scale, case: Case, clips: Sequence[Path]
         scaled = standardised([case.id] * len(values), values) if scale == "group" else values
         for place, each in zip(known, scaled, strict=True):
             sums[place] += term.weight * (each or 0.0)
-    return [Measured(sums[place]) if reason is None else unknown(reason) for place, reason in enumerate(reasons)]
+    whole = [Measured(sums[place]) if reason is None else unknown(reason) for place, reason in enumerate(reasons)]
+    return whole, {t.reward.info.id: [each.value for each in column] for t, column in zip(terms, found, strict=True)}

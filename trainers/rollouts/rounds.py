@@ -16,9 +16,9 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +80,8 @@ class Rewarded:
     clip: Clip
     seed: int
     reward: float
+    #: id -> value of what the reward is made of
+    terms: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,21 +257,27 @@ class Rounds:
         for case, clips in made:
             rows = (read_json(folder / "rewards" / f"{case.id}.json") if clips else None) or {}
             for seed, clip in clips:
-                value = rows.get(str(seed), {}).get("value")
-                if value is not None:
+                row = rows.get(str(seed), {})
+                if row.get("value") is not None:
                     latents = clip.with_suffix(".safetensors")
-                    found.append(Rewarded(Clip(case, clip, latents, file_sha256(clip)), seed, value))
+                    made_now = Clip(case, clip, latents, file_sha256(clip))
+                    found.append(Rewarded(made_now, seed, row["value"], row.get("terms", {})))
         return tuple(found)
 
     def _look(self, case: Case, clips: Sequence[Path]) -> list[dict[str, Any]]:
         try:
-            found = self._reward.look(case, clips)
+            found, terms = self._reward.seen(case, clips)
             wrong = next((f"{f.value}" for f in found if f.value is not None and not math.isfinite(f.value)), "")
         except ValueError as error:  # a finding that is no number cannot be made
             wrong = str(error)
         if wrong:
             raise UserError(f"{self._reward.info.id} gives no number for case {case.id}: {wrong}", "mend the reward")
-        return [{"value": None if f.value is None else float(f.value), "reason": f.reason} for f in found]
+        rows: list[dict[str, Any]] = []
+        for place, each in enumerate(found):
+            parts = {name: value for name, values in terms.items() if (value := values[place]) is not None}
+            value = None if each.value is None else float(each.value)
+            rows.append({"value": value, "reason": each.reason, "terms": {n: float(v) for n, v in parts.items()}})
+        return rows
 
     def _use(self, found: Sequence[Rewarded], number: int) -> None:
         """Let the method make values of the rewards, and leave out what it leaves out."""
@@ -298,13 +306,14 @@ class Rounds:
     def _line(
         self, step: int, number: int, made: Sequence[tuple[Case, Sequence[Any]]], found: Sequence[Rewarded]
     ) -> dict[str, Any]:
-        """What is logged of a round; the reward in its own unit, over all clips that have one."""
-        rewards = [each.reward for each in found]
+        """What is logged of a round; of every reward the mean of the clips that it has a value of, in its own unit."""
+        names = dict.fromkeys(name for each in found for name in each.terms)
+        values = {name: [each.terms[name] for each in found if name in each.terms] for name in names}
         asked = self._asked.cases * self._asked.per_case
         return {
             "step": step,
             "round": number,
-            "reward": math.fsum(rewards) / len(rewards),
+            "rewards": {name: math.fsum(of) / len(of) for name, of in values.items()},
             "clips": sum(len(of) for _, of in made),
             "lacking": asked - sum(len(of) for _, of in made),
             "learnt_from": len(self._chosen),

@@ -62,6 +62,11 @@ def test_a_clip_that_a_term_does_not_see_has_no_value_and_is_no_part_of_the_grou
     found = composed([Term(one), Term(two)]).look(CASE, CLIPS)
     assert [f.value for f in found] == [-1, None, 1, None]
     assert (found[1].reason, found[3].reason) == ("a@1: a@1 is blind", "b@1: b@1 is blind")
+    # the sum has no scale of its own; what its terms saw is known beside it
+    whole, terms = composed([Term(one), Term(two)]).seen(CASE, CLIPS)
+    assert [f.value for f in whole] == [-1, None, 1, None]
+    assert terms == {"a@1": [1.0, None, 3.0, 100.0], "b@1": [1.0, 1.0, 1.0, None]}
+    assert one.seen(CASE, CLIPS)[1] == {"a@1": [1.0, None, 3.0, 100.0]}
 
 
 def test_one_unchanged_term_is_itself_and_others_are_named_by_what_they_are():

@@ -137,6 +137,8 @@ def test_a_run_makes_its_own_clips_and_says_so(folder: Path, tmp_path: Path, met
     assert [path.name for path in sorted((out / "rounds").glob("0*"))] == ["000001"]
     card = json.loads((out / "lora" / "card.json").read_text())
     assert card["data"]["rollouts"]["clips"] == 8
+    first, last = card["data"]["rollouts"]["rewards"]["light@1"]
+    assert (first, last) == tuple(line["rewards"]["light@1"] for line in about)
     assert card["data"]["chosen_by"] == ["light@1", "pixels"]
     assert "rest.psnr@1" in card["data"]["no_evidence"]
     assert "truth.hand_error@1" not in card["data"]["no_evidence"]
@@ -257,4 +259,4 @@ def test_rounds_that_teach_nothing_and_rewards_that_break_stop(
     said[:] = [Measured(1.0), unknown("blind"), Measured(3.0), Measured(2.0)]
     training.train(job, tmp_path / "some")
     (about,) = rounds_of(tmp_path / "some")
-    assert (about["clips"], about["learnt_from"], about["reward"]) == (4, 3, 2.0)
+    assert (about["clips"], about["learnt_from"], about["rewards"]) == (4, 3, {"light@1": 2.0})
