@@ -34,7 +34,7 @@ class SyntheticConfig(StrictTable):
 class TrainConfig(StrictTable):
     """How it is trained."""
 
-    steps: Count = 600
+    steps: Count = 700
     #: comparisons of an update
     batch: Count = 12
     lr: Annotated[float, Field(gt=0, le=1e-1)] = 2e-3
