@@ -41,6 +41,11 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
+def cell(kind: dict[str, Any]) -> str:
+    preferred = "-" if kind["preferred"] is None else f"{kind['preferred']:.2f}"
+    return f"{preferred} / {kind['higher']:.2f}"
+
+
 def main(arguments: list[str]) -> None:
     models = dict(map(read, arguments))
     first = next(iter(models.values()))
@@ -59,7 +64,7 @@ def main(arguments: list[str]) -> None:
     body = []
     for name in names:
         mark = " (never seen)" if next(f for f in FAULTS if f.name == name).held_out else ""
-        cells = [f"{kinds[name]['preferred']:.2f} / {kinds[name]['higher']:.2f}" for kinds in rows.values()]
+        cells = [cell(kinds[name]) for kinds in rows.values()]
         body.append([f"`{name}`{mark}", *cells])
     print("\n## What must tie\n\n" + table(["preferred / higher", *rows], body))
     ties = [[name, f"{trained['held_out']['model']['calibration']:.3f}"] for name, trained in models.items()]

@@ -25,8 +25,8 @@ class Kind:
     accuracy: float | None
     #: share whose likeliest outcome is the right one, ties included; None for a reward without k
     with_ties: float | None
-    #: mean chance that the first clip wins, of those that somebody wins; for ties .5 is right
-    preferred: float
+    #: mean chance that the first clip wins, of those that somebody wins; for ties .5 is right; None without k
+    preferred: float | None
     #: share of pairs whose first clip has the higher score
     higher: float
 
@@ -46,14 +46,12 @@ class Measured:
         return sum((kind.accuracy or 0.0) * kind.pairs for kind in rows) / max(count, 1), count
 
 
-def measure(
-    difference: Float64, shares: Float64, faults: Sequence[str], log_k: float | None, scale: float = 1.0
-) -> Measured:
+def measure(difference: Float64, shares: Float64, faults: Sequence[str], log_k: float | None) -> Measured:
     """``difference`` ``[n]``: score of A less that of B; ``shares`` ``[n, 3]`` of (A, tie, B); ``faults`` ``[n]``.
 
-    ``log_k``: of a reward that knows ties; None for others, whose ``scale`` makes differences logits.
+    ``log_k``: of a reward that knows ties, whose differences are logits; None for others.
     """
-    logits = torch.from_numpy(np.asarray(difference, np.float64) * scale)
+    logits = torch.from_numpy(np.asarray(difference, np.float64))
     chances = log_chances(logits, torch.tensor(log_k if log_k is not None else 1e-9, dtype=torch.float64)).exp().numpy()
     preferred = chances[:, 0] / (chances[:, 0] + chances[:, 2])
     right = shares.argmax(1)
@@ -68,7 +66,7 @@ def measure(
                 int(rows.sum()),
                 float(won[decided].mean()) if decided.any() else None,
                 float((chances.argmax(1) == right)[rows].mean()) if log_k is not None else None,
-                float(preferred[rows].mean()),
+                float(preferred[rows].mean()) if log_k is not None else None,
                 float((difference[rows] > 0).mean()),
             )
         )

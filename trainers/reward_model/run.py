@@ -166,10 +166,12 @@ def summary(measured: Measured) -> dict[str, float | None]:
     own, held = measured.of(TRAINED), measured.of(HELD_OUT)
     people = measured.of(("votes",))
     ties: list[Kind] = [kind for kind in measured.kinds if kind.name in NUISANCES]
+    preferred = [kind.preferred for kind in ties if kind.preferred is not None]
     return {
         "votes": people[0] if people[1] else None,
         "trained faults": own[0] if own[1] else None,
         "held-out faults": held[0] if held[1] else None,
-        "nuisance preferred": float(np.mean([kind.preferred for kind in ties])) if ties else None,
+        "nuisance preferred": float(np.mean(preferred)) if preferred else None,
+        "nuisance higher": float(np.mean([kind.higher for kind in ties])) if ties else None,
         "calibration": measured.calibration,
     }

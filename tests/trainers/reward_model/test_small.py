@@ -15,10 +15,12 @@ from trainers.embedded.nets import loop
 from trainers.embedded.nets.loop import Descent
 from trainers.preferences import synthetic
 from trainers.preferences.synthetic import Pair
-from trainers.reward_model import baselines, data, fit, small
+from trainers.reward_model import baselines, data, file, fit, small
+from trainers.reward_model.backbones import opened
 from trainers.reward_model.data import Example
 from trainers.reward_model.measure import measure
 from trainers.reward_model.seen import Seen
+from trainers.rewards import find as find_reward
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +116,17 @@ def test_colours_see_a_swap_for_ever(pairs: list[Pair]) -> None:
     """The baseline ranks the clean clip of a strong fault above it, where the people wear different colours."""
     a, b = baselines.histogram([pairs[0].a, pairs[0].b])
     assert a > b
+
+
+def test_the_one_that_ships_prefers_people_to_those_of_others(pairs: list[Pair]) -> None:
+    """On a group that it was trained on: that the file is the one that its card tells of."""
+    card, tensors = file.read(file.SHIPPED)
+    scores = opened(card, tensors, file.SHIPPED).scores
+    for pair in pairs[:2]:
+        a, b = scores([pair.a, pair.b])
+        assert a > b + card.log_k
+    assert (file.SHIPPED / file.WEIGHTS).stat().st_size < 2e6
+    assert find_reward("video:embedded").info.id == f"reward.people.{card.sha256[:8]}@1"
 
 
 def test_measures_are_worked_out_by_hand() -> None:
