@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -134,17 +138,43 @@ def denoise(
 
 def save(folder: Path, seed: int = 0, experts: int = 1) -> Path:
     """The pipeline as a diffusers folder."""
-    pipeline(seed, experts).save_pretrained(folder)
-    return folder
+    return _copied(_saved(seed, experts), folder)
 
 
 def save_lora(folder: Path, seed: int = 1) -> Path:
     """A LoRA of the pipeline's attention, with weights that change the output."""
+    return _copied(_saved_lora(seed), folder)
+
+
+def _copied(kept: Path, folder: Path) -> Path:
+    import torch
+
+    shutil.copytree(kept, folder, dirs_exist_ok=True)
+    torch.manual_seed(0)  # whether it was made now or before
+    return folder
+
+
+def _kept() -> Path:
+    """A folder as long as this process lives: most tests begin with the same pipeline."""
+    folder = Path(tempfile.mkdtemp(prefix="tiny-wan-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+@functools.cache
+def _saved(seed: int, experts: int) -> Path:
+    folder = _kept()
+    pipeline(seed, experts).save_pretrained(folder)
+    return folder
+
+
+@functools.cache
+def _saved_lora(seed: int) -> Path:
     import torch
     from diffusers import WanVACEPipeline
     from peft import LoraConfig, get_peft_model_state_dict
 
-    pipe = pipeline()
+    pipe, folder = pipeline(), _kept()
     pipe.transformer.add_adapter(LoraConfig(r=2, lora_alpha=2, target_modules=["to_q", "to_v"]))
     torch.manual_seed(seed)
     state = {name: torch.randn_like(value) for name, value in get_peft_model_state_dict(pipe.transformer).items()}

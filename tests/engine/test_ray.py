@@ -48,6 +48,8 @@ def cluster():
         patch.setenv("RAY_TMPDIR", folder)
         # Workers import the functions of far.py.
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))))
+        # Workers step back for whatever else runs, the other tests among them: here they are waited for.
+        patch.setenv("RAY_worker_niceness", "0")
         # On a busy machine workers begin late, which is worth a warning to users and none here.
         patch.setattr(engine_ray, "PATIENCE", 600.0)
         made = Cluster(initialize_head=True, head_node_args=HEAD)
@@ -301,7 +303,7 @@ def test_ctrl_c_leaves_nothing_behind_and_a_lost_worker_says_nothing(tmp_path):
     before = set(Path("/tmp").glob("ipa-ray-*"))
     process = subprocess.Popen(
         [sys.executable, "-c", _SCRIPT.format(died=str(tmp_path / "died"))],
-        env={**os.environ, "RAY_ADDRESS": "local"},
+        env={**os.environ, "RAY_ADDRESS": "local", "RAY_worker_niceness": "0"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
