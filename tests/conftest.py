@@ -50,6 +50,8 @@ LONG = (
     "embedded/test_alignment_cases.py",
     "validate/test_judge.py",
     "cli/test_cost.py",
+    "metrics/sets/test_coverage.py",
+    "harness/test_sets.py",
     "metrics/sets/test_frechet.py",
     "trainers/cost_sheet/test_recipes.py",
     "cli/test_embedded.py",
