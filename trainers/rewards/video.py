@@ -10,7 +10,6 @@ from ipa_bench.errors import Unscorable, UserError
 from ipa_bench.metrics.base import Measured, unknown
 from ipa_bench.types import Case, MetricInfo
 from trainers.reward_model import file
-from trainers.reward_model.backbones import opened
 from trainers.reward_model.seen import Seen, look
 from trainers.rewards.base import Reward
 
@@ -25,6 +24,8 @@ def of_folder(name: str) -> Reward:
     """
     if not name:
         raise UserError("video: names no reward model", "write video:FOLDER, a folder of ipa-bench reward train")
+    from trainers.reward_model.backbones import opened  # imports torch, which a configuration that names it need not
+
     folder = file.SHIPPED if name == "embedded" else Path(name)
     card, tensors = file.read(folder)
     model = opened(card, tensors, folder)
