@@ -104,9 +104,10 @@ def _stored(path: Path, hands: HandTracks, damage: Damage, strength: Strength) -
 
 def _observed(frames: Iterable[UInt8], hands: HandTracks, comparison: PixelSession) -> dict[str, Any]:
     session = _observer().start()
-    for image, time in zip(frames, hands.times, strict=True):
-        session.push(image, float(time))
-        comparison.push(image, float(time))
+    with video.pictures_shared():
+        for image, time in zip(frames, hands.times, strict=True):
+            session.push(image, float(time))
+            comparison.push(image, float(time))
     seen = session.finish()
     return {**{name: seen[name] for name in HandTracks.ARRAYS}, **comparison.finish()}
 
