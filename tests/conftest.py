@@ -223,6 +223,6 @@ def started_tool(cache_folder: Path, tmp_path: Path) -> Tool:
     def run(*arguments: object, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "ipa_bench", *(str(a) for a in arguments)]
         variables = _variables(cache_folder, environment)
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=variables, timeout=300)
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=variables, timeout=900)
 
     return run

@@ -284,7 +284,7 @@ def test_a_full_disk_is_one_line(footage, tmp_path, cache_folder):
     )
     environment = {**os.environ, "IPA_BENCH_CACHE": str(cache_folder)}
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=900
     )
     assert result.returncode == 2, result.stderr
     assert "Traceback" not in result.stderr

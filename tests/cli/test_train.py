@@ -283,13 +283,13 @@ def test_interrupted_training_says_so_and_goes_on_to_the_same_lora(
     cache = tiny_align.own_cache(tmp_path / "cache", cache_folder)
     command: list[str | Path] = ["train", "ipa", config, "-o", out]
     process = tiny_align.start(training_server, command, cache, said)
-    tiny_align.wait_for(process, r"^train: 4/24")
+    tiny_align.wait_for(process, r"^train: 5/24")
     process.signal(signal.SIGINT)
     assert process.wait() == 130, process.errors
     assert "Traceback" not in process.errors
     assert "goes on where this stopped" in process.errors
     steps = (out / "log.jsonl").read_text().count("\n")
-    assert 4 <= steps < 24
+    assert 5 <= steps < 24
     assert not (out / "lora").exists()
     process = tiny_align.start(training_server, command, cache, said)
     assert process.wait() == 0, process.errors
