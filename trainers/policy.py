@@ -97,13 +97,11 @@ class Policy(ABC):
         mine = {name: p.data for name, p in parameters.items()}
         self.train(False)
         try:
-            for name, parameter in parameters.items():
-                parameter.data = self.old[name]
+            _exchange(parameters, self.old)
             with torch.no_grad():
                 yield
         finally:
-            for name, parameter in parameters.items():
-                parameter.data = mine[name]
+            _exchange(parameters, mine)
             self.train(training)
 
     def follow(self, keep: float) -> None:
@@ -263,20 +261,29 @@ class FullPolicy(Policy):
     @contextmanager
     def reference(self) -> Iterator[None]:
         """The weights that training began with, in the place of the trained ones."""
-        mine = {name: p.data for name, p in self.parameters.items()}
+        parameters = self.parameters
+        mine = {name: p.data for name, p in parameters.items()}
         try:
-            for name, parameter in self.parameters.items():
-                parameter.data = self._began[name].to(parameter.device)
+            _exchange(parameters, self._began)
             with torch.no_grad():
                 yield
         finally:
-            for name, parameter in self.parameters.items():
-                parameter.data = mine[name]
+            _exchange(parameters, mine)
 
     def save(self, folder: Path) -> Path:
         """A whole model's folder."""
         self.base.save(folder)
         return folder
+
+
+def _exchange(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> None:
+    """Put other values in the place of parameters.
+
+    Autocast remembers what it has made of a parameter, whatever values it holds since: that is forgotten.
+    """
+    for name, parameter in parameters.items():
+        parameter.data = values[name].to(parameter.device)
+    torch.clear_autocast_cache()
 
 
 def build(base: Base, config: AdapterConfig, start: Path | None, seed: int) -> Policy:

@@ -19,7 +19,7 @@ from trainers.methods import MethodName, grpo
 from trainers.methods import objective as methods
 from trainers.methods.draw import Draw, drawn
 from trainers.methods.objective import Objective
-from trainers.policy import LoraPolicy, Policy
+from trainers.policy import LoraPolicy, Policy, build
 
 SHAPE = (4, 3, 4, 4)
 DRAWS = [Draw("a", 0), Draw("b", 7)]
@@ -125,6 +125,33 @@ def test_grpo_by_hand(moved: Policy) -> None:
     assert value.item() == pytest.approx((policy + 0.3 * kl).item(), rel=1e-4)
     with pytest.raises(ValueError, match="none of a sampler's steps"):
         objective.loss(given, None, DRAWS, torch.tensor([1.0, -0.5]))
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_weights_that_change_places_do_so_in_half_precision_too(full: bool) -> None:
+    # autocast remembers what it has made of a parameter: the other policy's pass would be this one's
+    trained = build(tiny_wan.base(), AdapterConfig(rank=4, full=full), None, 0)
+    trained.keep_old()
+    given, t = batch(), torch.tensor([0.3, 0.6])
+    other = trained.reference if full else trained.as_old
+    with torch.no_grad():
+        before = trained.predict(given, given.latents, t)
+        for parameter in trained.parameters.values():
+            parameter += 0.1
+        after = trained.predict(given, given.latents, t)
+    far = (after - before).abs().mean()
+    for first in (True, False):
+        with torch.autocast("cpu", torch.bfloat16):
+            if first:
+                with other():
+                    theirs = trained.predict(given, given.latents, t)
+            mine = trained.predict(given, given.latents, t)
+            if not first:
+                with other():
+                    theirs = trained.predict(given, given.latents, t)
+        assert (mine - after).abs().mean() < 0.2 * far
+        assert (theirs - before).abs().mean() < 0.2 * far
+        assert mine.requires_grad
 
 
 def test_both_clips_of_a_pair_are_shown_with_the_same_noise(moved: Policy) -> None:
