@@ -13,6 +13,7 @@ from ipa_bench.cli.arguments import examples
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from trainers.preferences.outcomes import Trust
     from trainers.reward_model.measure import Measured
 
 group = typer.Typer(
@@ -86,10 +87,7 @@ def train(
     console.OUT.print(f"{trained.folder}   as a reward: video:{trained.folder}", markup=False)
 
 
-def _trust_lines(trust: object) -> list[str]:
-    from trainers.preferences.outcomes import Trust
-
-    assert isinstance(trust, Trust)
+def _trust_lines(trust: Trust) -> list[str]:
     lines = [f"{trust.votes} votes of {trust.annotators} annotators"]
     for name, found in (("agreement (Krippendorff's alpha)", trust.agreement), ("votes for the left", trust.left)):
         lines.append(f"{name}: {found.reason if found.value is None else f'{found.value:.2f}'}")

@@ -21,6 +21,10 @@ SHORTEST = 12.0
 SIDES = (1, -1)
 
 
+#: of a :class:`Rig`, a row a frame
+ARRAYS = ("chest", "head", "tilt", "shoulder", "elbow", "wrist", "hands", "palms")
+
+
 @dataclass(frozen=True, eq=False)
 class Rig:
     """Joints of one clip. Hand slot 0 is the person's left hand, as in ``HandTracks``."""

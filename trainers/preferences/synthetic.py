@@ -14,13 +14,14 @@ from typing import Literal
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from ipa_bench import video
 from ipa_bench.embedded import world
 from ipa_bench.embedded.group import faults
 from ipa_bench.embedded.group.faults import FAULTS, STRENGTHS, Fault, Strength
 from ipa_bench.embedded.group.setting import Key, Setting, at, setting
 from ipa_bench.embedded.group.shot import estimated_poses, reference, shot
 from ipa_bench.types import Bool, Float64, UInt8
-from trainers.reward_model.seen import Seen, moments, places_of, resized
+from trainers.reward_model.seen import Seen, moments, places_of
 
 #: of the train and the val split: groups from here on are a reward's, and nothing else of this project shows them
 FIRST = 500_000
@@ -50,7 +51,7 @@ def pairs(key: Key, kinds: Sequence[Fault], frames: int, height: int) -> list[Pa
     described = setting(key)
     chosen = moments(len(described), frames)
     size = (round(described.size[0] * height / described.size[1]), height)
-    people = np.stack([resized(reference(key, slot), size) for slot in range(key.people)])
+    people = np.stack([video.resize(reference(key, slot), size, "area") for slot in range(key.people)])
     clean = _drawn(described, described, key, chosen, size, people)
     made = []
     for kind in kinds:
@@ -78,8 +79,8 @@ def _drawn(own: Setting, shown: Setting, key: Key, chosen: Sequence[int], size: 
     """A setting's clip; where a nuisance moves people, the poses move with them."""
     poses = estimated_poses(shown if len(shown.rigs) == len(own.rigs) else own, key)
     drawn = shot(at(shown, chosen)).frames
-    frames = np.stack([resized(frame, size) for frame in drawn])
-    return Seen(frames, people, places_of(poses, chosen, world.FRAMES, key.people))
+    frames = np.stack([video.resize(frame, size, "area") for frame in drawn])
+    return Seen(frames, people, places_of(poses, chosen, world.FRAMES))
 
 
 def through_a_generator(a: Seen, b: Seen, rng: np.random.Generator) -> tuple[Seen, Seen]:

@@ -19,7 +19,7 @@ from ipa_bench.errors import Unscorable, UserError
 from ipa_bench.types import Bool, Split
 from trainers.preferences import synthetic
 from trainers.preferences.votes import Comparison
-from trainers.reward_model.seen import Seen, look
+from trainers.reward_model.seen import Seen, look, wanted
 from trainers.reward_model.small import Batch
 
 #: outcome of a synthetic pair as shares of (A, tie, B)
@@ -98,10 +98,12 @@ def of_votes(
     found = []
     voted = [each for each in comparisons if each.id in shares]
     for number, each in enumerate(voted, 1):
-        people = [folder / path for path in each.references.values()]
-        tracks = [folder / each.poses[name] for name in each.references if name in each.poses]
+        references, poses = (
+            {name: folder / path for name, path in files.items()} for files in (each.references, each.poses)
+        )
         try:
-            a, b = (look(folder / clip, people, tracks, frames=frames, shrunk=shrunk) for clip in (each.a, each.b))
+            people = wanted(references, poses)
+            a, b = (look(folder / clip, people, frames=frames, shrunk=shrunk) for clip in (each.a, each.b))
         except Unscorable as error:
             raise UserError(f"comparison {each.id}: {error.reason}", "leave it out of the file, or mend it") from None
         found.append(Example(a, b, shares[each.id], each.fault or ""))

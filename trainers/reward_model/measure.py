@@ -51,10 +51,10 @@ def measure(difference: Float64, shares: Float64, faults: Sequence[str], log_k: 
 
     ``log_k``: of a reward that knows ties, whose differences are logits; None for others.
     """
-    logits = torch.from_numpy(np.asarray(difference, np.float64))
-    chances = log_chances(logits, torch.tensor(log_k if log_k is not None else 1e-9, dtype=torch.float64)).exp().numpy()
-    preferred = chances[:, 0] / (chances[:, 0] + chances[:, 2])
-    right = shares.argmax(1)
+    chances: Float64 | None = None
+    if log_k is not None:
+        logits = torch.from_numpy(np.asarray(difference, np.float64))
+        chances = log_chances(logits, torch.tensor(log_k, dtype=torch.float64)).exp().numpy()
     kinds = []
     for name in dict.fromkeys(faults):
         rows = np.array([fault == name for fault in faults])
@@ -65,12 +65,12 @@ def measure(difference: Float64, shares: Float64, faults: Sequence[str], log_k: 
                 name,
                 int(rows.sum()),
                 float(won[decided].mean()) if decided.any() else None,
-                float((chances.argmax(1) == right)[rows].mean()) if log_k is not None else None,
-                float(preferred[rows].mean()) if log_k is not None else None,
+                None if chances is None else float((chances.argmax(1) == shares.argmax(1))[rows].mean()),
+                None if chances is None else float((chances[:, 0] / (chances[:, 0] + chances[:, 2]))[rows].mean()),
                 float((difference[rows] > 0).mean()),
             )
         )
-    return Measured(tuple(kinds), _calibration(chances, shares) if log_k is not None else None)
+    return Measured(tuple(kinds), None if chances is None else _calibration(chances, shares))
 
 
 def _calibration(chances: Float64, shares: Float64) -> float:

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from ipa_bench.embedded.group.faults import FAULTS
 from ipa_bench.engine import processes as pool
 from ipa_bench.errors import UserError
 from ipa_bench.types import Float64
-from trainers.embedded.nets.loop import Descent, Tell, descend
+from trainers.embedded.nets.loop import Descent, Tell
 from trainers.preferences import outcomes, read_comparisons, read_votes, synthetic
-from trainers.reward_model import baselines, data, file, fit, small, vision_language
+from trainers.reward_model import baselines, data, file
+from trainers.reward_model.backbones import BACKBONES, Scores, Size
 from trainers.reward_model.config import RewardModelConfig, VotesConfig
 from trainers.reward_model.data import Example
 from trainers.reward_model.measure import Kind, Measured, measure
-from trainers.reward_model.seen import Seen
-from trainers.rewards.ties import preference_loss
 
-#: frames and height of the pictures that the vision-language backbone sees of synthetic clips
-_TALL = 128
 #: faults that a model is trained on, those held out, and what must tie
 TRAINED = tuple(f.name for f in FAULTS if f.family != "nuisance" and not f.held_out)
 HELD_OUT = tuple(f.name for f in FAULTS if f.family != "nuisance" and f.held_out)
@@ -55,30 +50,24 @@ class Trained:
 
 def gathered(config: RewardModelConfig, here: Path, out: Path, jobs: int, progress: pool.Progress) -> Data:
     """The examples of a configuration that lies in ``here``. Raises UserError for votes that teach nothing."""
-    frames, shrunk = _pictures(config)
+    backbone = BACKBONES[config.backbone]
+    frames = backbone.frames(config)
     train: list[Example] = []
     held_out: list[Example] = []
     trust = None
     if config.votes is not None:
-        train, held_out, trust = _of_people(config.votes, config.seed, here, frames, shrunk, progress)
+        train, held_out, trust = _of_people(config.votes, config.seed, here, frames, backbone.size, progress)
     if config.synthetic is not None:
-        height = small.HEIGHT if config.backbone == "small" else _TALL
-        make = partial(data.synthetic_examples, frames=frames, height=height, jobs=jobs, progress=progress)
+        make = partial(data.synthetic_examples, frames=frames, height=backbone.height, jobs=jobs, progress=progress)
         sizes = config.synthetic.groups, config.synthetic.held_out
         train = train + make(out / "train.npz", "train", sizes[0], synthetic.TRAINED)
         held_out = held_out + make(out / "held_out.npz", "val", sizes[1], FAULTS)
     return Data(data.flipped(train, config.train.flipped, config.seed), held_out, trust)
 
 
-def _pictures(config: RewardModelConfig) -> tuple[int, Callable[[tuple[int, int]], tuple[int, int]]]:
-    if config.backbone == "small":
-        return small.FRAMES, small.size_of
-    return config.vision_language.frames, vision_language.size_of
-
-
 def _of_people(
     config: VotesConfig, seed: int, here: Path, frames: int,
-    shrunk: Callable[[tuple[int, int]], tuple[int, int]], progress: pool.Progress,
+    shrunk: Size, progress: pool.Progress,
 ) -> tuple[list[Example], list[Example], outcomes.Trust]:  # fmt: skip
     source = here / config.comparisons
     every = read_comparisons(source).comparisons
@@ -98,53 +87,26 @@ def train(config: RewardModelConfig, here: Path, out: Path, jobs: int, progress:
         raise UserError(f"cannot write {out}: {error.strerror}", "choose a folder that can be written to") from None
     found = gathered(config, here, out, jobs, progress)
     how = Descent(config.train.steps, config.train.batch, config.train.lr, seed=config.seed)
-    if config.backbone == "small":
-        net = fit.fit(found.train, how, out / "state.pt", tell, ties=config.train.ties, run=config.name)
-        scores: Callable[[Sequence[Seen]], list[float]] = partial(fit.scores, net)
-        tensors, log_k, options = net.state_dict(), float(net.log_k.detach()), {}
-    else:
-        model = _large(config, found.train, how, out / "state.pt", tell)
-        scores = lambda clips: [vision_language.score(model, clip) for clip in clips]  # noqa: E731
-        tensors = dict(vision_language.trainable_of(model))
-        log_k, options = float(model.log_k.detach()), config.vision_language.model_dump()
-    measured = evaluated(scores, log_k if config.train.ties else None, found.held_out)
+    backbone = BACKBONES[config.backbone]
+    model = backbone.fitted(config, found.train, how, out / "state.pt", tell)
+    measured = evaluated(model.scores, model.log_k if config.train.ties else None, found.held_out)
     card: dict[str, Any] = {
         "name": config.name,
         "backbone": config.backbone,
-        "frames": _pictures(config)[0],
-        "log_k": log_k,
-        "options": options,
+        "frames": backbone.frames(config),
+        "log_k": model.log_k,
+        "options": model.options,
         "trained": {
             "comparisons": len(found.train),
             "config": config.model_dump(mode="json"),
             "held_out": {name: asdict(each) for name, each in measured.items()},
         },
     }
-    folder = file.write(out / "model", card, {n: t.detach().float() for n, t in tensors.items()})
+    folder = file.write(out / "model", card, {n: t.detach().float() for n, t in model.tensors.items()})
     return Trained(folder, measured, found.trust)
 
 
-def _large(config: RewardModelConfig, examples: Sequence[Example], how: Descent, state: Path, tell: Tell) -> Any:
-    """The vision-language model, trained one clip at a time."""
-    options = config.vision_language
-    torch.manual_seed(config.seed)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = vision_language.started(options.base, options.rank, options.alpha, device).train()
-
-    def step(rng: np.random.Generator) -> dict[str, Tensor]:
-        chosen = [examples[i] for i in rng.choice(len(examples), how.batch, replace=len(examples) < how.batch)]
-        difference = torch.cat([model(each.a) - model(each.b) for each in chosen])
-        shares = torch.tensor([each.shares for each in chosen], device=difference.device)
-        return {"preference": preference_loss(difference, shares, model.log_k, ties=config.train.ties)[0]}
-
-    parts: nn.Module = vision_language.trainable(model)
-    descend(parts, step, how, state, f"reward {config.name} {options.base} {len(examples)}", tell)
-    return model.eval()
-
-
-def evaluated(
-    scores: Callable[[Sequence[Seen]], list[float]], log_k: float | None, examples: Sequence[Example]
-) -> dict[str, Measured]:
+def evaluated(scores: Scores, log_k: float | None, examples: Sequence[Example]) -> dict[str, Measured]:
     """The model and the baselines on the same pairs."""
     shares = np.array([each.shares for each in examples])
     faults = [each.fault or "votes" for each in examples]
@@ -156,7 +118,7 @@ def evaluated(
     }
 
 
-def _differences(scores: Callable[[Sequence[Seen]], list[float]], examples: Sequence[Example]) -> Float64:
+def _differences(scores: Scores, examples: Sequence[Example]) -> Float64:
     a, b = scores([each.a for each in examples]), scores([each.b for each in examples])
     return np.array(a, np.float64) - np.array(b, np.float64)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ipa_bench import video
 from ipa_bench.errors import Unscorable
@@ -28,7 +27,7 @@ class Seen:
 
     #: uint8 ``[F, H, W, 3]``
     frames: UInt8
-    #: uint8 ``[K, H, W, 3]``: each reference fitted into the frame, on grey
+    #: uint8 ``[K, H, W, 3]``: each reference fitted into the frame, on black
     references: UInt8
     #: float32 ``[K, F, 2, 3]``: x, y and radius of each of :data:`PARTS` in shares of the frame's height; a radius of 0
     #: where the pose does not say
@@ -40,14 +39,23 @@ def moments(count: int, frames: int) -> list[int]:
     return [round(at) for at in np.linspace(0, count - 1, frames)]
 
 
-def look(
-    clip: Path,
-    references: Sequence[Path],
-    tracks: Sequence[Path],
-    *,
-    frames: int,
-    shrunk: Callable[[tuple[int, int]], tuple[int, int]],
-) -> Seen:
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """Who should be seen in the clips of a case."""
+
+    #: reference pictures as they are, uint8 ``[H, W, 3]`` each
+    pictures: tuple[UInt8, ...]
+    #: where each person is driven to; None of people without a pose track
+    poses: tuple[Pose | None, ...]
+
+
+def wanted(people: Mapping[str, Path], tracks: Mapping[str, Path]) -> Wanted:
+    """Read the references and the pose tracks of people, by name. Raises Unscorable and UserError of their files."""
+    pictures = tuple(next(iter(video.read_frames(path))).image for path in people.values())
+    return Wanted(pictures, tuple(read_track(tracks[name])[0] if name in tracks else None for name in people))
+
+
+def look(clip: Path, of: Wanted, *, frames: int, shrunk: Callable[[tuple[int, int]], tuple[int, int]]) -> Seen:
     """Read a clip; ``shrunk`` makes of its (width, height) those of the pictures here.
 
     Raises Unscorable for a clip that cannot be decoded.
@@ -56,20 +64,19 @@ def look(
     if not every:
         raise Unscorable(f"{clip.name} has no frames")
     chosen = moments(len(every), frames)
-    wide, high = shrunk((every[0].shape[1], every[0].shape[0]))
-    pictures = np.stack([resized(every[t], (wide, high)) for t in chosen])
-    people = np.stack([fitted(next(iter(video.read_frames(path))).image, (wide, high)) for path in references])
-    poses = [read_track(path)[0] for path in tracks]
-    return Seen(pictures, people, places_of(poses, chosen, len(every), len(references)))
+    size = shrunk((every[0].shape[1], every[0].shape[0]))
+    pictures = np.stack([video.resize(every[t], size, "area") for t in chosen])
+    people = np.stack([fitted(picture, size) for picture in of.pictures])
+    return Seen(pictures, people, places_of(of.poses, chosen, len(every)))
 
 
-def places_of(poses: Sequence[Pose], chosen: Sequence[int], count: int, people: int) -> Float32:
+def places_of(poses: Sequence[Pose | None], chosen: Sequence[int], count: int) -> Float32:
     """``places`` of :class:`Seen`; of people without a pose all radii are 0. A track of another length is stretched."""
-    found = np.zeros((people, len(chosen), len(PARTS), 3), np.float32)
+    found = np.zeros((len(poses), len(chosen), len(PARTS), 3), np.float32)
     for slot, pose in enumerate(poses):
-        scale = (len(pose) - 1) / max(count - 1, 1)
-        index = [round(t * scale) for t in chosen]
-        found[slot] = _parts(pose, index)
+        if pose is not None:
+            scale = (len(pose) - 1) / max(count - 1, 1)
+            found[slot] = _parts(pose, [round(t * scale) for t in chosen])
     return found
 
 
@@ -86,18 +93,7 @@ def _parts(pose: Pose, index: Sequence[int]) -> Float32:
     return np.concatenate([both, radii[..., None]], -1).astype(np.float32)
 
 
-def resized(image: UInt8, size: tuple[int, int]) -> UInt8:
-    """A picture at (width, height)."""
-    if image.shape[1::-1] == size:
-        return image
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX, reducing_gap=None))
-
-
 def fitted(image: UInt8, size: tuple[int, int]) -> UInt8:
-    """A picture as large as it goes into (width, height), in the middle of grey."""
-    scale = min(size[0] / image.shape[1], size[1] / image.shape[0])
-    inner = (max(round(image.shape[1] * scale), 1), max(round(image.shape[0] * scale), 1))
-    whole = np.full((size[1], size[0], 3), 127, np.uint8)
-    left, top = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
-    whole[top : top + inner[1], left : left + inner[0]] = resized(image, inner)
-    return whole
+    """A picture as large as it goes into (width, height); of the same shape, shrunk as frames are."""
+    alike = image.shape[1] * size[1] == image.shape[0] * size[0]
+    return video.resize(image, size, "area" if alike else "fit")

@@ -52,21 +52,20 @@ class Batch:
 
 
 class _Residual(nn.Module):
-    def __init__(self, into: int, out: int) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(into, out, 3, padding=1, bias=False)
-        self.norm = nn.GroupNorm(8, out)
-        self.second = nn.Conv2d(out, out, 3, padding=1, bias=False)
-        self.norm2 = nn.GroupNorm(8, out)
-        self.skip = nn.Identity() if into == out else nn.Conv2d(into, out, 1, bias=False)
+        self.first = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.norm = nn.GroupNorm(8, width)
+        self.second = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.norm2 = nn.GroupNorm(8, width)
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.silu(self.norm(self.first(x)))
-        return F.silu(self.skip(x) + self.norm2(self.second(y)))
+        return F.silu(x + self.norm2(self.second(y)))
 
 
 class SmallIdentity(nn.Module):
-    """Scores ``[B]`` of a :class:`Batch`; higher is better. under 0.1 M weights, float32."""
+    """Scores ``[B]`` of a :class:`Batch`; higher is better. 34,000 weights, float32."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,7 +74,7 @@ class SmallIdentity(nn.Module):
             nn.SiLU(),
             nn.Conv2d(16, _WIDTH, 3, stride=2, padding=1),
             nn.SiLU(),
-            _Residual(_WIDTH, _WIDTH),
+            _Residual(_WIDTH),
         )
         self.token = nn.Linear(_WIDTH, _LENGTH)
         with torch.no_grad():

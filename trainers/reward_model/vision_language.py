@@ -8,7 +8,7 @@ and the layer are trained and stored.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ INSTRUCTION = (
     "The pictures show people. The video should show the same people, each of them the same throughout. Judge how well "
     "each keeps their face first, then hair, then skin, then clothes, and if anybody is exchanged, mixed or doubled."
 )
+#: of the pictures of synthetic clips
+HEIGHT = 128
 #: most pixels of a frame and of a reference
 MOST_PIXELS = 480 * 832
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -135,11 +137,6 @@ def trainable(model: VisionLanguage) -> nn.ParameterDict:
     return nn.ParameterDict({n.replace(".", "/"): p for n, p in model.named_parameters() if p.requires_grad})
 
 
-def trainable_of(model: VisionLanguage) -> dict[str, Tensor]:
-    """The trained tensors, by name."""
-    return {name: parameter.detach() for name, parameter in trainable(model).items()}
-
-
 def opened(card: Card, tensors: Mapping[str, Tensor]) -> VisionLanguage:
     """A stored model, in evaluation. Raises :class:`UserError` where the base or a tensor is missing."""
     options = card.options
@@ -158,9 +155,9 @@ def opened(card: Card, tensors: Mapping[str, Tensor]) -> VisionLanguage:
 
 
 @torch.no_grad()
-def score(model: VisionLanguage, seen: Seen) -> float:
-    """The score of one clip."""
-    return float(model(seen))
+def scores(model: VisionLanguage, clips: Sequence[Seen]) -> list[float]:
+    """The score of each clip, in order."""
+    return [float(model(seen)) for seen in clips]
 
 
 def size_of(size: tuple[int, int]) -> tuple[int, int]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import isfinite
 from pathlib import Path
 
 from ipa_bench.errors import Unscorable, UserError
 from ipa_bench.metrics.base import Measured, unknown
 from ipa_bench.types import Case, MetricInfo
 from trainers.reward_model import file
-from trainers.reward_model.seen import Seen, look
+from trainers.reward_model.seen import Seen, look, wanted
 from trainers.rewards.base import Reward
 
 Scores = Callable[[Sequence[Seen]], list[float]]
@@ -24,11 +25,12 @@ def of_folder(name: str) -> Reward:
     """
     if not name:
         raise UserError("video: names no reward model", "write video:FOLDER, a folder of ipa-bench reward train")
-    from trainers.reward_model.backbones import opened  # imports torch, which a configuration that names it need not
+    from trainers.reward_model.backbones import BACKBONES  # imports torch, which a configuration that names it need not
 
     folder = file.SHIPPED if name == "embedded" else Path(name)
     card, tensors = file.read(folder)
-    model = opened(card, tensors, folder)
+    backbone = BACKBONES[card.backbone]
+    scores = backbone.opened(card, tensors, folder)
     info = MetricInfo(
         f"reward.{card.name}.{card.sha256[:8]}@1",
         "logit",
@@ -38,18 +40,19 @@ def of_folder(name: str) -> Reward:
         "free",
         family=(f"reward.{card.name}",),
     )
-    return Reward(info, partial(_look, model.scores, card.frames, model.size))
+    return Reward(info, partial(_look, scores, card.frames, backbone.size))
 
 
 def _look(
     scores: Scores, frames: int, size: Callable[[tuple[int, int]], tuple[int, int]], case: Case, clips: Sequence[Path]
 ) -> list[Measured]:
-    people, tracks = [path for _, path in case.people], dict(case.poses)
-    if not people:
+    if not case.people:
         return [unknown("the case has no reference picture") for _ in clips]
-    paths = [tracks[name] for name, _ in case.people if name in tracks]
-    read = partial(look, references=people, tracks=paths, frames=frames, shrunk=size)
-    return [_one(scores, partial(read, clip)) for clip in clips]
+    try:
+        people = wanted(dict(case.people), dict(case.poses))
+    except Unscorable as error:
+        return [unknown(error.reason) for _ in clips]
+    return [_one(scores, partial(look, clip, people, frames=frames, shrunk=size)) for clip in clips]
 
 
 def _one(scores: Scores, read: Callable[[], Seen]) -> Measured:
@@ -57,5 +60,4 @@ def _one(scores: Scores, read: Callable[[], Seen]) -> Measured:
         value = scores([read()])[0]
     except Unscorable as error:
         return unknown(error.reason)
-    finite = value == value and abs(value) != float("inf")
-    return Measured(value) if finite else unknown("the reward model's score is not a number")
+    return Measured(value) if isfinite(value) else unknown("the reward model's score is not a number")

@@ -18,7 +18,7 @@ from ipa_bench.embedded import people as look
 from ipa_bench.embedded.group.setting import Setting, moved
 from ipa_bench.embedded.group.shot import dressed
 from ipa_bench.embedded.people import Colour, Person
-from ipa_bench.embedded.rig import rig
+from ipa_bench.embedded.rig import ARRAYS, rig
 from ipa_bench.errors import UserError
 from ipa_bench.types import Float64
 
@@ -263,9 +263,8 @@ def _gesture(setting: Setting, level: float, rng: np.random.Generator) -> Settin
     for person, old in zip(setting.people, setting.rigs, strict=False):
         new = rig(rng, person, times, False)
         new = moved(new, old.chest[:, 0] - new.chest[:, 0])
-        parts = ("chest", "head", "tilt", "shoulder", "elbow", "wrist", "hands", "palms")
         joined: dict[str, Any] = {
-            name: np.concatenate([getattr(old, name)[:first], getattr(new, name)[first:]]) for name in parts
+            name: np.concatenate([getattr(old, name)[:first], getattr(new, name)[first:]]) for name in ARRAYS
         }
         rigs.append(replace(new, **joined))
     return replace(setting, rigs=tuple(rigs))

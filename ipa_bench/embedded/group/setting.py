@@ -15,7 +15,7 @@ import numpy as np
 from ipa_bench.embedded import gesture, world
 from ipa_bench.embedded import people as look
 from ipa_bench.embedded.people import Person, Scene
-from ipa_bench.embedded.rig import SIZE, Rig, rig
+from ipa_bench.embedded.rig import ARRAYS, SIZE, Rig, rig
 from ipa_bench.errors import UserError
 from ipa_bench.types import Float64, Split
 
@@ -182,8 +182,7 @@ def moved(made: Rig, by: Float64) -> Rig:
 def at(setting: Setting, moments: Sequence[int]) -> Setting:
     """The setting in these frames alone; what people do is that of the whole clip."""
     index = list(moments)
-    parts = ("chest", "head", "tilt", "shoulder", "elbow", "wrist", "hands", "palms")
-    rigs = tuple(replace(made, **{name: getattr(made, name)[index] for name in parts}) for made in setting.rigs)
+    rigs = tuple(replace(made, **{name: getattr(made, name)[index] for name in ARRAYS}) for made in setting.rigs)
     looks, scenes = tuple(setting.looks[t] for t in index), tuple(setting.scenes[t] for t in index)
     return replace(setting, looks=looks, scenes=scenes, rigs=rigs)
 

@@ -13,13 +13,14 @@ from PIL import Image
 
 from ipa_bench import video
 from ipa_bench.errors import UserError
-from ipa_bench.pose import Pose, write_track
+from ipa_bench.pose import BODY_JOINTS, Pose, write_track
 from ipa_bench.store import RunHeader, RunStore, UnitRecord
 from ipa_bench.types import Case
 from tests.browser import Tab, chromium, tab
 from tests.verbs import verb
 from trainers.preferences import of_run, page, read_comparisons
 from trainers.reward_model import file
+from trainers.reward_model.seen import look, wanted
 from trainers.rewards import find
 
 PEOPLE = ("anna", "ben", "carl", "dora")
@@ -74,6 +75,18 @@ def test_a_reward_scores_a_case_and_marks_its_family(trained: Path, compared: Pa
     torn = compared / "torn.mp4"
     torn.write_bytes((compared / "good0.mp4").read_bytes()[:200])
     assert reward.look(case, [torn])[0].value is None
+
+
+def test_a_pose_belongs_to_its_own_person(compared: Path, tmp_path: Path) -> None:
+    """Of two people the second alone has a track: the first has no places, and not the second's."""
+    body = np.zeros((8, 18, 2), np.float32)
+    body[:, BODY_JOINTS.index("left_shoulder"), 0] = 20
+    pose = Pose(body, np.ones((8, 18), bool), np.zeros((8, 2, 21, 2), np.float32), np.ones((8, 2, 21), bool), (104, 64))
+    write_track(pose, 8.0, tmp_path / "ben.npz")
+    of = wanted({name: compared / f"{name}.png" for name in PEOPLE[:2]}, {"ben": tmp_path / "ben.npz"})
+    seen = look(compared / "good0.mp4", of, frames=3, shrunk=lambda size: size)
+    assert not seen.places[0].any()
+    assert (seen.places[1, ..., 2] == np.float32(10 / 64)).all()
 
 
 def test_the_card_says_how_good_it_is(trained: Path) -> None:

@@ -16,7 +16,7 @@ from trainers.embedded.nets.loop import Descent
 from trainers.preferences import synthetic
 from trainers.preferences.synthetic import Pair
 from trainers.reward_model import baselines, data, file, fit, small
-from trainers.reward_model.backbones import opened
+from trainers.reward_model.backbones import BACKBONES
 from trainers.reward_model.data import Example
 from trainers.reward_model.measure import measure
 from trainers.reward_model.seen import Seen
@@ -121,7 +121,7 @@ def test_colours_see_a_swap_for_ever(pairs: list[Pair]) -> None:
 def test_the_one_that_ships_prefers_people_to_those_of_others(pairs: list[Pair]) -> None:
     """On a group that it was trained on: that the file is the one that its card tells of."""
     card, tensors = file.read(file.SHIPPED)
-    scores = opened(card, tensors, file.SHIPPED).scores
+    scores = BACKBONES[card.backbone].opened(card, tensors, file.SHIPPED)
     for pair in pairs[:2]:
         a, b = scores([pair.a, pair.b])
         assert a > b + card.log_k
