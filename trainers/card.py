@@ -52,7 +52,11 @@ def describe(job: Job, policy: Policy, out: Path, cost: Cost, processes: int) ->
     return {
         "run": job.key,
         "method": job.method,
-        "base": {"model": job.config.model.model, "identity": job.checkpoint.identity},
+        "base": {
+            "model": job.config.model.model,
+            "identity": job.checkpoint.identity,
+            **({"weights": others} if (others := [str(file) for file in _weights(job)]) else {}),
+        },
         "reference": policy.reference_is
         if method.reference or (job.options is not None and job.options.reference)
         else f"none: {method.title} has no reference",
@@ -86,6 +90,11 @@ def describe(job: Job, policy: Policy, out: Path, cost: Cost, processes: int) ->
     }
 
 
+def _weights(job: Job) -> list[Path]:
+    """Files that transformers were read from in place of the checkpoint's own."""
+    return [file for file in (job.spec.weights, job.spec.weights_2) if file is not None]
+
+
 def text(about: Mapping[str, Any]) -> str:
     """The card in Markdown."""
     data, cost, config = about["data"], about["cost"], about["config"]
@@ -93,7 +102,9 @@ def text(about: Mapping[str, Any]) -> str:
     rows = {
         "method": about["method"]
         + (f" ({', '.join(f'{key} {value}' for key, value in options.items())})" if options else ""),
-        "base": f"`{about['base']['model']}` ({about['base']['identity'][:23]})",
+        "base": f"`{about['base']['model']}`"
+        + "".join(f", weights `{file}`" for file in about["base"].get("weights", ()))
+        + f" ({about['base']['identity'][:23]})",
         "reference": about["reference"],
         "clips": _clips(data)
         + (f", chosen from {data['candidates']}" if data["candidates"] else "")

@@ -22,7 +22,8 @@ def front_matter(about: Mapping[str, Any]) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     model, full = about["base"]["model"], about["config"]["adapter"]["full"]
-    of_hub = HUB_NAME.fullmatch(model) is not None and not Path(model).is_dir()
+    own = about["base"].get("weights")  # then the model of that name is not what was trained on
+    of_hub = not own and HUB_NAME.fullmatch(model) is not None and not Path(model).is_dir()
     known: dict[str, Any] = {"base_model": model} if of_hub else {}
     if of_hub and not full:
         known["base_model_relation"] = "adapter"

@@ -25,7 +25,7 @@ from ipa_bench.errors import UserError
 from trainers import state as states
 from trainers.config import TrainTable
 from trainers.methods.draw import Draw
-from trainers.policy import Policy
+from trainers.policy import Policy, exchanged
 from trainers.schedule import cosine, decay, follow, warm_up
 from trainers.state import State
 
@@ -179,14 +179,8 @@ class Loop:
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """The policy with its averaged weights, where there is an average."""
-        mine = {name: p.data for name, p in self._parameters.items()}
-        for name, value in self.average.items():
-            self._parameters[name].data = value
-        try:
+        with exchanged(self._parameters, self.average):
             yield
-        finally:
-            for name, parameter in self._parameters.items():
-                parameter.data = mine[name]
 
     def _begin(self) -> None:
         """Let the stream make what the next update needs; the weights that it is made with are saved before."""

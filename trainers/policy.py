@@ -93,15 +93,12 @@ class Policy(ABC):
     @contextmanager
     def as_old(self) -> Iterator[None]:
         """The old policy in the place of the trained one, without dropout and gradients."""
-        training, parameters = self.training, self.parameters
-        mine = {name: p.data for name, p in parameters.items()}
+        training = self.training
         self.train(False)
         try:
-            _exchange(parameters, self.old)
-            with torch.no_grad():
+            with exchanged(self.parameters, self.old), torch.no_grad():
                 yield
         finally:
-            _exchange(parameters, mine)
             self.train(training)
 
     def follow(self, keep: float) -> None:
@@ -261,14 +258,8 @@ class FullPolicy(Policy):
     @contextmanager
     def reference(self) -> Iterator[None]:
         """The weights that training began with, in the place of the trained ones."""
-        parameters = self.parameters
-        mine = {name: p.data for name, p in parameters.items()}
-        try:
-            _exchange(parameters, self._began)
-            with torch.no_grad():
-                yield
-        finally:
-            _exchange(parameters, mine)
+        with exchanged(self.parameters, self._began), torch.no_grad():
+            yield
 
     def save(self, folder: Path) -> Path:
         """A whole model's folder."""
@@ -276,13 +267,24 @@ class FullPolicy(Policy):
         return folder
 
 
+@contextmanager
+def exchanged(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> Iterator[None]:
+    """Inside, the parameters that ``values`` names have these."""
+    mine = {name: parameters[name].data for name in values}
+    try:
+        _exchange(parameters, values)
+        yield
+    finally:
+        _exchange(parameters, mine)
+
+
 def _exchange(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> None:
     """Put other values in the place of parameters.
 
     Autocast remembers what it has made of a parameter, whatever values it holds since: that is forgotten.
     """
-    for name, parameter in parameters.items():
-        parameter.data = values[name].to(parameter.device)
+    for name, value in values.items():
+        parameters[name].data = value.to(parameters[name].device)
     torch.clear_autocast_cache()
 
 

@@ -19,7 +19,7 @@ from ipa_bench.files import LORA_FILE, read_json
 from ipa_bench.harness.generate import Poses
 from ipa_bench.models import kinds
 from ipa_bench.models.base import Base
-from ipa_bench.models.checkpoint import Checkpoint, lora_parts, lora_sha256
+from ipa_bench.models.checkpoint import Checkpoint, lora_parts, lora_sha256, weight_files
 from ipa_bench.models.lora import check_lora
 from ipa_bench.models.specs import EMBEDDED, BaseSpec
 from ipa_bench.suite import Suite, load_suite
@@ -116,9 +116,10 @@ def prepare(config: TrainConfig, method: MethodName, suite: Suite | None = None,
 def _checkpoint(spec: BaseSpec, dry: bool) -> Checkpoint:
     kind = kinds.base_kind(spec)
     if dry and spec.model != EMBEDDED and not Path(spec.model).is_dir():
+        weight_files(spec)  # those named beside it have to be there
         with suppress(UserError):
-            if kind.outline(spec.model, True).folder is None:
-                return Checkpoint(Path(spec.model), "published, not read")
+            kind.outline(spec.model, True)
+            return Checkpoint(Path(spec.model), "published, not read")
     return kind.locate(spec)
 
 
@@ -176,6 +177,8 @@ def train(job: Job, out: Path, *, stop_after: int | None = None, tell: Tell = la
     try:
         accelerator = devices.accelerator(config.train, out, {"method": job.method, "run": job.key})
         base = kinds.base_kind(job.spec).load(job.spec, job.checkpoint, accelerator.device)
+        # That of looks first, where rounds have their own: the prompts that the base keeps are the last one's.
+        watching = None if job.reward is None else _encoder(replace(job, reward=None), base, out)
         encoder = _encoder(job, base, out)
         spent = Spent(out, job.method, config, base)
         _encode_all(job, encoder, accelerator, tell, spent)
@@ -188,9 +191,8 @@ def train(job: Job, out: Path, *, stop_after: int | None = None, tell: Tell = la
         rounds = _rounds(job, tools, out)
         items = Items(tuple(_keys(job)), config.train.seed, config.train.draws)
         loop = Loop(config.train, trained, rounds or items, out, job.key, accelerator, _keep(job))
-        seen = encoder if rounds is None else _encoder(replace(job, reward=None), base, out)
         processes = devices.ranks_of(accelerator)
-        watch = Watch(trained, seen, job.watched, config.watch, job.spec, job.data.by, out, processes)
+        watch = Watch(trained, watching or encoder, job.watched, config.watch, job.spec, job.data.by, out, processes)
         if loop.step == 0 and accelerator.is_main_process:
             watch.forget()  # of a run with another configuration that was killed before its first state
         accelerator.wait_for_everyone()
@@ -278,25 +280,23 @@ def _encode_all(job: Job, encoder: Encoder, accelerator: Any, tell: Tell, spent:
     # One process alone loads the text encoder, where a prompt is not in the cache; the others find what it put there.
     if accelerator.is_main_process:
         cases = [*(clip.case for clip in job.data.all), *job.data.online, *job.watched]
-        asked = [""] if job.spec.guidance > 1 else []
-        asked += (
-            [job.config.rollouts.negative_prompt] if job.config.rollouts and job.config.rollouts.guidance > 1 else []
-        )
+        guided = [each for each in (job.spec, job.config.rollouts) if each is not None and each.guidance > 1]
+        asked = [each.negative_prompt for each in guided]
         encoder.texts(list(dict.fromkeys([*(case.prompt for case in cases), *asked])))
     accelerator.wait_for_everyone()
     every = job.data.all
     mine = every[accelerator.process_index :: accelerator.num_processes]
+    sides: dict[str, Path] = {}
     with spent.encoding() as encoded:
         for count, clip in enumerate(mine, 1):
-            encoder.encode(clip)
+            sides[_sides(encoder.encode(clip))] = clip.video
             encoded()
             tell("encode", count, len(mine), {})
-    accelerator.wait_for_everyone()
     processes = devices.ranks_of(accelerator)
     if not all(processes.all(encoder.keeps)):  # what one cannot leave for the others, each makes itself, and holds
-        mine = every
-    found = processes.all({_sides(encoder.encode(clip)): clip.video for clip in mine})
-    shapes = {sides: file for each in found for sides, file in each.items()}
+        for clip in every:
+            encoder.encode(clip)
+    shapes = {shown: file for each in processes.all(sides) for shown, file in each.items()}
     if len(shapes) > 1 and job.config.train.micro_batch > 1:
         several = ", ".join(f"{video.name} {shown}" for shown, video in list(shapes.items())[:2])
         raise UserError(f"clips of different shapes: {several}", "train.micro_batch = 1, or select clips of one size")

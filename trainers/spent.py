@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -43,8 +43,9 @@ def held(config: TrainConfig, start: Path | None, outline: Outline) -> Bytes:
 
 def passes_of(method: Method, config: TrainConfig, outline: Outline) -> int:
     """Passes of an item that are differentiated: a sampler's step has those of its guidance."""
-    guided = method.takes == "steps" and config.rollouts is not None
-    return outline.passes(config.rollouts.guidance) if guided and config.rollouts else method.clips
+    if method.takes == "steps" and config.rollouts is not None:
+        return outline.passes(config.rollouts.guidance)
+    return method.clips
 
 
 class Spent:
@@ -84,17 +85,13 @@ class Spent:
             yield
             phase.add(int(looks))
 
-    @contextmanager
-    def rolling(self) -> Iterator[Phase]:
+    def rolling(self) -> AbstractContextManager[Phase]:
         """The phase in which clips of a round are made."""
-        with self._ledger.phase("generate", unit="clip", dtype=short_name(self._base.dtype)) as phase:
-            yield phase
+        return self._ledger.phase("generate", unit="clip", dtype=short_name(self._base.dtype))
 
-    @contextmanager
-    def rewarding(self) -> Iterator[Phase]:
+    def rewarding(self) -> AbstractContextManager[Phase]:
         """The phase in which they are looked at."""
-        with self._ledger.phase("observe", unit="video") as phase:
-            yield phase
+        return self._ledger.phase("observe", unit="video")
 
     def step(self, batch: Batch, *, reference_known: bool) -> None:
         """Count a micro-batch (its good half, for pairs). An adapter of the reference's is not in its FLOPs."""

@@ -19,6 +19,7 @@ from ipa_bench.errors import Unscorable, UserError
 from ipa_bench.files import file_sha256
 from ipa_bench.models import kinds
 from ipa_bench.models.clips import ClipFolder, MadeModel
+from ipa_bench.models.outline import Lora
 from ipa_bench.models.specs import BaseSpec, base_spec
 from ipa_bench.observers.looker import Looker
 from ipa_bench.observers.pose import OBSERVER_ID as DRAWN_BY
@@ -113,18 +114,18 @@ def generate(
             for made in model.generate_many(todo[model.name]):
                 failed, count = failed + (made.path is None), count + 1
                 if made.sampled is not None:
-                    _count(phase, model, made.sampled)
+                    count_flops(phase, model, made.sampled)
                 ledger.tick()
                 progress("generate", count, total)
     return Outcome(count - failed, kept, failed)
 
 
-def _count(phase: Phase, model: Generator, sampled: Sampled) -> None:
-    """FLOPs and tokens are those of denoising: text encoder, VAE and an adapter that is not merged are not in them."""
+def count_flops(phase: Phase, model: Generator, sampled: Sampled, adapter: Lora | None = None) -> None:
+    """Count a clip and what denoising it took, text encoder and VAE left out. ``adapter``: one that is not merged."""
     outline, spec = model.base.outline, model.spec
     steps = spec.steps * sampled.segments
     tokens = steps * outline.passes(spec.guidance) * outline.tokens(sampled.shape)
-    flops = outline.sample_flops(sampled.shape, steps, spec.guidance)
+    flops = outline.sample_flops(sampled.shape, steps, spec.guidance, adapter)
     phase.add(1, tokens=tokens, video_seconds=sampled.seconds, flops=flops)
 
 

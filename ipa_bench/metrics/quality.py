@@ -101,21 +101,23 @@ def moving(evidence: Evidence) -> Measured:
     settled = _settled(evidence)
     perfect = replace(settled, driving=None if settled.driving is None else _perfect(settled.driving))
     known: dict[str, float] = {}
-    costs, lacking = [], []
+    lacking: dict[str, str] = {}
+    untold = 0.0
     for name, (term, tolerance) in TERMS.items():
         measured, due = term(settled), term(perfect)
         if measured.value is not None:
             known[name] = measured.value / tolerance
         elif due.value is not None:
-            costs.append(UNTOLD)
+            untold += UNTOLD
         else:
-            lacking.append(f"no {name}: {due.reason}")
+            lacking[name] = str(due.reason)
     if len(lacking) == len(TERMS):
-        return unknown(lacking[0].partition(": ")[2])
-    total = Measured(sum(known.values()) + sum(costs)) if known else unknown("nothing can be told of its motion")
+        return unknown(next(iter(lacking.values())))
+    total = Measured(sum(known.values()) + untold) if known else unknown("nothing can be told of its motion")
     measured = _of_those_found(evidence, total, lambda value: np.exp(-value))
-    note = f"rests on {', '.join(n for n in TERMS if n in known)} alone ({'; '.join(lacking)})" if lacking else None
-    return replace(measured, note=note if known else None)
+    why = "; ".join(f"no {name}: {reason}" for name, reason in lacking.items())
+    note = f"rests on {', '.join(known)} alone ({why})" if lacking and known else None
+    return replace(measured, note=note)
 
 
 def _perfect(pair: HandPair) -> HandPair:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,12 +73,10 @@ def locate(spec: BaseSpec, layout: Layout = VACE) -> Checkpoint:
     if not others:
         return found
     # A folder whose transformer is read from elsewhere is another checkpoint.
-    parts = [
-        [network, [file_sha256(f) if f.stat().st_size <= WHOLE_BYTES else _sampled(f) for f in files]]
-        for network, files in others.items()
-    ]
-    content = json.dumps([found.identity, parts]).encode()
-    return Checkpoint(found.folder, f"samples:{hashlib.sha256(content).hexdigest()}")
+    whole, digests = _digests([file for files in others.values() for file in files])
+    content = json.dumps([found.identity, [[name, len(files)] for name, files in others.items()], digests]).encode()
+    kind = "sha256" if whole and not found.identity.startswith("samples:") else "samples"
+    return Checkpoint(found.folder, f"{kind}:{hashlib.sha256(content).hexdigest()}")
 
 
 def _located(spec: BaseSpec, layout: Layout) -> Checkpoint:
@@ -291,12 +289,18 @@ def _missing(folder: Path) -> str:
 
 def _identity(folder: Path, index: dict[str, Any]) -> str:
     files = sorted(_files(folder, index))
-    whole = sum(file.stat().st_size for file in files) <= WHOLE_BYTES
+    whole, digests = _digests(files)
     found = [
-        [file.relative_to(folder).as_posix(), file.stat().st_size, file_sha256(file) if whole else _sampled(file)]
-        for file in files
+        [file.relative_to(folder).as_posix(), file.stat().st_size, content]
+        for file, content in zip(files, digests, strict=True)
     ]
     return f"{'sha256' if whole else 'samples'}:{hashlib.sha256(json.dumps(found).encode()).hexdigest()}"
+
+
+def _digests(files: Sequence[Path]) -> tuple[bool, list[str]]:
+    """Whether every byte of all files together was hashed, and what names the content of each."""
+    whole = sum(file.stat().st_size for file in files) <= WHOLE_BYTES
+    return whole, [file_sha256(file) if whole else _sampled(file) for file in files]
 
 
 def _files(folder: Path, index: dict[str, Any]) -> Iterator[Path]:

@@ -42,8 +42,7 @@ class Extra(NamedTuple):
 @lru_cache(maxsize=16)
 def extra_fingers(tracks: HandTracks, slot: int, count: int) -> tuple[Extra, ...]:
     """Which fingers to add to a hand of a clip, the same in all its frames: long ones, where no other finger is."""
-    seen = tracks.landmarks[tracks.found[:, slot], slot].astype(np.float64)
-    size = np.ptp(seen, axis=1).max(axis=1)
+    seen, size = _seen(tracks, slot)
     taken = seen
     chosen: list[Extra] = []
     for _ in range(count):
@@ -53,6 +52,18 @@ def extra_fingers(tracks: HandTracks, slot: int, count: int) -> tuple[Extra, ...
         chosen.append(best)
         taken = np.concatenate([taken, _turned(seen[:, CHAINS[best.finger]], best.angle)], axis=1)
     return tuple(chosen)
+
+
+def _seen(tracks: HandTracks, slot: int) -> tuple[Float64, Float64]:
+    """Landmarks of a hand where it is found, ``[N, 21, 2]``, and their sizes, ``[N]``."""
+    seen = tracks.landmarks[tracks.found[:, slot], slot].astype(np.float64)
+    return seen, np.ptp(seen, axis=1).max(axis=1)
+
+
+def _soft(mask: Image.Image, size: float) -> Float32:
+    """A mask with a soft edge, float32 ``[h, w, 1]`` in [0, 1]."""
+    soft = mask.filter(ImageFilter.GaussianBlur(max(0.02 * size, 0.5)))
+    return np.asarray(np.asarray(soft, np.float32) / 255, np.float32)[..., None]
 
 
 def _turned(chains: Float64, angle: float) -> Float64:
@@ -111,15 +122,13 @@ def finger_mask(shape: tuple[int, ...], chain: Float32, size: float) -> Float32:
     draw.line(line, 255, max(int(width), 1), "curve")
     for x, y in line:
         draw.ellipse((x - width / 2, y - width / 2, x + width / 2, y + width / 2), 255)
-    soft = image.filter(ImageFilter.GaussianBlur(max(0.02 * size, 0.5)))
-    return np.asarray(np.asarray(soft, np.float32) / 255, np.float32)[..., None]
+    return _soft(image, size)
 
 
 @lru_cache(maxsize=16)
 def long_finger(tracks: HandTracks, slot: int) -> Extra:
     """The finger whose end stands out most in a clip, and the angle to the side on which it has room."""
-    seen = tracks.landmarks[tracks.found[:, slot], slot].astype(np.float64)
-    size = np.ptp(seen, axis=1).max(axis=1)
+    seen, size = _seen(tracks, slot)
 
     def room(finger: int, angle: float) -> float:
         return _room(_turned(seen[:, CHAINS[finger][MIDDLE:]], angle), np.delete(seen, CHAINS[finger], axis=1), size)
@@ -131,8 +140,7 @@ def long_finger(tracks: HandTracks, slot: int) -> Extra:
 @lru_cache(maxsize=16)
 def widest_gaps(tracks: HandTracks, slot: int) -> tuple[int, ...]:
     """The fingers 1 to 3 of a hand by how far they are, in a clip, from the next one: the furthest first."""
-    seen = tracks.landmarks[tracks.found[:, slot], slot].astype(np.float64)
-    size = np.ptp(seen, axis=1).max(axis=1)
+    seen, size = _seen(tracks, slot)
     apart = np.linalg.norm(seen[:, CHAINS[1:4]] - seen[:, CHAINS[2:5]], axis=-1)[..., MIDDLE:].mean(axis=-1)
     order = np.argsort(-np.median(apart / size[:, None], axis=0), kind="stable")
     return tuple(int(i) + 1 for i in order)
@@ -170,8 +178,7 @@ def _web(
             red, green, blue = ((1 - v) * colours[0][i] + v * colours[1][i]).round().astype(int).tolist()
             draw.polygon(line, (red, green, blue))
             outline.polygon(line, 255)
-    mask = shape.filter(ImageFilter.GaussianBlur(max(0.02 * size, 0.5)))
-    return np.asarray(image, np.float32), np.asarray(np.asarray(mask, np.float32) / 255, np.float32)[..., None]
+    return np.asarray(image, np.float32), _soft(shape, size)
 
 
 def with_doubled(crop: UInt8, points: Float32, size: float, long: Extra, bones: int) -> Float32:

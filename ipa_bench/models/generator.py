@@ -66,8 +66,9 @@ class Made:
 Sampler = Callable[[Base, Sequence[tuple[Case, int]], torch.Tensor, Sequence[Rung]], torch.Tensor]
 
 
-def noise(case: Case, seed: int, shape: Sequence[int], segment: int = 0) -> torch.Tensor:
-    """Gaussian float32 noise of ``shape`` on the CPU, a function of the case's id, the seed and the segment."""
+def noise(case: Case, seed: int, shape: Sequence[int], segment: int | str = 0) -> torch.Tensor:
+    """Gaussian float32 noise of ``shape`` on the CPU, a function of the case's id, the seed and the segment, or
+    of what else sets it apart."""
     later = f"\0{segment}" if segment else ""
     digest = hashlib.sha256(f"{case.id}\0{seed}{later}".encode()).digest()
     generator = torch.Generator("cpu").manual_seed(int.from_bytes(digest[:7]))

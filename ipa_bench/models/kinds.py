@@ -157,7 +157,7 @@ KINDS: dict[str, Kind] = {
             source=checkpoint.described,
             load=_wan_vace,
             owns=wan_vace.owns,
-            outline=lambda name, random_weights: wan_vace.named(name, random_weights=random_weights),
+            outline=wan_vace.named,
             outline_of=wan_vace.of_folder,
             published=tuple(wan_vace.PUBLISHED),
             packages=DIFFUSERS,

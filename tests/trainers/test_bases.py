@@ -41,17 +41,15 @@ def saved(pipe: Any, folder: Path) -> Path:
     return folder
 
 
+#: one expert of Wan-VACE is what the other files test
 KINDS = {
-    "one expert": Kind("wan_vace", tiny_wan.save),
     "phantom": Kind("phantom", lambda folder: saved(tiny_wan.phantom(), folder)),
     "animate": Kind("wan_animate", lambda folder: saved(tiny_wan.animate(), folder)),
     "two experts": Kind("wan_vace", lambda folder: tiny_wan.save(folder, experts=2), ("transformer", "transformer_2")),
 }
-#: what other files test of it already
-KNOWN = {"one expert": {"sft", "ipa", "dpo", "wsft", "nft"}}
 
 
-@pytest.fixture(scope="module", params=[name for name in KINDS if name not in KNOWN])
+@pytest.fixture(scope="module", params=list(KINDS))
 def material(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Kind, Path]]:
     """Clips that the base itself made of three people, chosen for each method."""
     kind = KINDS[request.param]

@@ -54,6 +54,9 @@ def test_a_card_says_nothing_that_is_not_known(tmp_path: Path) -> None:
     assert data.base_model is None
     assert (data.license, data.license_name) == ("other", "that-of-the-base-model")
     assert data.eval_results is None
+    other = {**ABOUT, "base": {**ABOUT["base"], "weights": ["Phantom-Wan-1.3B.pth"]}}
+    assert ModelCard(card.text(other)).data.base_model is None
+    assert "weights `Phantom-Wan-1.3B.pth`" in card.text(other)
     full = {**about, "config": {**ABOUT["config"], "adapter": {**ABOUT["config"]["adapter"], "full": True}}}
     assert "lora" not in (ModelCard(card.text(full)).data.tags or [])
 

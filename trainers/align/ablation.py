@@ -31,7 +31,7 @@ from ipa_bench.store import RunStore, UnitRecord
 from ipa_bench.suite import Suite, load_suite
 from trainers import run as training
 from trainers.align import stages as aligning
-from trainers.align.config import AlignConfig
+from trainers.align.config import AlignConfig, placed
 from trainers.align.effects import SHOWN, Effect, as_json, effect, plot, table
 from trainers.config import TrainConfig, base_of, changed
 from trainers.methods import MethodName
@@ -95,6 +95,7 @@ class Ablation:
     def load(cls, file: Path, out: Path) -> Ablation:
         """Read a file. Raises :class:`UserError` for what is wrong in it or in its suite."""
         config = read_toml(file, AblationConfig).value
+        config = config.model_copy(update={"common": placed(config.common, file.parent)})
         names = [row.name for row in config.row]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:

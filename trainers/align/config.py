@@ -109,7 +109,12 @@ class AlignConfig(Table):
 
 def load(path: Path) -> AlignConfig:
     """Read a configuration. Raises UserError naming the file, the line and what is wrong there."""
-    return read_toml(path, AlignConfig).value
+    return placed(read_toml(path, AlignConfig).value, path.parent)
+
+
+def placed(config: AlignConfig, folder: Path) -> AlignConfig:
+    """With what ``[reward]`` names found in ``folder``, where it lies there."""
+    return config if config.reward is None else config.model_copy(update={"reward": config.reward.placed(folder)})
 
 
 def built_in() -> AlignConfig:

@@ -123,7 +123,7 @@ class _Texts(MutableMapping[str, Tensor]):
         return found
 
     def __setitem__(self, text: str, value: Tensor) -> None:
-        kept = value.detach().cpu().contiguous()
+        kept = _checked("prompt", value, value.dtype)
         _write(self._cache, "prompt", self._key(text), kept)
         if not self._cache.writable:
             self._held[text] = kept
@@ -193,9 +193,12 @@ class Encoder:
         return self._cache.writable
 
     def texts(self, texts: Sequence[str]) -> None:
-        """Encode prompts, so that they are kept."""
+        """Encode prompts, so that they are kept. Raises :class:`UserError` for one that is not finite."""
         for text in texts:
-            self._base.texts([text])
+            try:
+                self._base.texts([text])
+            except ValueError as error:
+                raise UserError(f"prompt {text[:40]!r}: {error}", "check the text encoder") from None
 
     def _prompt_key(self, text: str) -> str:
         return digest(VERSION, "prompt", self._model, str(self._base.dtype), text)

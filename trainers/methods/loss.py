@@ -242,9 +242,9 @@ def grpo_loss(
     if kl and reference is None:
         raise ValueError("a KL term needs the reference's step")
     old, after, advantage = old.detach(), after.detach(), advantage.to(mean)
-    logarithm = sde.log_ratio(after, mean, old, std)
+    logarithm, moved = sde.log_ratio(after, mean, old, std), sde.divergence(mean, old, std)
     if guard:
-        logarithm = (logarithm + sde.divergence(mean, old, std)) * std.to(mean)
+        logarithm = (logarithm + moved) * std.to(mean)
     ratio = logarithm.exp()
     plain, bounded = -advantage * ratio, -advantage * ratio.clamp(1 - clip, 1 + clip)
     steps = torch.maximum(plain, bounded)
@@ -252,7 +252,7 @@ def grpo_loss(
     gap = advantage * logarithm.expm1()
     cut = (bounded > plain) & (gap > 0)
     metrics = {"ratio": ratio, "clipped": cut.to(mean), "gap": gap, "win": _wins(gap)}
-    metrics["moved"] = sde.divergence(mean, old, std)
+    metrics["moved"] = moved
     if reference is not None and kl:
         far = sde.divergence(mean, reference.detach(), std)
         loss, metrics = loss + kl * far.mean(), metrics | {"kl": far}

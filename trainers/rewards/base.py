@@ -13,8 +13,10 @@ from ipa_bench.types import Case, Finding, MetricInfo, Score
 
 #: (case, its generated clips) -> for each of them its value, or the reason why it has none
 Look = Callable[[Case, Sequence[Path]], Sequence[Finding[float]]]
-#: the same of a sum, and beside it what each of its terms saw: id -> value of each clip, as the term has it
-Terms = Callable[[Case, Sequence[Path]], tuple[Sequence[Finding[float]], Mapping[str, Sequence[float | None]]]]
+#: the same, and beside it what each reward that it is made of saw: id -> value of each clip, as that one has it
+Seen = tuple[Sequence[Finding[float]], Mapping[str, Sequence[float | None]]]
+#: of a sum
+Terms = Callable[[Case, Sequence[Path]], Seen]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +37,7 @@ class Reward:
     def __post_init__(self) -> None:
         check_open([self.info, *self.parts])
 
-    def seen(
-        self, case: Case, clips: Sequence[Path]
-    ) -> tuple[Sequence[Finding[float]], Mapping[str, Sequence[float | None]]]:
+    def seen(self, case: Case, clips: Sequence[Path]) -> Seen:
         """What it says of clips, and what every reward that it is made of says, by id: sums may have no scale."""
         if self.terms is not None:
             return self.terms(case, clips)

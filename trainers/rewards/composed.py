@@ -14,8 +14,8 @@ from ipa_bench.metrics.base import unknown
 from ipa_bench.types import Case, MetricInfo
 from trainers.methods.advantage import standardised
 from trainers.rewards.base import Reward
+from trainers.rewards.config import Scale
 
-Scale = Literal["group", "raw"]
 #: from the least to the most that a metric asks of a case
 _NEEDS: tuple[Literal["free", "driving", "ground_truth"], ...] = ("free", "driving", "ground_truth")
 

@@ -10,6 +10,8 @@ from pydantic import AfterValidator, Field, Strict
 from ipa_bench.config.fields import Items, Positive, StrictTable, Words
 from ipa_bench.errors import UserError
 
+Scale = Literal["group", "raw"]
+
 
 def _known(name: str) -> str:
     from trainers.rewards import check_name  # brings in the scorer
@@ -37,7 +39,7 @@ class RewardConfig(StrictTable):
 
     #: ``group``: each term in standard deviations of the clips of a case, so that weights do not depend on units;
     #: ``raw``: as it is, its sign turned where lower is better
-    scale: Literal["group", "raw"] = "group"
+    scale: Scale = "group"
     term: Annotated[Items[TermConfig], Field(min_length=1)]
 
     def placed(self, folder: Path) -> RewardConfig:

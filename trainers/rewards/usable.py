@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 from ipa_bench.errors import UserError
 from ipa_bench.types import Case
-from trainers.rewards.base import Reward
+from trainers.rewards.base import Reward, Seen
 
 #: cases that a reward may have no value of before it is refused
 TRIED = 3
@@ -25,18 +26,20 @@ def check_usable(reward: Reward, cases: Sequence[Case]) -> None:
         raise UserError(f"{name} compares with the ground truth, and case {lacking[0]} has none", "reward otherwise")
     reason = "there is no case"
     for case in cases[:TRIED]:
-        try:
-            (found,) = reward.look(case, [case.ground_truth or case.driving])
-            value = found.value
-        except ValueError as error:  # a finding that is no number cannot be made
-            raise _no_number(reward, case, str(error)) from None
-        if value is not None:
-            if not math.isfinite(value):
-                raise _no_number(reward, case, f"{value}")
+        (found,), _ = numbers(reward, case, [case.ground_truth or case.driving])
+        if found.value is not None:
             return
         reason = found.reason or reason
     raise UserError(f"{name} says nothing of the clips of {len(cases[:TRIED])} cases: {reason}", "reward otherwise")
 
 
-def _no_number(reward: Reward, case: Case, said: str) -> UserError:
-    return UserError(f"{reward.info.id} gives no number for case {case.id}: {said}", "mend the reward")
+def numbers(reward: Reward, case: Case, clips: Sequence[Path]) -> Seen:
+    """:meth:`trainers.rewards.Reward.seen`. Raises :class:`UserError` where a value is no number."""
+    try:
+        found, terms = reward.seen(case, clips)
+        wrong = next((f"{f.value}" for f in found if f.value is not None and not math.isfinite(f.value)), "")
+    except ValueError as error:  # a finding that is no number cannot be made
+        wrong = str(error)
+    if wrong:
+        raise UserError(f"{reward.info.id} gives no number for case {case.id}: {wrong}", "mend the reward")
+    return found, terms

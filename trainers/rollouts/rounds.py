@@ -29,11 +29,12 @@ from torch import Tensor
 from ipa_bench.cache import digest
 from ipa_bench.errors import UserError
 from ipa_bench.files import file_sha256, read_json, write_atomic
+from ipa_bench.harness.generate import count_flops
 from ipa_bench.models.generator import Generator
 from ipa_bench.models.specs import BaseSpec
 from ipa_bench.observers.pose import OBSERVER_ID as DRAWN_BY
 from ipa_bench.types import Case
-from trainers import sde
+from trainers import devices, sde
 from trainers import state as states
 from trainers.config import RolloutConfig, TrainConfig
 from trainers.data.clips import Clip, Data
@@ -43,9 +44,10 @@ from trainers.methods.draw import Draw
 from trainers.methods.objective import Taken
 from trainers.policy import Policy
 from trainers.rewards import Reward
+from trainers.rewards.usable import numbers
 from trainers.rollouts.log import LOG
 from trainers.rollouts.walk import Walk
-from trainers.spent import Spent
+from trainers.spent import Spent, trained
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -164,8 +166,8 @@ class Rounds:
             if stopped():
                 return
             found = self._rewards(folder, clips)
-            self._number, self._chosen = number, found
-            self._use(found, number)
+            self._number = number
+            self._use(found)
             if self._tools.accelerator.is_main_process and self.fresh(step):
                 states.append(self._out / LOG, self._line(step, number, clips, found))
                 (folder / DONE).touch()
@@ -214,13 +216,12 @@ class Rounds:
         pose_of = self._tools.encoder.pose_of
         base = self._tools.policy.base
         model = Generator(self._spec, folder / "clips", pose_of=pose_of, drawn_by=DRAWN_BY, base=base, sample=walk)
+        learnt = trained(self._config.adapter)
+        adapter = None if learnt == "full" else learnt
         with self._sampled(), self._tools.spent.rolling() as phase:
             for count, made in enumerate(model.generate_many(mine), 1):
                 if made.sampled is not None:
-                    outline, asked = base.outline, self._asked
-                    flops = outline.sample_flops(made.sampled.shape, asked.steps, asked.guidance)
-                    tokens = asked.steps * outline.passes(asked.guidance) * outline.tokens(made.sampled.shape)
-                    phase.add(1, tokens=tokens, video_seconds=made.sampled.seconds, flops=flops)
+                    count_flops(phase, model, made.sampled, adapter)
                 self._tools.tell(f"round {number + 1}", count, len(mine))
                 if stopped():
                     break
@@ -242,9 +243,10 @@ class Rounds:
 
     def _rewards(self, folder: Path, made: Sequence[tuple[Case, list[tuple[int, Path]]]]) -> tuple[Rewarded, ...]:
         """The reward of every clip that has one, this process's share of the cases looked at now."""
-        accelerator = self._tools.accelerator
         with self._tools.spent.rewarding() as phase:
-            for case, clips in made[accelerator.process_index :: accelerator.num_processes]:
+
+            def rows_of(of: tuple[Case, list[tuple[int, Path]]]) -> dict[str, Any]:
+                case, clips = of
                 file = folder / "rewards" / f"{case.id}.json"
                 if clips and not file.is_file():
                     values = self._look(case, [clip for _, clip in clips])
@@ -252,10 +254,11 @@ class Rounds:
                     rows = {str(seed): value for (seed, _), value in zip(clips, values, strict=True)}
                     write_atomic(file, json.dumps(rows, allow_nan=False).encode())
                     phase.add(len(clips))
-        accelerator.wait_for_everyone()
+                return (read_json(file) if clips else None) or {}
+
+            every = devices.ranks_of(self._tools.accelerator).shared(made, rows_of)
         found = []
-        for case, clips in made:
-            rows = (read_json(folder / "rewards" / f"{case.id}.json") if clips else None) or {}
+        for (case, clips), rows in zip(made, every, strict=True):
             for seed, clip in clips:
                 row = rows.get(str(seed), {})
                 if row.get("value") is not None:
@@ -265,13 +268,7 @@ class Rounds:
         return tuple(found)
 
     def _look(self, case: Case, clips: Sequence[Path]) -> list[dict[str, Any]]:
-        try:
-            found, terms = self._reward.seen(case, clips)
-            wrong = next((f"{f.value}" for f in found if f.value is not None and not math.isfinite(f.value)), "")
-        except ValueError as error:  # a finding that is no number cannot be made
-            wrong = str(error)
-        if wrong:
-            raise UserError(f"{self._reward.info.id} gives no number for case {case.id}: {wrong}", "mend the reward")
+        found, terms = numbers(self._reward, case, clips)
         rows: list[dict[str, Any]] = []
         for place, each in enumerate(found):
             parts = {name: value for name, values in terms.items() if (value := values[place]) is not None}
@@ -279,7 +276,7 @@ class Rounds:
             rows.append({"value": value, "reason": each.reason, "terms": {n: float(v) for n, v in parts.items()}})
         return rows
 
-    def _use(self, found: Sequence[Rewarded], number: int) -> None:
+    def _use(self, found: Sequence[Rewarded]) -> None:
         """Let the method make values of the rewards, and leave out what it leaves out."""
         make = self._method.values
         assert make is not None
@@ -289,7 +286,7 @@ class Rounds:
         if not kept:
             why = "rewards of its clips are equal within each case" if found else "the reward says nothing of its clips"
             raise UserError(
-                f"round {number + 1} teaches nothing: {why}",
+                f"round {self._number + 1} teaches nothing: {why}",
                 "make more clips of each case, or reward otherwise; the last saved state is kept",
             )
         self._chosen = tuple(each for each, _, _ in kept)

@@ -52,16 +52,19 @@ class Walk:
     @property
     def window(self) -> int:
         """Steps of each clip that have noise and are kept."""
-        return len(sde.steps(len(self.sigmas) - 1, self.asked.window, self.asked.first))
+        return len(self._fixed)
+
+    @property
+    def _fixed(self) -> range:
+        return sde.steps(len(self.sigmas) - 1, self.asked.window, self.asked.first)
 
     def steps(self, case: Case) -> range:
         """The steps with noise of a case's clips: drawn for the case and the round where that is asked for."""
-        count, first = len(self.sigmas) - 1, self.asked.first
-        fixed = sde.steps(count, self.asked.window, first)
+        fixed = self._fixed
         if not self.asked.drawn:
             return fixed
-        places = count - 1 - first - len(fixed) + 1
-        return sde.steps(count, len(fixed), first + drawn(self.seed, self.number, case.id, below=places))
+        by = drawn(self.seed, self.number, case.id, below=len(self.sigmas) - 1 - fixed.stop)
+        return range(fixed.start + by, fixed.stop + by)
 
     def __call__(self, base: Base, jobs: Sequence[tuple[Case, int]], start: Tensor, ladder: Sequence[Rung]) -> Tensor:
         """A :data:`ipa_bench.models.generator.Sampler`. Writes the steps of each clip before it gives the clips."""
@@ -80,7 +83,7 @@ class Walk:
                 for place, of in enumerate(noisy):
                     if index in of:
                         kept[place].append((z[place].cpu(), mean[place].cpu()))
-                noise = [self._noise(*job, index, mean.shape[1:]) for job in jobs]
+                noise = [_noise(*job, index, mean.shape[1:]) for job in jobs]
                 z = mean + sde.spread(std, mean) * torch.stack(noise).to(mean)
         for (case, seed), walked in zip(jobs, kept, strict=True):
             began, went = zip(*walked, strict=True)
@@ -105,7 +108,7 @@ class Walk:
         z, mean = (torch.stack(parts).to(device) for parts in zip(*read, strict=True))
         index = [self.steps(case)[place] for (case, _), place in zip(clips, places, strict=True)]
         s, down, g = self._levels(index, [True] * len(index), device)
-        noise = [self._noise(case, seed, i, mean.shape[1:]) for (case, seed), i in zip(clips, index, strict=True)]
+        noise = [_noise(case, seed, i, mean.shape[1:]) for (case, seed), i in zip(clips, index, strict=True)]
         std = g * (s - down).sqrt()
         after = mean + sde.spread(std, mean) * torch.stack(noise).to(mean)
         return Taken(z, mean, after, s, down, g, negative, guidance)
@@ -128,6 +131,7 @@ class Walk:
         g = torch.where(torch.tensor(noisy), g, torch.zeros_like(g))
         return s.to(device), down.to(device), g.to(device)
 
-    def _noise(self, case: Case, seed: int, step: int, shape: Sequence[int]) -> Tensor:
-        chosen = torch.Generator("cpu").manual_seed(drawn(case.id, seed, "step", step, below=2**56))
-        return torch.randn(tuple(shape), generator=chosen, dtype=torch.float32)
+
+def _noise(case: Case, seed: int, step: int, shape: Sequence[int]) -> Tensor:
+    """That of a sampler's step, apart from what the clip begins with."""
+    return generator.noise(case, seed, shape, f"step\0{step}")

@@ -17,12 +17,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ipa_bench.errors import Unscorable, UserError
+from ipa_bench.errors import Unscorable
 from ipa_bench.models.base import FRONT, Condition, Given, Rung
 from ipa_bench.models.checkpoint import Checkpoint
 from ipa_bench.models.frames import frames_for
 from ipa_bench.models.specs import BaseSpec
-from ipa_bench.models.wan import conditioning, face_crops, flops
+from ipa_bench.models.wan import conditioning, face_crops
 from ipa_bench.models.wan.animate_outline import MASK, SEGMENT, AnimateOutline
 from ipa_bench.models.wan.base import WanBase
 from ipa_bench.models.wan.face_crops import Find
@@ -170,9 +170,3 @@ class Animate(WanBase):
             return (Rung(condition),)
         faceless = {**self.condition(condition, negative), "face": torch.zeros_like(condition["face"])}
         return Rung(faceless), Rung(condition, guidance)
-
-    def adapted(self, layers: str, blocks: str) -> str:
-        """See :func:`ipa_bench.models.wan.flops.adapted`. Raises :class:`UserError` for blocks that it lacks."""
-        if blocks == "vace":
-            raise UserError("adapter.blocks: this model has no control branch", 'blocks = "all"')
-        return flops.adapted(layers, blocks, image=True)

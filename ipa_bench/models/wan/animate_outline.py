@@ -7,16 +7,15 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from ipa_bench.errors import UserError
 from ipa_bench.models import checkpoint
 from ipa_bench.models.checkpoint import Checkpoint, Layout
 from ipa_bench.models.outline import Bytes, Lora, Shape, Trained
 from ipa_bench.models.specs import AnimateSpec, BaseSpec
 from ipa_bench.models.wan import flops, outline, published
 from ipa_bench.models.wan.flops import Flops
-from ipa_bench.models.wan.outline import TEXT, WanVaceOutline, read_config
+from ipa_bench.models.wan.outline import WanVaceOutline, read_config
 
 if TYPE_CHECKING:
     from ipa_bench.models.wan.base import WanBase
@@ -62,31 +61,11 @@ class AnimateOutline(WanVaceOutline):
             "prompt": (shape.text, config["text_dim"]),
         }
 
-    def forward_flops(self, shape: Shape, adapter: Lora | None = None) -> int:
-        """As :func:`ipa_bench.models.wan.flops.forward_flops`, with image and face attention.
+    def one_pass(self, shape: Shape, trained: Trained) -> Flops:
+        """As :func:`ipa_bench.models.wan.flops.pass_flops`, with image and face attention.
 
-        What turns face pixels into motion is not in it: 0.1 % for clips of 832x480.
+        What turns face pixels into motion is not in it.
         """
-        return self._pass(shape, adapter).forward
-
-    def update_flops(
-        self,
-        shape: Shape,
-        trained: Lora | Literal["full"],
-        *,
-        clips: int = 1,
-        checkpointing: bool = False,
-        reference: Lora | bool = False,
-        old: bool = False,
-    ) -> int:
-        """As :func:`ipa_bench.models.wan.flops.update_flops`, of :meth:`forward_flops`."""
-        policy = self._pass(shape, trained)
-        step = policy.forward + policy.backward + (policy.repeated if checkpointing else 0)
-        if reference:
-            step += self.forward_flops(shape, reference if isinstance(reference, Lora) else None)
-        return (step + (policy.forward if old else 0)) * clips
-
-    def _pass(self, shape: Shape, trained: Trained) -> Flops:
         config = self.transformer
         plain = {**config, "image_dim": None, "added_kv_proj_dim": None}
         tokens, dim = shape.tokens(config["patch_size"]), self.layers[1]
@@ -159,23 +138,14 @@ def of_folder(name: str, folder: Path, *, random_weights: bool = False) -> Anima
 
 
 def named(name: str, random_weights: bool) -> AnimateOutline:
-    """The model of this name; with ``random_weights`` nothing but its configuration has to be there.
+    """See :func:`ipa_bench.models.wan.outline.found`."""
 
-    Raises :class:`UserError` where there is none.
-    """
-    known = PUBLISHED.get(name.lower()) or next((p for p in PUBLISHED.values() if p.name == name), None)
-    if known is not None and random_weights:
-        return AnimateOutline(name, known.transformer, published.VAE, TEXT, None)
-    if not random_weights:
-        spec = AnimateSpec(name="model", kind="wan_animate", model=known.name if known else name)
-        return of_folder(name, locate(spec).folder)
-    if not Path(name).is_dir():
-        shorts = ", ".join(PUBLISHED)
-        raise UserError(f"{name} is not a folder with a configuration", f"give a diffusers folder, or one of {shorts}")
-    return of_folder(name, Path(name), random_weights=True)
+    def folder_of(model: str) -> Path:
+        return locate(AnimateSpec(name="model", kind="wan_animate", model=model)).folder
+
+    return outline.found(AnimateOutline, PUBLISHED, name, random_weights, of_folder, folder_of)
 
 
 def owns(model: str) -> bool:
     """Whether a checkpoint, named as in a suite, is one of Wan-Animate."""
-    known = model.lower() in PUBLISHED or any(p.name == model for p in PUBLISHED.values())
-    return known or outline.pipeline_of(model) == LAYOUT.pipeline
+    return outline.known(PUBLISHED, model) is not None or outline.pipeline_of(model) == LAYOUT.pipeline

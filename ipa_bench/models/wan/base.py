@@ -136,8 +136,11 @@ class WanBase(Base):
         return conditioning.decode_latents(self.pipe, latents)
 
     def adapted(self, layers: str, blocks: str) -> str:
-        """See :func:`ipa_bench.models.wan.flops.adapted`."""
-        return flops.adapted(layers, blocks)
+        """See :func:`ipa_bench.models.wan.flops.adapted`. Raises :class:`UserError` for blocks that it lacks."""
+        about = self.transformer.config
+        if blocks == "vace" and not about.get("vace_layers"):
+            raise UserError("adapter.blocks: this model has no control branch", 'blocks = "all"')
+        return flops.adapted(layers, blocks, image=about.get("image_dim") is not None)
 
     def load_adapter(self, file: Path, name: str) -> None:
         """See :func:`ipa_bench.models.lora.load_lora`; that of the second expert lies beside it."""

@@ -11,8 +11,9 @@ values are 4 · queries · keys · width. Its backward pass repeats the scores, 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any, Literal
 
@@ -42,8 +43,9 @@ def adapted(layers: str, blocks: str, *, image: bool = False) -> str:
     return rf"{_BLOCKS[blocks]}\.\d+\.{inside}"
 
 
-def _on(layer: str, lora: Lora, image: bool = False) -> bool:
-    return re.fullmatch(adapted(lora.layers, lora.blocks, image=image), layer) is not None
+def _on(layer: str, lora: Lora) -> bool:
+    # where there are image layers they have an adapter
+    return re.fullmatch(adapted(lora.layers, lora.blocks, image=True), layer) is not None
 
 
 @dataclass(frozen=True)
@@ -206,10 +208,25 @@ def update_flops(
     ``reference``: whether its error is computed, a forward pass for each clip, of the base model or with the frozen
     adapter that is given here. ``old``: whether an old policy has a pass too, with an adapter as the trained one.
     """
-    policy = pass_flops(config, shape, trained)
+    options: dict[str, Any] = {"clips": clips, "checkpointing": checkpointing, "reference": reference, "old": old}
+    return step_flops(partial(pass_flops, config), shape, trained, **options)
+
+
+def step_flops(
+    one: Callable[[Shape, Trained], Flops],
+    shape: Shape,
+    trained: Lora | Literal["full"],
+    *,
+    clips: int,
+    checkpointing: bool,
+    reference: Lora | bool,
+    old: bool,
+) -> int:
+    """:func:`update_flops` of any network: ``one`` gives what a pass takes."""
+    policy = one(shape, trained)
     step = policy.forward + policy.backward + (policy.repeated if checkpointing else 0)
     if reference:
-        step += forward_flops(config, shape, reference if isinstance(reference, Lora) else None)
+        step += one(shape, reference if isinstance(reference, Lora) else None).forward
     if old:
         step += policy.forward
     return step * clips
@@ -238,5 +255,5 @@ def bytes_of(shapes: Mapping[str, tuple[int, ...]], dtype: str, trained: Trained
     if trained is None:
         return Bytes.of_adapter(weights, 0, 0)
     layers = {name[: -len(".weight")]: s for name, s in shapes.items() if name.endswith(".weight")}
-    sides = [s for name, s in layers.items() if _on(name, trained, image=True)]
+    sides = [s for name, s in layers.items() if _on(name, trained)]
     return Bytes.of_adapter(weights, sum(trained.rank * sum(s) for s in sides), 2 * len(sides), average=average)

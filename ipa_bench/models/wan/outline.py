@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import lcm
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from ipa_bench.errors import UserError
 from ipa_bench.models.checkpoint import EMBEDDED_FOLDER, FIRST, SECOND, locate
 from ipa_bench.models.outline import Bytes, Lora, Outline, Shape, Trained
 from ipa_bench.models.specs import EMBEDDED, WanVaceSpec
 from ipa_bench.models.wan import flops, published
+from ipa_bench.models.wan.flops import Flops
+from ipa_bench.models.wan.published import Published
 
 if TYPE_CHECKING:
     from ipa_bench.models.wan.base import WanBase
@@ -28,6 +30,9 @@ PUBLISHED = {
 TEXT = 512
 #: frames that ``AutoencoderKLWan.encode`` takes in one step after the first
 AT_ONCE = 4
+
+
+Kind = TypeVar("Kind", bound="WanVaceOutline")
 
 
 @dataclass(frozen=True)
@@ -84,9 +89,13 @@ class WanVaceOutline(Outline):
         control = (self.transformer["vace_in_channels"], shape.frames, shape.height, shape.width)
         return {"control": control, "prompt": (shape.text, self.transformer["text_dim"])}
 
+    def one_pass(self, shape: Shape, trained: Trained) -> Flops:
+        """See :func:`ipa_bench.models.wan.flops.pass_flops`."""
+        return flops.pass_flops(self.transformer, shape, trained)
+
     def forward_flops(self, shape: Shape, adapter: Lora | None = None) -> int:
-        """See :func:`ipa_bench.models.wan.flops.forward_flops`."""
-        return flops.forward_flops(self.transformer, shape, adapter)
+        """Of :meth:`one_pass`."""
+        return self.one_pass(shape, adapter).forward
 
     def update_flops(
         self,
@@ -98,9 +107,9 @@ class WanVaceOutline(Outline):
         reference: Lora | bool = False,
         old: bool = False,
     ) -> int:
-        """See :func:`ipa_bench.models.wan.flops.update_flops`."""
+        """As :func:`ipa_bench.models.wan.flops.update_flops`, of :meth:`one_pass`."""
         options: dict[str, Any] = {"clips": clips, "checkpointing": checkpointing, "reference": reference, "old": old}
-        return flops.update_flops(self.transformer, shape, trained, **options)
+        return flops.step_flops(self.one_pass, shape, trained, **options)
 
     def training_bytes(self, dtype: str, trained: Trained, *, average: bool = False) -> Bytes:
         """See :func:`ipa_bench.models.wan.flops.training_bytes`; of two experts both are held."""
@@ -134,29 +143,51 @@ def text_limit(folder: Path) -> int:
     return min(TEXT, limit)
 
 
-def named(name: str, *, random_weights: bool) -> WanVaceOutline:
+def named(name: str, random_weights: bool) -> WanVaceOutline:
+    """See :func:`found`; ``embedded`` is the one in the package."""
+    if name == EMBEDDED and random_weights:
+        return of_folder(name, EMBEDDED_FOLDER, random_weights=True)
+
+    def folder_of(model: str) -> Path:
+        return locate(WanVaceSpec(name="model", kind="wan_vace", model=model)).folder
+
+    return found(WanVaceOutline, PUBLISHED, name, random_weights, of_folder, folder_of)
+
+
+def known(among: Mapping[str, Published], name: str) -> Published | None:
+    """A published model by its short name, or by that of its checkpoint."""
+    return among.get(name.lower()) or next((each for each in among.values() if each.name == name), None)
+
+
+def found(
+    kind: type[Kind],
+    among: Mapping[str, Published],
+    name: str,
+    random_weights: bool,
+    of_folder: Callable[..., Kind],
+    folder_of: Callable[[str], Path],
+) -> Kind:
     """The model of this name; with ``random_weights`` nothing but its configuration has to be there.
 
-    Raises :class:`UserError` where there is none; one of the hub is downloaded where its weights are asked for.
+    ``folder_of``: where a checkpoint lies, one of the hub once it is downloaded. Raises :class:`UserError` where there
+    is none.
     """
-    known = PUBLISHED.get(name.lower()) or next((p for p in PUBLISHED.values() if p.name == name), None)
-    if known is not None and random_weights:
-        second = known.transformer if known.boundary is not None else None
-        return WanVaceOutline(name, known.transformer, published.VAE, TEXT, None, second, known.boundary)
+    listed = known(among, name)
     if not random_weights:
-        spec = WanVaceSpec(name="model", kind="wan_vace", model=known.name if known else name)
-        return of_folder(name, locate(spec).folder)
-    folder = EMBEDDED_FOLDER if name == EMBEDDED else Path(name)
-    if not folder.is_dir():
-        shorts = ", ".join(PUBLISHED)
+        return of_folder(name, folder_of(listed.name if listed else name))
+    if listed is not None:
+        second = listed.transformer if listed.boundary is not None else None
+        return kind(name, listed.transformer, published.VAE, TEXT, None, second, listed.boundary)
+    if not Path(name).is_dir():
+        shorts = ", ".join(among)
         raise UserError(f"{name} is not a folder with a configuration", f"give a diffusers folder, or one of {shorts}")
-    return of_folder(name, folder, random_weights=True)
+    return of_folder(name, Path(name), random_weights=True)
 
 
 def owns(model: str) -> bool:
     """Whether a checkpoint, named as in a suite, is one of WanVACE: published, in the package, or a folder of it."""
-    known = model == EMBEDDED or model.lower() in PUBLISHED or any(p.name == model for p in PUBLISHED.values())
-    return known or pipeline_of(model) == "WanVACEPipeline"
+    listed = model == EMBEDDED or known(PUBLISHED, model) is not None
+    return listed or pipeline_of(model) == "WanVACEPipeline"
 
 
 def pipeline_of(folder: str) -> str | None:

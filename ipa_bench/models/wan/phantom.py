@@ -16,7 +16,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ipa_bench.errors import UserError
 from ipa_bench.models.base import Condition, Given, References, Rung
 from ipa_bench.models.checkpoint import Checkpoint
 from ipa_bench.models.frames import frames_for
@@ -94,12 +93,6 @@ class Phantom(WanBase):
             Rung(wordless, REFERENCES if guidance_2 is None else guidance_2),
             Rung(condition, guidance),
         )
-
-    def adapted(self, layers: str, blocks: str) -> str:
-        """See :func:`ipa_bench.models.wan.flops.adapted`. Raises :class:`UserError` for blocks that it lacks."""
-        if blocks == "vace":
-            raise UserError("adapter.blocks: this model has no control branch", 'blocks = "all"')
-        return super().adapted(layers, blocks)
 
     def shape(self, z: Tensor, condition: Condition) -> Shape:
         """What a pass sees: the references too."""

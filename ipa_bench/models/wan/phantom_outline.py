@@ -12,7 +12,7 @@ from ipa_bench.models.checkpoint import Checkpoint, Layout
 from ipa_bench.models.outline import Shape
 from ipa_bench.models.specs import BaseSpec, PhantomSpec
 from ipa_bench.models.wan import outline, published
-from ipa_bench.models.wan.outline import TEXT, WanVaceOutline
+from ipa_bench.models.wan.outline import WanVaceOutline
 
 if TYPE_CHECKING:
     from ipa_bench.models.wan.base import WanBase
@@ -67,23 +67,14 @@ def of_folder(name: str, folder: Path, *, random_weights: bool = False) -> Phant
 
 
 def named(name: str, random_weights: bool) -> PhantomOutline:
-    """The model of this name; with ``random_weights`` nothing but its configuration has to be there.
+    """See :func:`ipa_bench.models.wan.outline.found`."""
 
-    Raises :class:`UserError` where there is none.
-    """
-    known = PUBLISHED.get(name.lower()) or next((p for p in PUBLISHED.values() if p.name == name), None)
-    if known is not None and random_weights:
-        return PhantomOutline(name, known.transformer, published.VAE, TEXT, None)
-    if not random_weights:
-        spec = PhantomSpec(name="model", kind="phantom", model=known.name if known else name)
-        return of_folder(name, locate(spec).folder)
-    if not Path(name).is_dir():
-        shorts = ", ".join(PUBLISHED)
-        raise UserError(f"{name} is not a folder with a configuration", f"give a diffusers folder, or one of {shorts}")
-    return of_folder(name, Path(name), random_weights=True)
+    def folder_of(model: str) -> Path:
+        return locate(PhantomSpec(name="model", kind="phantom", model=model)).folder
+
+    return outline.found(PhantomOutline, PUBLISHED, name, random_weights, of_folder, folder_of)
 
 
 def owns(model: str) -> bool:
-    """Whether a checkpoint, named as in a suite, can be one of Phantom: a ``WanPipeline`` with one transformer."""
-    known = model.lower() in PUBLISHED or any(p.name == model for p in PUBLISHED.values())
-    return known or outline.pipeline_of(model) == LAYOUT.pipeline
+    """Whether a checkpoint, named as in a suite, can be one of Phantom: a ``WanPipeline``."""
+    return outline.known(PUBLISHED, model) is not None or outline.pipeline_of(model) == LAYOUT.pipeline

@@ -187,9 +187,6 @@ def test_it_counts_what_a_pass_does(base: Animate) -> None:
     assert any("add_k_proj" in name for name in policy.parameters)
     weights = sum(p.numel() for p in base.transformer.parameters())
     assert outline.training_bytes("fp32", None).weights == 4 * weights
-    step = count_flops(lambda: base.velocity(z, torch.tensor([0.5]), given).sum().backward()).flops.value
-    assert outline.update_flops(shape, "full") > whole  # type: ignore[operator]
-    assert step is not None
 
 
 def test_random_weights_of_its_shape_run(base: Animate) -> None:

@@ -18,7 +18,7 @@ from ipa_bench.store import RunHeader, RunStore, UnitRecord
 from ipa_bench.types import Case
 from tests.browser import Tab, chromium, tab
 from tests.verbs import verb
-from trainers.preferences import of_run, page, read_comparisons
+from trainers.preferences import of_run, page, read_comparisons, read_votes
 from trainers.reward_model import file
 from trainers.reward_model.seen import look, wanted
 from trainers.rewards import find
@@ -198,8 +198,6 @@ def test_keys_vote_undo_takes_back_and_the_page_goes_on(voting: Tab, compared: P
     assert [vote["choice"] == "tie" for vote in votes] == [False, True]
     first = votes[0]
     assert first["choice"] == ("b" if first["left"] == "a" else "a")  # B is the clip on the right
-    from trainers.preferences import read_votes
-
     ids = [each.id for each in read_comparisons(compared / "comparisons.json").comparisons]
     assert len(read_votes([saved], ids).votes) == 2
 

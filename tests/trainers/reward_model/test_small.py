@@ -143,7 +143,6 @@ def test_measures_are_worked_out_by_hand() -> None:
 
 
 def test_flipped_votes_are_that_share(examples: list[Example]) -> None:
-    turned = data.flipped(examples, 0.5, seed=1)
-    changed = [one.shares != other.shares for one, other in zip(examples, turned, strict=True)]
-    assert sum(changed) <= 2
+    turned = data.flipped([examples[0]] * 4, 0.5, seed=1)
+    assert sum(each.shares == (0.0, 0.0, 1.0) for each in turned) == 2
     assert [e.shares for e in data.flipped(examples, 0.0, 1)] == [e.shares for e in examples]
