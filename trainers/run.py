@@ -211,18 +211,23 @@ def train(job: Job, out: Path, *, stop_after: int | None = None, tell: Tell = la
             )
         if not done:
             return None
-        accelerator.wait_for_everyone()  # every process has written what it took
-        if accelerator.is_main_process:
-            with loop.averaged() if config.train.ema else nullcontext():
-                file = trained.save(out / LORA_FOLDER)
-            card.write(job, trained, out, accelerator.num_processes)
-        accelerator.wait_for_everyone()
-        accelerator.end_training()
-        return _finished(job, out) or file
+        _publish(job, trained, loop, out, accelerator)
+        return _finished(job, out)
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
         AcceleratorState._reset_state(True)  # the next run of this process has a precision and a group of its own
+
+
+def _publish(job: Job, trained: Policy, loop: Loop, out: Path, accelerator: Any) -> None:
+    """The adapter and its card, by the main process; the others wait for it."""
+    accelerator.wait_for_everyone()  # every process has written what it took
+    if accelerator.is_main_process:
+        with loop.averaged() if job.config.train.ema else nullcontext():
+            trained.save(out / LORA_FOLDER)
+        card.write(job, trained, out, accelerator.num_processes)
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
 
 
 def _policy(job: Job, base: Base) -> Policy:

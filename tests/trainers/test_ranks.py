@@ -16,10 +16,11 @@ from ipa_bench.models.wan.vace import WanVace
 from tests import tiny_wan
 from tests.forked import Server
 from tests.trainers import tiny_runs
-from tests.trainers.test_run_processes import assert_same_run, order, together
+from tests.trainers.test_run_processes import assert_same_run, order, several_and_one, together
 from trainers import ranks
 from trainers import run as training
 from trainers.config import AdapterConfig
+from trainers.methods import MethodName
 from trainers.policy import LoraPolicy
 from trainers.ranks import Ranks
 from trainers.shard import Sharded
@@ -53,6 +54,12 @@ def test_of_two_each_does_every_second_piece_and_a_failure_is_everybodys() -> No
         first.shared([1, 2], lambda n: n)
 
 
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("IPA_BENCH_CACHE", str(tmp_path / "cache"))
+    return tiny_runs.write(tmp_path / "material")
+
+
 def watch_both(folder: Path) -> None:
     """Tess is watched as vera is; nobody tests here."""
     suite = folder / "suite.toml"
@@ -80,20 +87,16 @@ def test_a_run_under_fsdp_is_refused_before_anything_is_loaded(tmp_path: Path, m
     [("ipa", 2), *(pytest.param(m, n, marks=pytest.mark.slow) for m, n in (("nft", 2), ("sft", 4), ("dpo", 4)))],
 )
 def test_divided_weights_train_what_whole_ones_do(
-    training_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, count: int
+    training_server: Server, folder: Path, tmp_path: Path, method: MethodName, count: int
 ) -> None:
     """Processes that hold a part of the frozen weights each, and look at held-out cases, against one with all."""
-    monkeypatch.setenv("IPA_BENCH_CACHE", str(tmp_path / "cache"))
-    folder = tiny_runs.write(tmp_path / "material")
     watch_both(folder)
     changes = {
         "model": {"lora": str(folder / "lora")},
         "train": {"batch": 4, "steps": 1, "shard": True, "gradient_checkpointing": method == "ipa"},
         "watch": {"cases": 2, "steps": 1, "seeds": []},
     }
-    asked = replace(order(folder, tmp_path / "two", "sft"), method=method, changes=changes)
-    assert [process.wait() for process in together(training_server, asked, count)] == [0] * count
-    training.train(tiny_runs.job(folder, method, changes), tmp_path / "one")
+    several_and_one(training_server, folder, tmp_path, method, changes, count)
     tiny_runs.assert_same_gradients(tmp_path / "one", tmp_path / "two", method)
     one, two = (json.loads((tmp_path / n / "watch.jsonl").read_text().splitlines()[0]) for n in ("one", "two"))
     assert one["flow"]["frame"] == pytest.approx(two["flow"]["frame"], rel=1e-5)
@@ -101,10 +104,8 @@ def test_divided_weights_train_what_whole_ones_do(
 
 @pytest.mark.slow
 def test_a_run_with_divided_weights_that_was_killed_goes_on_to_the_same_bits(
-    training_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    training_server: Server, folder: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("IPA_BENCH_CACHE", str(tmp_path / "cache"))
-    folder = tiny_runs.write(tmp_path / "material")
     changes = {"train": {"batch": 2, "steps": 4, "save_every": 1, "shard": True}}
     asked = replace(order(folder, tmp_path / "out", "sft"), method="sft", changes=changes)
     processes = together(training_server, replace(asked, pause_in=2), 2)
@@ -121,17 +122,13 @@ def test_a_run_with_divided_weights_that_was_killed_goes_on_to_the_same_bits(
 
 @pytest.mark.slow
 def test_an_expert_that_no_clip_goes_through_stays_as_it_is_on_any_number_of_processes(
-    training_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    training_server: Server, folder: Path, tmp_path: Path
 ) -> None:
     """Adam's moments too: of two processes the clips of one may all be of one expert."""
-    monkeypatch.setenv("IPA_BENCH_CACHE", str(tmp_path / "cache"))
-    folder = tiny_runs.write(tmp_path / "material")
     shutil.rmtree(folder / "model")
     tiny_wan.save(folder / "model", experts=2)
     changes = {"train": {"batch": 4, "steps": 1}, "loss": {"shift": 5.0}}
-    asked = replace(order(folder, tmp_path / "two", "sft"), method="sft", changes=changes)
-    assert [process.wait() for process in together(training_server, asked, 2)] == [0, 0]
-    training.train(tiny_runs.job(folder, "sft", changes), tmp_path / "one")
+    several_and_one(training_server, folder, tmp_path, "sft", changes)
     tiny_runs.assert_same_gradients(tmp_path / "one", tmp_path / "two", "sft")
     moments = [tiny_runs.state(tmp_path / name)["optimizer"]["state"] for name in ("one", "two")]
     assert {key: float(value["step"]) for key, value in moments[0].items()} == {
@@ -165,15 +162,11 @@ def test_of_divided_weights_each_process_holds_its_part(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_looks_are_shared_and_find_what_one_process_finds(
-    training_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    training_server: Server, folder: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("IPA_BENCH_CACHE", str(tmp_path / "cache"))
-    folder = tiny_runs.write(tmp_path / "material")
     watch_both(folder)
     changes = {"train": {"steps": 1, "batch": 2}, "watch": {"cases": 2, "steps": 1}}
-    asked = replace(order(folder, tmp_path / "two", "sft"), method="sft", changes=changes)
-    assert [process.wait() for process in together(training_server, asked, 2)] == [0, 0]
-    training.train(tiny_runs.job(folder, "sft", changes), tmp_path / "one")
+    several_and_one(training_server, folder, tmp_path, "sft", changes)
     one, two = ((tmp_path / name / "watch.jsonl").read_text().splitlines() for name in ("one", "two"))
     assert one[0] == two[0]  # before the first step: the same bits
     assert len(one) == len(two) == 2

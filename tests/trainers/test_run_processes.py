@@ -170,15 +170,23 @@ def together(training_server: Server, asked: Order, count: int) -> list[Training
     return started
 
 
+def several_and_one(
+    training_server: Server, folder: Path, tmp_path: Path, method: MethodName, changes: dict[str, Any], count: int = 2,
+    **more: Any,
+) -> None:  # fmt: skip
+    """The same run by several processes, in ``two``, and by one, in ``one``."""
+    asked = replace(order(folder, tmp_path / "two", "sft"), method=method, changes=changes, **more)
+    assert [process.wait() for process in together(training_server, asked, count)] == [0] * count
+    training.train(tiny_runs.job(folder, method, changes), tmp_path / "one")
+
+
 @pytest.mark.parametrize("method", ["sft", "ipa", "dpo"])
 def test_two_processes_agree_with_one_to_rounding(
     training_server: Server, folder: Path, tmp_path: Path, method: MethodName
 ) -> None:
     # continued from a LoRA, all of whose matrices have a gradient at once
     changes = {"model": {"lora": str(folder / "lora")}, "train": {"batch": 4, "steps": 1}}
-    asked = replace(order(folder, tmp_path / "two", "sft"), method=method, changes=changes, runs=2)
-    assert [process.wait() for process in together(training_server, asked, 2)] == [0, 0]
-    training.train(tiny_runs.job(folder, method, changes), tmp_path / "one")
+    several_and_one(training_server, folder, tmp_path, method, changes, runs=2)
     tiny_runs.assert_same_gradients(tmp_path / "one", tmp_path / "two", method)
     # the same two processes can train again, as several rounds do
     assert_same_run(tmp_path / "two", tmp_path / "two-1")
@@ -187,9 +195,7 @@ def test_two_processes_agree_with_one_to_rounding(
 def test_two_processes_make_and_learn_from_one_round(training_server: Server, folder: Path, tmp_path: Path) -> None:
     method: MethodName = "grpo"
     changes = {**tiny_runs.ONLINE, "model": {"lora": str(folder / "lora")}, "train": {"batch": 4, "steps": 1}}
-    asked = replace(order(folder, tmp_path / "two", "sft"), method=method, changes=changes)
-    assert [process.wait() for process in together(training_server, asked, 2)] == [0, 0]
-    training.train(tiny_runs.job(folder, method, changes), tmp_path / "one")
+    several_and_one(training_server, folder, tmp_path, method, changes)
     tiny_runs.assert_same_gradients(tmp_path / "one", tmp_path / "two", method)
     assert (tmp_path / "one/rounds.jsonl").read_text() == (tmp_path / "two/rounds.jsonl").read_text()
 
@@ -215,9 +221,9 @@ def test_processes_of_a_launcher_train_one_lora(folder: Path, tmp_path: Path) ->
     script = tmp_path / "go.py"
     script.write_text(
         "import sys; from pathlib import Path\n"
-        "from tests.trainers import tiny_runs; from trainers import train\n"
+        "from tests.trainers import tiny_runs; from trainers import run\n"
         "job = tiny_runs.job(Path(sys.argv[1]), 'ipa', {'train': {'batch': 4, 'steps': 1}})\n"
-        "assert train.train(job, Path(sys.argv[2])) is not None\n"
+        "assert run.train(job, Path(sys.argv[2])) is not None\n"
     )
     # what accelerate launch starts for several GPUs; for several processes on a CPU it would want MPI
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
