@@ -259,6 +259,8 @@ def alignment_of(suite: Path | None, config: Path | None, out: Path) -> Alignmen
         suite = out / "suite" / "suite.toml"
         if not suite.exists():
             cases.write_alignment(suite.parent)
+        if settings.base is None:
+            settings = settings.model_copy(update={"base": cases.BASE})
     return align.alignment(load_suite(suite), suite, settings, out)
 
 

@@ -6,6 +6,7 @@ standard errors of Miller, "Adding error bars to evals", arXiv 2411.00640, with 
 """
 
 from ipa_bench.compare.board import compare, leaderboard
+from ipa_bench.compare.crossed import crossed
 from ipa_bench.compare.intervals import Difference, Values, detectable, difference, holm, interval
 
-__all__ = ["Difference", "Values", "compare", "detectable", "difference", "holm", "interval", "leaderboard"]
+__all__ = ["Difference", "Values", "compare", "crossed", "detectable", "difference", "holm", "interval", "leaderboard"]

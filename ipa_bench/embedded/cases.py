@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from PIL import Image
@@ -62,17 +62,20 @@ def write(
     """
     made_by = f"ipa-bench embedded suite {folder.as_posix()} --split {split} --identities {identities} --takes {takes}"
     made_by += (f" --first {first}" if first else "") + (" --sealed" if sealed else "")
-    models = [TRUTH, _model("base", steps), _model("aligned", steps)]
+    models = [TRUTH, _model(BASE, steps), _model("aligned", steps)]
     parts = [Part(split, identities, first)]
     return write_parts(folder, parts, takes, seeds, models, made_by, estimator.USUAL, sealed=sealed)
 
 
 def write_alignment(folder: Path, parts: Sequence[Part] = ALIGNMENT, steps: int = STEPS) -> Path:
-    """A suite to align with: cases of every split, and the base model. Raises as :func:`write`."""
+    """A suite to align with: cases of every split, the base model, and the one that it was before it got bad habits.
+
+    Raises as :func:`write`.
+    """
     asked = {part.split: part.identities for part in parts}
     counts = " ".join(str(asked.get(part.split, 0)) for part in ALIGNMENT)
     made_by = f"ipa-bench embedded suite {folder.as_posix()} --align {counts}"
-    models = [TRUTH, _model("base", steps)]
+    models = [TRUTH, _model("pretrained", steps), _model(BASE, steps)]
     return write_parts(folder, parts, 1, 1, models, made_by, estimator.USUAL)
 
 
@@ -142,37 +145,27 @@ kind = "reencode"
 crf = 18
 """
 
-#: the tiny checkpoint as it was pretrained
-PRETRAINED = """\
-[[model]]
-name = "pretrained"
-kind = "wan_vace"
-model = "embedded"
-dtype = "fp32"
-steps = 6
-"""
-
 _TINY = """\
 [[model]]
 name = "{name}"
 kind = "wan_vace"
 model = "embedded"
-lora = "lora/{name}.safetensors"
-dtype = "fp32"
+{lora}dtype = "fp32"
 steps = {steps}
 """
-
+#: the tiny checkpoint as it was pretrained; and the name of the one that has bad habits, which is aligned
+PRETRAINED = _TINY.format(name="pretrained", lora="", steps=6)
+BASE = "base"
 
 #: what the candidates of the LoRA in the package were chosen by
 _CHOSEN_BY = ("hand_quality@1", "hand_quality.place@1", "hand_quality.sharpness@1", "hand_quality.motion@1")
 
 
-def _model(name: Literal["base", "aligned"], steps: int) -> str:
-    """A table of the suite file: the tiny checkpoint with one of :data:`LORAS`."""
-    if name == "base":
-        return _TINY.format(name=name, steps=steps)
-    chosen = f"trained_on = {list(_CHOSEN_BY)}\n".replace("'", '"')
-    return _TINY.format(name=name, steps=steps) + chosen
+def _model(name: str, steps: int) -> str:
+    """A table of the suite file: the tiny checkpoint, alone or with one of :data:`LORAS`."""
+    lora = "" if name == "pretrained" else f'lora = "lora/{name}.safetensors"\n'
+    chosen = f"trained_on = {list(_CHOSEN_BY)}\n".replace("'", '"') if name == "aligned" else ""
+    return _TINY.format(name=name, lora=lora, steps=steps) + chosen
 
 
 def case_name(split: Split, identity: int, take: int) -> str:

@@ -202,7 +202,7 @@ def test_a_suite_that_cannot_be_aligned_with_is_refused(verb: Verb, material: Ma
     refused(text.replace('split = "train"', 'split = "val"'), 'no case with split = "train"', "generate candidates")
     refused(text.replace('split = "test"', 'split = "val"'), 'no case with split = "test"', "evaluate on")
     second = tiny_align.BASE.replace('"base"', '"base, guided"')
-    refused(text + second, "has 2 models of kind wan_vace", "exactly one")
+    refused(text + second, "has 2 models of kind wan_vace", 'base = "NAME"')
     refused(text.replace(tiny_align.BASE, ""), "has 0 models of kind wan_vace")
     refused(text.replace('"test1"', '"train500"'), "train500 is of the train and of the test split")
     failed(verb("align", suite, "--only", "trian"), "train500")

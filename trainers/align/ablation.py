@@ -2,67 +2,45 @@
 
     ipa-bench ablation benchmarks/embedded-ablation/ablation.toml --out runs/ablation
 
-Candidates are made and scored once; each row chooses from them, trains (several seeds for the main rows) and is
-evaluated on the test split of the same suite, in one run. Everything resumes: give the same command again.
+Candidates are made and scored once; each row chooses from them or makes its own, trains (several seeds for the main
+rows) and is evaluated on the test split of the same suite, in one run. Everything resumes: give the same command again.
+
+    OUT/round1/candidates/   a run: what rows choose from
+    OUT/rows/ROW/            what a row was trained on; seed0/ and so on: its training and its LoRA
+    OUT/best/                a run: the samples that "best of N" chooses from
+    OUT/evaluation/          a run: the base, other models of the suite, and every trained row
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
 
-import numpy as np
-from pydantic import Field
-
-from ipa_bench import harness, select
-from ipa_bench.config.fields import Array, Count, Name, Table, Text
+from ipa_bench import harness
 from ipa_bench.config.toml import read_toml
 from ipa_bench.engine.processes import Progress
 from ipa_bench.errors import UserError
 from ipa_bench.files import write_atomic
 from ipa_bench.metrics import find
-from ipa_bench.models.specs import BaseSpec
-from ipa_bench.select import Chooser, Selection
+from ipa_bench.models.specs import BaseSpec, ModelSpec, base_spec
 from ipa_bench.store import RunStore, UnitRecord
 from ipa_bench.suite import Suite, load_suite
+from ipa_bench.types import Case, MetricInfo
+from trainers import rewards
 from trainers import run as training
+from trainers.align import rows as config_of
 from trainers.align import stages as aligning
-from trainers.align.config import AlignConfig, placed
-from trainers.align.effects import SHOWN, Effect, as_json, effect, plot, table
+from trainers.align.config import placed
+from trainers.align.effects import Effect, Values, as_json, effect, plot, table
+from trainers.align.rows import REWARD, AblationConfig, Row
 from trainers.config import TrainConfig, base_of, changed
-from trainers.methods import MethodName
+from trainers.rewards import RewardConfig
 
-
-class Row(Table):
-    """One line of the table: what differs from the common configuration."""
-
-    name: Name
-    method: MethodName
-    #: training seeds
-    seeds: Annotated[Array[int], Field(min_length=1)] = (0,)
-    #: how many good clips, the best of every case first; all of ``top_k`` where not given
-    clips: Count | None = None
-    #: at most this many of each case
-    top_k: Count = 1
-    #: how many of each case's candidates are looked at; all where not given
-    per_case: Count | None = None
-    #: whether candidates are chosen by score, or as they come
-    rule: Literal["best", "random"] = "best"
-    #: table -> key -> value, as in a training configuration
-    changes: dict[str, dict[str, Any]] = Field(default_factory=dict)
-
-
-class AblationConfig(Table):
-    """A suite with train and test cases, what the rows have in common, and the rows."""
-
-    #: relative to the file
-    suite: Text
-    common: AlignConfig = AlignConfig()
-    row: Annotated[tuple[Row, ...], Field(min_length=1)]
+#: (model, metric) -> its values
+Found = Mapping[tuple[str, str], Values]
 
 
 def model_name(row: Row, seed: int) -> str:
@@ -108,7 +86,18 @@ class Ablation:
             if before != row.name:
                 raise UserError(f"{file}: rows {before!r} and {row.name!r} share a folder", "name them apart")
             made.training(row, 0)  # a wrong key is said before the work
+        made.shown  # noqa: B018  # so is a metric that does not exist
         return made
+
+    @property
+    def shown(self) -> list[MetricInfo]:
+        """The columns of the table."""
+        return [self.reward.info if name == REWARD else find(name).info for name in self.config.metrics]
+
+    @property
+    def reward(self) -> rewards.Reward:
+        """What candidates are chosen by."""
+        return aligning.rewarded_by(self.config.common)
 
     def folder(self, row: Row) -> Path:
         """Where a row lies."""
@@ -117,9 +106,14 @@ class Ablation:
 
     def training(self, row: Row, seed: int) -> TrainConfig:
         """The training configuration of a row."""
-        chosen = self.folder(row) / aligning.file_of(row.method)
-        base = self.work.base
-        config = self.config.common.training(base_of(base), self.work.file, chosen, base.lora)
+        common, base = self.config.common, self.work.base
+        if row.makes:
+            term = {"reward": common.choose.metric}
+            reward = common.reward or RewardConfig.model_validate({"scale": "raw", "term": (term,)})
+            config = common.training(base_of(base), self.work.file, None, base.lora, self.config.rollouts, reward)
+        else:
+            selection = self.folder(row) / aligning.file_of(row.method)
+            config = common.training(base_of(base), self.work.file, selection, base.lora)
         return changed(config, {**row.changes, "train": {**row.changes.get("train", {}), "seed": seed}})
 
     def choose(self, row: Row, store: RunStore) -> None:
@@ -127,58 +121,21 @@ class Ablation:
         records = [r for r in store.records().values() if row.per_case is None or r.seed < row.per_case]
         folder = self.folder(row)
         folder.mkdir(parents=True, exist_ok=True)
-        aligning.choose(self.work, row.method, store, folder, records=records, clips=partial(_clips, row))
-
-
-def _clips(row: Row, store: RunStore, by: Chooser, records: Sequence[UnitRecord]) -> Selection:
-    """The clips of a row that takes good ones, or any."""
-    drawn = [*as_they_come(records, row.top_k)] if row.rule == "random" else [*records]
-    chosen = select.choose(store, by, top_k=row.top_k, records=drawn)
-    if row.rule == "random":
-        place = {record.unit: number for number, record in enumerate(drawn)}
-        rows = sorted(chosen.rows, key=lambda each: place[each.case, each.seed, each.model])
-        chosen = replace(chosen, by=(), rows=tuple(rows))
-    return first(chosen, row.clips)
-
-
-def as_they_come(records: Sequence[UnitRecord], count: int) -> Iterator[UnitRecord]:
-    """``count`` records of each case, drawn without looking at their scores."""
-    by_case: dict[str, list[UnitRecord]] = {}
-    for record in records:
-        by_case.setdefault(record.case, []).append(record)
-    rng = np.random.default_rng(0)
-    for case in sorted(by_case):
-        for index in rng.permutation(len(by_case[case]))[:count]:
-            yield by_case[case][index]
-
-
-def first(selection: Selection, count: int | None) -> Selection:
-    """The first ``count`` clips: the best of every case, then the second best of every case, and so on.
-
-    Raises :class:`UserError` where there are fewer.
-    """
-    if count is None:
-        return selection
-    place: dict[str, int] = {}
-    order = []
-    for row in selection.rows:
-        place[row.case] = place.get(row.case, -1) + 1
-        order.append((place[row.case], row))
-    if len(order) < count:
-        raise UserError(f"{count} clips are asked for, {len(order)} can be chosen", "raise top_k, or lower clips")
-    kept = [row for _, row in sorted(order, key=lambda item: item[0])[:count]]
-    return replace(selection, rows=tuple(sorted(kept, key=lambda row: row.case)))
+        clips = partial(config_of.chosen, row)
+        aligning.choose(self.work, row.method, store, folder, records=records, clips=clips)
 
 
 def run(
     ablation: Ablation, *, jobs: int = 0, progress: Progress = lambda *_: None, tell: training.Tell = lambda *_: None
 ) -> RunStore:
     """Candidates, rows, evaluation: whatever is not there yet."""
-    work = ablation.work
-    store = harness.run(work.candidates(1), work.round(1) / "candidates", jobs=jobs, sets=False, progress=progress)
+    work, store = ablation.work, None
+    if not all(row.makes for row in ablation.config.row):
+        store = harness.run(work.candidates(1), work.round(1) / "candidates", jobs=jobs, sets=False, progress=progress)
     trained = []
     for row in ablation.config.row:
-        ablation.choose(row, store)
+        if store is not None and not row.makes:
+            ablation.choose(row, store)
         for seed in row.seeds:
             job = training.prepare(ablation.training(row, seed), row.method, work.suite)
 
@@ -197,54 +154,126 @@ def run(
             if training.train(job, folder, tell=of_row) is None:
                 raise RuntimeError("training ended early without being asked to")
             trained.append(Trained(row, seed, folder / training.LORA_FOLDER))
+    if ablation.config.best_of is not None:
+        harness.run(
+            samples(ablation, ablation.config.best_of), work.out / "best", jobs=jobs, sets=False, progress=progress
+        )
     return harness.run(evaluation(ablation, trained), work.out / "evaluation", jobs=jobs, sets=False, progress=progress)
 
 
+def samples(ablation: Ablation, best_of: int) -> Suite:
+    """The suite of the test split with the samples of the base that "best of N" chooses from."""
+    work = ablation.work
+    seeds = range(best_of * work.config.evaluate.seeds)
+    return replace(work.evaluation(), models=(work.base,), seeds=tuple(seeds))
+
+
 def evaluation(ablation: Ablation, trained: Sequence[Trained]) -> Suite:
-    """The suite of the test split with the base and every trained row as models."""
+    """The suite of the test split: the base, the suite's other base models, and every trained row."""
     work = ablation.work
     by = aligning.chosen_by(ablation.config.common)
-    models: list[BaseSpec] = [
+    models: list[ModelSpec] = [
         work.base.model_copy(
-            update={"name": each.name, "lora": each.lora, "trained_on": by if each.row.rule == "best" else ()}
+            update={"name": each.name, "lora": each.lora, "trained_on": () if each.row.rule == "random" else by}
         )
         for each in trained
     ]
-    return replace(work.evaluation(), models=(work.base, *models))
+    return replace(work.evaluation(), models=(work.base, *_others(ablation), *models))
+
+
+def _others(ablation: Ablation) -> list[BaseSpec]:
+    """Models of the suite that rows are compared with beside the base: the undamaged pretrained one, say."""
+    every = [spec for each in ablation.work.suite.models if (spec := base_spec(each)) is not None]
+    return [spec for spec in every if spec.name != ablation.work.base.name]
 
 
 def effects(ablation: Ablation, store: RunStore) -> dict[str, list[Effect]]:
-    """Row -> its difference from the base in each metric that is shown."""
-    identity_of = {case.id: case.identity or case.id for case in store.header.cases}
-    values: dict[tuple[str, str], dict[tuple[str, int], float]] = {}
-    for score in store.scores():
-        if score.value is not None:
-            values.setdefault((score.model, score.metric), {})[score.case, score.seed] = score.value
-    found = {}
-    for row in ablation.config.row:
-        models = [model_name(row, seed) for seed in row.seeds]
+    """Row -> its difference in each metric that is shown, from the base, then from each other base model."""
+    entries = store.header.cases
+    identity_of = {case.id: case.identity or case.id for case in entries}
+    cases = {case.id: case for case in ablation.work.cases("test")}
+    values = _values(_seen(ablation, store.records().values(), cases))
+    lines = {row.name: [model_name(row, seed) for seed in row.seeds] for row in ablation.config.row}
+    against = [spec.name for spec in (ablation.work.base, *_others(ablation))]
+    lines |= {name: [name] for name in against[1:]}
+    if ablation.config.best_of is not None:
+        best = f"best of {ablation.config.best_of}"
+        lines[best] = [best]
+        values |= {(best, metric): found for metric, found in _best(ablation, cases).items()}
+
+    def of(model: str, info: MetricInfo) -> Values:
+        return values.get((model, info.id), {})
+
+    found: dict[str, list[Effect]] = {}
+    for line, models in lines.items():
         each = [
-            effect(
-                info,
-                values.get((ablation.work.base.name, info.id), {}),
-                [values.get((model, info.id), {}) for model in models],
-                identity_of,
-            )
-            for info in (find(name).info for name in SHOWN)
+            effect(info, of(other, info), [of(model, info) for model in models], identity_of, other)
+            for other in against
+            if other != line
+            for info in ablation.shown
         ]
-        found[row.name] = [e for e in each if e is not None]
+        found[line] = [e for e in each if e is not None]
     return found
+
+
+def _seen(ablation: Ablation, records: Iterable[UnitRecord], cases: Mapping[str, Case]) -> list[UnitRecord]:
+    """Records with what the reward says of them, where the table or the choice of the best asks for it."""
+    if REWARD not in ablation.config.metrics and ablation.config.best_of is None:
+        return [*records]
+    return rewards.rewarded(records, cases, ablation.reward)
+
+
+def _best(ablation: Ablation, cases: Mapping[str, Case]) -> dict[str, dict[tuple[str, int], float]]:
+    """Metric -> values of the sample of each case that the reward likes best, of every N."""
+    count, info = ablation.config.best_of or 1, ablation.reward.info
+    groups: dict[tuple[str, int], list[UnitRecord]] = {}
+    store = RunStore.load(ablation.work.out / "best")
+    for record in _seen(ablation, store.records().values(), cases):
+        groups.setdefault((record.case, record.seed // count), []).append(record)
+    found: dict[str, dict[tuple[str, int], float]] = {}
+    for pair, records in groups.items():
+        known = [(s.value, r) for r in records for s in r.scores if s.metric == info.id and s.value is not None]
+        if not known:
+            continue
+        sign = 1.0 if info.better == "higher" else -1.0
+        _, best = max(known, key=lambda each: (sign * each[0], -each[1].seed))
+        for score in best.scores:
+            if score.value is not None:
+                found.setdefault(score.metric, {})[pair] = score.value
+    return found
+
+
+def _values(records: Sequence[UnitRecord]) -> dict[tuple[str, str], dict[tuple[str, int], float]]:
+    values: dict[tuple[str, str], dict[tuple[str, int], float]] = {}
+    for record in records:
+        for score in record.scores:
+            if score.value is not None:
+                values.setdefault((record.model, score.metric), {})[record.case, record.seed] = score.value
+    return values
 
 
 def write(ablation: Ablation, store: RunStore, out: Path) -> Path:
     """Write ``ablation.md``, ``ablation.json`` and ``ablation.png`` into ``out``."""
     found = effects(ablation, store)
-    text = (
-        f"# {ablation.work.suite.name}: rows against the base\n\n"
-        "Differences are row − base, paired on cases and seeds; 95 % Student-t intervals over identities, bold where "
-        "they exclude 0; then the range of the training seeds.\n\n"
-    )
-    write_atomic(out / "ablation.md", (text + table(found)).encode())
+    names = [ablation.work.base.name, *(spec.name for spec in _others(ablation))]
+    several = any(len(row.seeds) > 1 for row in ablation.config.row)
+    over = "people and, where a row has several, training seeds" if several else "people"
+    parts = [
+        f"# {ablation.work.suite.name}: rows against {' and '.join(names)}\n\n"
+        f"Differences are row − model, paired on cases and seeds; 95 % intervals over {over}, bold where they exclude "
+        "0; then the range of the training seeds.\n"
+    ]
+    for name in names:
+        rows = {line: [e for e in each if e.against == name] for line, each in found.items() if line != name}
+        heading = "" if len(names) == 1 else f"## Against {name}\n\n"
+        parts.append(f"{heading}{table(rows)}")
+    write_atomic(out / "ablation.md", "\n".join(parts).encode())
     write_atomic(out / "ablation.json", json.dumps(as_json(found), indent=1, allow_nan=False).encode() + b"\n")
-    plot(found, ("hand.keypoint_error", "hand.pck10", "rest.psnr"), out / "ablation.png")
+    drawn = {line: [e for e in each if e.against == names[0]] for line, each in found.items()}
+    columns = [info.id.partition("@")[0] for info in ablation.shown]
+    plot(drawn, [name for name in _DRAWN if name in columns] or columns[:3], out / "ablation.png")
     return out / "ablation.md"
+
+
+#: of the usual columns, those that the picture has room for
+_DRAWN = ("hand.keypoint_error", "hand.pck10", "rest.psnr")

@@ -18,6 +18,7 @@ from trainers.config import (
     MaskSource,
     MethodTables,
     ModelConfig,
+    RolloutConfig,
     TrainConfig,
     TrainTable,
     WatchConfig,
@@ -79,6 +80,8 @@ class AlignConfig(Table):
     """Everything but the suite. The defaults are those of the built-in suite and its tiny model."""
 
     method: MethodName = "ipa"
+    #: the suite's model that is aligned, where it has several that could be
+    base: Text | None = None
     rounds: Count = 1
     candidates: CandidatesConfig = Field(default_factory=CandidatesConfig)
     choose: ChooseConfig = ChooseConfig()
@@ -92,12 +95,24 @@ class AlignConfig(Table):
     methods: MethodTables = MethodTables()
     evaluate: EvaluateConfig = EvaluateConfig()
 
-    def training(self, model: dict[str, Any], suite: Path, selection: Path, lora: Path | None) -> TrainConfig:
-        """The training configuration of a round; ``model`` are the keys of ``[model]`` that name the base."""
+    def training(
+        self,
+        model: dict[str, Any],
+        suite: Path,
+        selection: Path | None,
+        lora: Path | None,
+        rollouts: RolloutConfig | None = None,
+        reward: RewardConfig | None = None,
+    ) -> TrainConfig:
+        """The training configuration of a round; ``model`` are the keys of ``[model]`` that name the base.
+
+        ``rollouts`` and ``reward`` stand in the place of ``selection`` where clips are made as training goes on.
+        """
+        chosen = None if selection is None else str(selection)
         return TrainConfig(
-            data=DataConfig(
-                suite=str(suite), selection=str(selection), pairs=self.choose.pairs, **self.masks.model_dump()
-            ),
+            data=DataConfig(suite=str(suite), selection=chosen, pairs=self.choose.pairs, **self.masks.model_dump()),
+            rollouts=rollouts,
+            reward=reward,
             model=ModelConfig(**model, lora=None if lora is None else str(lora)),
             adapter=self.adapter,
             loss=self.loss,

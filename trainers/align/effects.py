@@ -1,4 +1,4 @@
-"""The table of an ablation: each row against the base, paired, over identities; and how far training seeds differ."""
+"""The table of an ablation: each row against a base, paired, over identities and training seeds."""
 
 from __future__ import annotations
 
@@ -8,20 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from ipa_bench.compare import Difference, difference
+from ipa_bench.compare import crossed
 from ipa_bench.types import MetricInfo
 
 #: (case, seed of the sample) -> value
 Values = Mapping[tuple[str, int], float]
 #: what a row is judged by, in the order of the table
 SHOWN = ("hand.keypoint_error", "hand.pck10", "hand.recall", "hand_quality", "hand.psnr", "rest.psnr", "frame.psnr")
-#: stands between the seed of a sample and that of the training
-_SEEDS = 1_000_000
 
 
 @dataclass(frozen=True)
 class Effect:
-    """A row's difference from the base in one metric, in the metric's unit."""
+    """A row's difference from a base in one metric, in the metric's unit."""
 
     metric: str
     base: float
@@ -32,6 +30,8 @@ class Effect:
     n: int
     #: the difference of each training seed alone
     seeds: tuple[float, ...]
+    #: the model that it is compared with
+    against: str = "base"
 
     @property
     def share(self) -> float | None:
@@ -39,34 +39,19 @@ class Effect:
         return self.delta / self.base if self.base else None
 
 
-def effect(info: MetricInfo, base: Values, rows: Sequence[Values], identity_of: Mapping[str, str]) -> Effect | None:
-    """The paired difference of a row, trained with several seeds, from the base; None where nothing is shared.
+def effect(
+    info: MetricInfo, base: Values, rows: Sequence[Values], identity_of: Mapping[str, str], against: str = "base"
+) -> Effect | None:
+    """The paired difference of a row, trained with several seeds, from ``against``; None where nothing is shared.
 
-    Samples of all training seeds are averaged within an identity; the interval is over identities, Student-t.
+    The interval is over identities and, where there are several, training seeds: :func:`ipa_bench.compare.crossed`.
     """
-    found = paired(rows, [base] * len(rows), identity_of)
-    shared = [base[pair] for pair in base if any(pair in row for row in rows)]
-    if found.delta is None or not shared:
+    found = crossed([(row, base) for row in rows], identity_of=identity_of)
+    if found.delta is None:
         return None
-    each = (paired([row], [base], identity_of).delta for row in rows)
-    return Effect(
-        info.id,
-        _mean(base, identity_of),
-        found.delta,
-        found.low,
-        found.high,
-        found.n,
-        tuple(delta for delta in each if delta is not None),
-    )
-
-
-def paired(a: Sequence[Values], b: Sequence[Values], identity_of: Mapping[str, str]) -> Difference:
-    """The paired difference of two lists of runs, the i-th with the i-th."""
-    left, right = (
-        {(case, seed + i * _SEEDS): v for i, run in enumerate(runs) for (case, seed), v in run.items()}
-        for runs in (a, b)
-    )
-    return difference(left, right, identity_of=identity_of)
+    each = (crossed([(row, base)], identity_of=identity_of).delta for row in rows)
+    alone = tuple(delta for delta in each if delta is not None)
+    return Effect(info.id, _mean(base, identity_of), found.delta, found.low, found.high, found.n, alone, against)
 
 
 def _mean(values: Values, identity_of: Mapping[str, str]) -> float:

@@ -76,7 +76,7 @@ class Alignment:
 
     def evaluation(self) -> Suite:
         """What is compared in the end: the suite's other models, the base, and the model of each round."""
-        others = [spec for spec in self.suite.models if base_spec(spec) is None]
+        others = [spec for spec in self.suite.models if spec.name != self.base.name]
         rounds = [
             self.base.model_copy(
                 update={
@@ -96,15 +96,10 @@ class Alignment:
 
 def alignment(suite: Suite, file: Path, config: AlignConfig, out: Path) -> Alignment:
     """Check that a suite can be aligned with. Raises :class:`UserError` for what is missing."""
-    bases = [spec for spec in map(base_spec, suite.models) if spec is not None]
-    if len(bases) != 1:
-        raise UserError(
-            f"{file} has {len(bases)} models of kind {' or '.join(kinds.bases())}",
-            "give it exactly one: the base that is aligned",
-        )
-    base_of(bases[0])
+    base = _base(suite, file, config.base)
+    base_of(base)
     file_of(config.method)
-    made = Alignment(suite, file, config, bases[0], out)
+    made = Alignment(suite, file, config, base, out)
     needed: tuple[tuple[Split, str], ...] = (("train", "generate candidates for"), ("test", "evaluate on"))
     for split, need in needed:
         if not made.cases(split):
@@ -116,6 +111,21 @@ def alignment(suite: Suite, file: Path, config: AlignConfig, out: Path) -> Align
             f"{', '.join(both[:3])} is of the train and of the test split", "evaluate on people who were not trained on"
         )
     return made
+
+
+def _base(suite: Suite, file: Path, name: str | None) -> BaseSpec:
+    """The model that is aligned. Raises :class:`UserError` where it is not clear which."""
+    bases = [spec for spec in map(base_spec, suite.models) if spec is not None]
+    named = [spec for spec in bases if name in (None, spec.name)]
+    if len(named) == 1:
+        return named[0]
+    if name is not None:
+        known = ", ".join(spec.name for spec in bases) or "none"
+        raise UserError(f"{file} has no base model {name!r}", f"it has: {known}")
+    raise UserError(
+        f"{file} has {len(bases)} models of kind {' or '.join(kinds.bases())}",
+        'give it one, or say which is aligned: base = "NAME" in the configuration',
+    )
 
 
 def align(

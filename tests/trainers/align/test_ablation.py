@@ -27,8 +27,9 @@ from ipa_bench.types import Score
 from tests.forked import Server
 from tests.trainers.align import tiny_align
 from tests.verbs import verb
-from trainers.align.ablation import Ablation, AblationConfig, Row, as_they_come, first
+from trainers.align.ablation import Ablation
 from trainers.align.effects import effect
+from trainers.align.rows import AblationConfig, Row, as_they_come, first
 
 METRIC = "frame.psnr@1"
 ROWS = """
@@ -45,7 +46,19 @@ top_k = 2
 clips = 3
 [row.changes.adapter]
 rank = 3
+[[row]]
+name = "NFT, own clips"
+method = "nft"
+online = true
+changes.train.steps = 2
+[rollouts]
+cases = 2
+per_case = 2
+steps = 1
+decode_dtype = "fp32"
 """
+#: beside the base, a model that every row is compared with too
+OTHER = tiny_align.BASE.replace('"base"', '"pretrained"')
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +70,12 @@ def _own_cache(cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tiny_align.write(tmp_path_factory.mktemp("material"))
     common = tiny_align.CONFIG.replace("[", "[common.").replace('method = "ipa"', "").replace("cases = 1", "cases = 0")
-    (folder / "ablation.toml").write_text('suite = "suite.toml"\n' + common + ROWS)
+    with (folder / "suite.toml").open("a") as file:
+        file.write(OTHER)
+    head = (
+        'suite = "suite.toml"\nmetrics = ["frame.psnr", "rest.psnr", "reward"]\nbest_of = 2\n[common]\nbase = "base"\n'
+    )
+    (folder / "ablation.toml").write_text(head + common + ROWS)
     return folder
 
 
@@ -152,14 +170,21 @@ def test_a_small_ablation_killed_and_resumed_is_the_uninterrupted_one(
     assert verb(*arguments, tmp_path / "whole") == 0
     whole = tmp_path / "whole"
     written = json.loads((whole / "ablation.json").read_bytes())
-    assert list(written) == ["SFT, random", "IPA"]
+    assert list(written) == ["SFT, random", "IPA", "NFT, own clips", "pretrained", "best of 2"]
     assert [len(entry["seeds"]) for entry in written["IPA"]] == [2] * len(written["IPA"])
+    # against the base, then against the other model; the reward is a metric that the table has already
+    assert [(e["metric"], e["against"]) for e in written["IPA"]] == [
+        (metric, against) for against in ("base", "pretrained") for metric in (METRIC, "rest.psnr@1", METRIC)
+    ]
+    assert {entry["against"] for entry in written["pretrained"]} == {"base"}
     text = (whole / "ablation.md").read_text()
-    assert text.count("\n| ") == 3
+    assert text.count("\n| ") == 2 + 5 + 4
+    assert "## Against pretrained" in text
     assert (whole / "ablation.png").stat().st_size > 1000
     # the numbers are those of the evaluation
     store = RunStore.load(whole / "evaluation")
-    assert [m.trained_on for m in store.header.models] == [(), (), (METRIC,), (METRIC,)]
+    assert [m.name for m in store.header.models][:2] == ["base", "pretrained"]
+    assert [m.trained_on for m in store.header.models][2:] == [(), (METRIC,), (METRIC,), (METRIC,)]
 
     def values(model: str) -> dict[tuple[str, int], float]:
         found = [s for s in store.scores() if (s.model, s.metric) == (model, METRIC)]
@@ -168,7 +193,7 @@ def test_a_small_ablation_killed_and_resumed_is_the_uninterrupted_one(
     identities = {case.id: case.identity for case in store.header.cases}
     expected = effect(find(METRIC).info, values("base"), [values("IPA, seed 0"), values("IPA, seed 1")], identities)
     assert expected is not None
-    (found,) = [entry for entry in written["IPA"] if entry["metric"] == METRIC]
+    found = next(entry for entry in written["IPA"] if entry["metric"] == METRIC)
     assert found["delta"] == expected.delta == pytest.approx(sum(found["seeds"]) / 2)
     assert len(set(found["seeds"])) == 2
     # what each row was trained on
@@ -176,8 +201,18 @@ def test_a_small_ablation_killed_and_resumed_is_the_uninterrupted_one(
     assert [len(selection.rows) for selection in chosen.values()] == [2, 3]
     cards = [json.loads(path.read_bytes()) for path in sorted((whole / "rows").glob("*/*/lora/card.json"))]
     assert [(card["method"], card["config"]["adapter"]["rank"], card["config"]["train"]["seed"]) for card in cards] == [
-        ("ipa", 3, 0), ("ipa", 3, 1), ("sft", 2, 0),
+        ("ipa", 3, 0), ("ipa", 3, 1), ("nft", 2, 0), ("sft", 2, 0),
     ]  # fmt: skip
+    # the best of two samples is the better one of each case
+    best = next(entry for entry in written["best of 2"] if entry["metric"] == METRIC)
+    samples = RunStore.load(whole / "best").scores()
+    of_case: dict[str, list[float]] = {}
+    for score in samples:
+        if score.metric == METRIC and score.value is not None:
+            of_case.setdefault(score.case, []).append(score.value)
+    assert [len(each) for each in of_case.values()] == [2, 2]
+    expected_best = [max(each) - values("base")[case, 0] for case, each in of_case.items()]
+    assert best["delta"] == pytest.approx(sum(expected_best) / 2)
     # the same, of the same candidates, in a process that is killed while it trains, and then goes on
     rng = random.Random(0)
     shutil.copytree(whole / "round1", tmp_path / "killed" / "round1")
@@ -195,7 +230,7 @@ def test_a_small_ablation_killed_and_resumed_is_the_uninterrupted_one(
 
 def test_changes_of_a_row_are_in_its_training_alone(material: Path, tmp_path: Path) -> None:
     made = Ablation.load(material / "ablation.toml", tmp_path)
-    sft, ipa = made.config.row
+    sft, ipa, _ = made.config.row
     assert made.training(sft, 0).adapter.rank == 2
     assert made.training(ipa, 1).adapter.rank == 3
     assert made.training(ipa, 1).train == made.training(sft, 0).train.model_copy(update={"seed": 1})
