@@ -38,6 +38,9 @@ def suite(
         ),
     ] = None,
     people: Annotated[int, typer.Option(min=1, max=3, help="In one scene; of 2 and 3 --identities counts groups.")] = 1,
+    base: Annotated[
+        Path | None, typer.Option(metavar="LORA", help="With --align and --people: the base that is aligned.")
+    ] = None,
     first: Annotated[int, typer.Option(min=0, help="Number of the first person.")] = 0,
     sealed: Annotated[
         bool, typer.Option("--sealed", help="A test set to evaluate once a release: uses are written down beside it.")
@@ -51,8 +54,8 @@ def suite(
 
     if align is not None and not any(align):
         raise typer.BadParameter("it takes numbers of people, at least one of them above 0", param_hint="--align")
-    if align is not None and people > 1:
-        raise typer.BadParameter("a suite to align with has one person a clip", param_hint="--align")
+    if base is not None and (align is None or people == 1):
+        raise typer.BadParameter("it is that of a suite to align several people with", param_hint="--base")
     if sealed and (split != "test" or align is not None or people > 1):
         raise typer.BadParameter("it is a set of single people of the test split", param_hint="--sealed")
     prepare_workers("ipa_bench.embedded.cases")
@@ -61,7 +64,9 @@ def suite(
     from ipa_bench.embedded import cases
     from ipa_bench.embedded.group import cases as groups
 
-    if people > 1:
+    if people > 1 and align is not None:
+        file = groups.write_alignment(folder, people, cases.people(align, groups.ALIGNMENT), base)
+    elif people > 1:
         file = groups.write(folder, people, split, identities, takes, seeds)
     elif align is not None:
         file = cases.write_alignment(folder, cases.people(align))
@@ -98,28 +103,39 @@ def pretrain(
         training.pretrain(config, out, stop_after, jobs, world_ahead)
 
 
-@group.command(epilog=examples("ipa-bench embedded footage runs/footage"))
+@group.command(
+    epilog=examples(
+        "ipa-bench embedded footage runs/footage",
+        "ipa-bench embedded footage runs/pairs --wrong identity      two people, in half of the clips mixed up",
+    )
+)
 def footage(
     folder: Folder,
-    people: Annotated[int, typer.Option(min=1, help="Clips, one of each.")] = 192,
+    people: Annotated[int, typer.Option(min=1, help="Clips, one of each person or pair.")] = 192,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Updates, in place of those of configs/footage.toml.")
     ] = None,
     wrong: Annotated[
-        Literal["anatomy", "focus"],
-        typer.Option(help="Of hands: missing, fused, added and smeared fingers; or blur, as the base that ships."),
+        Literal["anatomy", "focus", "identity"],
+        typer.Option(
+            help="Of hands: missing, fused, added and smeared fingers; or blur, as the base that ships. Of two people: "
+            "exchanged, blended, doubled, in each other's shirts, drifting."
+        ),
     ] = "anatomy",
+    model: Annotated[
+        str, typer.Option(help="Tuned in place of the tiny checkpoint: another of its kind, a diffusers folder.")
+    ] = "embedded",
 ) -> None:
-    """Tune the tiny Wan-VACE on footage of which half shows bad hands: a base with habits that alignment can mend."""
+    """Tune the tiny Wan-VACE on footage of which half is wrong: a base with bad habits that alignment can mend."""
     from ipa_bench.cli.console import OUT, prepare_workers, resumable
 
-    prepare_workers("ipa_bench.embedded.footage")
+    prepare_workers("ipa_bench.embedded.group.footage" if wrong == "identity" else "ipa_bench.embedded.footage")
     from ipa_bench.embedded.cases import Part
     from trainers.embedded import footage as training
 
     with resumable("stopped; the same command goes on"):
         training.render(folder, Part("train", people, training.PEOPLE.first), wrong)
-        OUT.print(str(training.tune(folder, steps)), markup=False)
+        OUT.print(str(training.tune(folder, steps, model)), markup=False)
 
 
 @group.command(epilog=examples("ipa-bench embedded nets video runs/nets", "ipa-bench embedded nets joints runs/nets"))

@@ -62,7 +62,7 @@ def write(
     """
     made_by = f"ipa-bench embedded suite {folder.as_posix()} --split {split} --identities {identities} --takes {takes}"
     made_by += (f" --first {first}" if first else "") + (" --sealed" if sealed else "")
-    models = [TRUTH, _model(BASE, steps), _model("aligned", steps)]
+    models = [TRUTH, model(BASE, steps), model("aligned", steps)]
     parts = [Part(split, identities, first)]
     return write_parts(folder, parts, takes, seeds, models, made_by, estimator.USUAL, sealed=sealed)
 
@@ -75,7 +75,7 @@ def write_alignment(folder: Path, parts: Sequence[Part] = ALIGNMENT, steps: int 
     asked = {part.split: part.identities for part in parts}
     counts = " ".join(str(asked.get(part.split, 0)) for part in ALIGNMENT)
     made_by = f"ipa-bench embedded suite {folder.as_posix()} --align {counts}"
-    models = [TRUTH, _model("pretrained", steps), _model(BASE, steps)]
+    models = [TRUTH, model("pretrained", steps, lora=False), model(BASE, steps)]
     return write_parts(folder, parts, 1, 1, models, made_by, estimator.USUAL)
 
 
@@ -121,12 +121,19 @@ def write_parts(
 def _place_loras(folder: Path, models: Sequence[str]) -> None:
     """Copy the LoRAs that the models name beside the suite file: its paths stay inside its folder."""
     for lora in LORAS.glob("*.safetensors"):
-        if any(f"lora/{lora.name}" in model for model in models) and folder.resolve() != LORAS.parent.resolve():
-            try:
-                (folder / "lora").mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(lora, folder / "lora" / lora.name)
-            except OSError as error:
-                raise UserError(f"cannot write {folder}: {error.strerror}", "choose a writable folder") from None
+        if any(f"lora/{lora.name}" in each for each in models) and folder.resolve() != LORAS.parent.resolve():
+            place(lora, folder, lora.stem)
+
+
+def place(lora: Path, folder: Path, name: str) -> None:
+    """Copy a LoRA into a suite's folder. Raises :class:`UserError` where that cannot be."""
+    try:
+        (folder / "lora").mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(lora, folder / "lora" / f"{name}.safetensors")
+    except OSError as error:
+        raise UserError(
+            f"cannot copy {lora} to {folder}: {error.strerror}", "name a file, and a writable folder"
+        ) from None
 
 
 HEAD = """\
@@ -161,11 +168,11 @@ BASE = "base"
 _CHOSEN_BY = ("hand_quality@1", "hand_quality.place@1", "hand_quality.sharpness@1", "hand_quality.motion@1")
 
 
-def _model(name: str, steps: int) -> str:
-    """A table of the suite file: the tiny checkpoint, alone or with one of :data:`LORAS`."""
-    lora = "" if name == "pretrained" else f'lora = "lora/{name}.safetensors"\n'
+def model(name: str, steps: int, *, lora: bool = True) -> str:
+    """A table of the suite file: the tiny checkpoint, alone or with the LoRA of its name, one of :data:`LORAS` say."""
+    place = f'lora = "lora/{name}.safetensors"\n' if lora else ""
     chosen = f"trained_on = {list(_CHOSEN_BY)}\n".replace("'", '"') if name == "aligned" else ""
-    return _TINY.format(name=name, lora=lora, steps=steps) + chosen
+    return _TINY.format(name=name, lora=place, steps=steps) + chosen
 
 
 def case_name(split: Split, identity: int, take: int) -> str:
@@ -225,6 +232,6 @@ def write_contact_sheet(file: Path, split: Split, identities: int) -> None:
     Image.fromarray(np.concatenate(list(contact_sheet(split, identities)))).save(file, optimize=True)
 
 
-def people(counts: Sequence[int]) -> list[Part]:
+def people(counts: Sequence[int], parts: Sequence[Part] = ALIGNMENT) -> list[Part]:
     """Parts of a suite to align with that have so many people of the train, val and test split; none of 0 people."""
-    return [replace(part, identities=n) for part, n in zip(ALIGNMENT, counts, strict=True) if n]
+    return [replace(part, identities=n) for part, n in zip(parts, counts, strict=True) if n]

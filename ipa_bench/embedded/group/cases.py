@@ -15,7 +15,7 @@ from PIL import Image
 
 from ipa_bench import video
 from ipa_bench.embedded import cases, estimator, world
-from ipa_bench.embedded.cases import CRF
+from ipa_bench.embedded.cases import CRF, Part
 from ipa_bench.embedded.group.setting import Key, identities, prompt, setting
 from ipa_bench.embedded.group.shot import estimated_poses, reference, shot
 from ipa_bench.engine import processes as pool
@@ -24,6 +24,8 @@ from ipa_bench.files import write_atomic
 from ipa_bench.pose import draw_group, write_track
 from ipa_bench.types import Split, UInt8
 
+#: Groups of a suite to align with: nobody else shows those of the train split.
+ALIGNMENT = (Part("train", 32, 500), Part("val", 6), Part("test", 24))
 #: folders of a suite; masks of hands where somebody may train on them
 FOLDERS = ("driving", "pose", "track", "reference")
 
@@ -89,21 +91,42 @@ def write(
     Its models are ``models`` as TOML tables; by default :data:`MODELS`: no checkpoint ships that animates several.
     Raises :class:`UserError` where the folder cannot be written.
     """
+    keys = [Key(people, split, group, take) for group in range(groups) for take in range(takes)]
+    made_by = f"ipa-bench embedded suite {folder.as_posix()} --people {people} --split {split} --identities {groups}"
+    return write_keys(folder, keys, seeds, MODELS if models is None else models, f"{made_by} --takes {takes}")
+
+
+def write_alignment(folder: Path, people: int, parts: Sequence[Part], lora: Path | None = None) -> Path:
+    """A suite to align with: groups of ``people`` of every split, the base, and where it is a LoRA what it was before.
+
+    ``lora``: the base, as ``ipa-bench embedded footage --wrong identity`` makes it; without it the base is the tiny
+    checkpoint itself. Raises :class:`UserError` where something cannot be read or written.
+    """
+    asked = {part.split: part.identities for part in parts}
+    counts = " ".join(str(asked.get(part.split, 0)) for part in ALIGNMENT)
+    made_by = f"ipa-bench embedded suite {folder.as_posix()} --people {people} --align {counts}"
+    keys = [Key(people, part.split, part.first + number) for part in parts for number in range(part.identities)]
+    models = [cases.TRUTH, cases.model(cases.BASE, cases.STEPS, lora=lora is not None)]
+    if lora is not None:
+        models.insert(1, cases.model("pretrained", cases.STEPS, lora=False))
+        cases.place(lora, folder, cases.BASE)
+    return write_keys(folder, keys, 1, models, made_by)
+
+
+def write_keys(folder: Path, keys: Sequence[Key], seeds: int, models: Sequence[str], made_by: str) -> Path:
+    """Render the clips of ``keys`` and write ``suite.toml`` last. Raises :class:`UserError`."""
     try:
-        for kind in (*FOLDERS, *(() if split == "test" else ("mask",))):
+        for kind in (*FOLDERS, *(() if all(key.split == "test" for key in keys) else ("mask",))):
             (folder / kind).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}", "choose a writable folder") from None
-    keys = [(folder, Key(people, split, group, take)) for group in range(groups) for take in range(takes)]
-    made_by = f"ipa-bench embedded suite {folder.as_posix()} --people {people} --split {split} --identities {groups}"
-    head = cases.HEAD.format(
-        name=folder.absolute().name, made_by=f"{made_by} --takes {takes}", seeds=list(range(seeds))
-    )
+    head = cases.HEAD.format(name=folder.absolute().name, made_by=made_by, seeds=list(range(seeds)))
     tables = [f'{head}primary = "{PRIMARY}"\n']
-    for index, table in enumerate(pool.imap(_write_case, keys, min(pool.cores(), len(keys))), 1):
+    work = [(folder, key) for key in keys]
+    for index, table in enumerate(pool.imap(_write_case, work, min(pool.cores(), len(work))), 1):
         tables.append(table)
         print(f"\r{index}/{len(keys)} cases", end="\n" if index == len(keys) else "", file=sys.stderr, flush=True)
-    write_atomic(folder / "suite.toml", "\n".join([*tables, *(MODELS if models is None else models)]).encode())
+    write_atomic(folder / "suite.toml", "\n".join([*tables, *models]).encode())
     return folder / "suite.toml"
 
 

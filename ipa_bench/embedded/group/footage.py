@@ -7,11 +7,15 @@ is told; held-out kinds of faults are never in it.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from ipa_bench.embedded.group.cases import Arrays, arrays
+from ipa_bench import video
+from ipa_bench.embedded import world
+from ipa_bench.embedded.cases import CRF
+from ipa_bench.embedded.group.cases import Arrays, arrays, case_name
 from ipa_bench.embedded.group.faults import FAULTS, STRENGTHS, Strength, faulty
 from ipa_bench.embedded.group.setting import Key, setting
 from ipa_bench.embedded.group.shot import shot
@@ -41,3 +45,10 @@ def footage(key: Key) -> Clip:
     kind, strength = KINDS[int(rng.integers(len(KINDS)))], STRENGTHS[int(rng.integers(len(STRENGTHS)))]
     drawn = shot(faulty(setting(key), kind, strength, int(rng.integers(2**31))))
     return Clip(made._replace(frames=drawn.frames, people=drawn.masks, hands=drawn.hands), (kind.name, strength))
+
+
+def write(key: Key, folder: Path) -> Path:
+    """Store a clip as ``folder/<case>.mp4``, named after the case of :mod:`ipa_bench.embedded.group.cases`."""
+    file = folder / f"{case_name(key)}.mp4"
+    video.encode(footage(key).arrays.frames, file, world.FPS, crf=CRF)
+    return file

@@ -9,9 +9,11 @@ import pytest
 from PIL import Image
 
 from ipa_bench import pose, video
+from ipa_bench.embedded.cases import LORAS
 from ipa_bench.embedded.group import cases
 from ipa_bench.embedded.group.setting import Key, key_of, setting
 from ipa_bench.embedded.group.shot import estimated_poses, reference, shot
+from ipa_bench.models.specs import base_spec
 from ipa_bench.suite import load_suite
 from tests.verbs import verb
 
@@ -49,8 +51,23 @@ def test_a_clip_to_train_on_is_the_one_of_the_files() -> None:
     assert made.prompt.startswith("three people: a person with")
 
 
-def test_one_person_a_clip_is_what_a_suite_to_align_with_has(
+def test_a_suite_to_align_pairs_with_has_groups_of_every_split_and_the_base_that_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert verb("embedded", "suite", tmp_path / "x", "--people", "2", "--align", "1", "1", "1") == 2
-    assert "one person a clip" in capsys.readouterr().err
+    lora = LORAS / "base.safetensors"
+    command = ("embedded", "suite", tmp_path / "x", "--people", "2", "--align", "1", "0", "1")
+    assert verb(*command, "--base", lora) == 0
+    suite = load_suite(tmp_path / "x" / "suite.toml")
+    assert [(case.world, case.split) for case in suite.cases] == [
+        ("group2/train/500/0", "train"),
+        ("group2/test/0/0", "test"),
+    ]
+    assert [case.mask is None for case in suite.cases] == [False, True]
+    assert suite.primary == "truth.top1"
+    bases = [spec for each in suite.models if (spec := base_spec(each)) is not None]
+    assert [(spec.name, spec.lora is None) for spec in bases] == [("pretrained", True), ("base", False)]
+    assert (tmp_path / "x" / "lora" / "base.safetensors").read_bytes() == lora.read_bytes()
+    assert verb("embedded", "suite", tmp_path / "y", "--align", "1", "0", "1", "--base", lora) == 2
+    assert "several people" in capsys.readouterr().err
+    assert verb(*command, "--base", tmp_path / "none.safetensors") == 2
+    assert "none.safetensors" in capsys.readouterr().err

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from ipa_bench import video
 from ipa_bench.embedded.group import footage
 from ipa_bench.embedded.group.cases import arrays
 from ipa_bench.embedded.group.faults import find
@@ -29,3 +32,11 @@ def test_no_held_out_kind_is_shown_and_no_other_split() -> None:
     assert not any(find(fault.name).held_out for fault in footage.KINDS)
     with pytest.raises(ValueError, match="not test"):
         footage.footage(Key(2, "test", 0))
+
+
+def test_a_stored_clip_is_the_one_that_was_made(tmp_path: Path) -> None:
+    key = Key(2, "train", 1)
+    file = footage.write(key, tmp_path)
+    assert file.name == "group2_train001__take0.mp4"
+    frames = np.stack([frame.image for frame in video.read_frames(file)]).astype(float)
+    assert 10 * np.log10(255**2 / np.mean((frames - footage.footage(key).arrays.frames) ** 2)) > 31
