@@ -22,10 +22,15 @@ from hypothesis import settings
 
 from ipa_bench import video
 from ipa_bench.engine import processes
+from tests import shapes
 from tests.forked import Server
 
 # Compiled files are kept whatever the environment says: several processes import the same, and start others that do.
 sys.dont_write_bytecode = False
+
+# Nobody pulls the plug here: what a killed process has written is in the system's memory, and waiting for the disk,
+# thousands of times, is all that syncing would do. Processes that begin with nothing do sync.
+os.fsync = lambda _: None
 
 # How long an example takes is not what is tested: machines are busy.
 settings.register_profile("untimed", deadline=None)
@@ -85,6 +90,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     folder = Path(__file__).parent
     place = {folder / name: number for number, name in enumerate(LONG)}
     items.sort(key=lambda item: place.get(item.path, len(LONG)))
+
+
+def pytest_runtest_setup() -> None:
+    """Check shapes at the first calls of every test, whatever the tests before it called."""
+    shapes.thrifty()
 
 
 #: real footage that is committed, see the README there

@@ -29,6 +29,10 @@ from io import BufferedWriter, FileIO, TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn
 
+import jaxtyping
+
+from ipa_bench.cost import device
+
 #: what verbs import when they run; nothing of it starts a thread
 SCORING = (
     "torch", "scipy.stats", "matplotlib.pyplot", "jinja2", "PIL.Image", "av", "ai_edge_litert.interpreter",
@@ -128,10 +132,10 @@ class Server:
         return Started(self, self.ask({"start": order}), said)
 
     def run(
-        self, arguments: Sequence[object], folder: Path, variables: Mapping[str, str], said: Path
+        self, arguments: Sequence[object], folder: Path, variables: Mapping[str, str], said: Path, **call: str
     ) -> subprocess.CompletedProcess[str]:
         """The same, once it has ended."""
-        process = self.start(arguments, folder, variables, said)
+        process = self.start(arguments, folder, variables, said, **call)
         status = process.kill_after(900)
         assert status is not None
         return subprocess.CompletedProcess([*map(str, arguments)], status, process.out, process.errors)
@@ -202,7 +206,8 @@ def _run(call: str) -> NoReturn:
 
 
 def _forget() -> None:
-    """Nothing of the process that tests is left to do here, and its warnings are no errors here."""
+    """Nothing of the process that tests is left to do here; its warnings are no errors, and no shapes are checked."""
+    jaxtyping.config.update("jaxtyping_disable", True)
     faulthandler.disable()
     atexit._clear()
     atexit.register(multiprocessing.util._exit_function)
@@ -224,6 +229,8 @@ def _serve(orders: int, answers: int, modules: Sequence[str]) -> NoReturn:
             os.closerange(low + 1, high)
         for name in modules:
             import_module(name)
+        if modules is TRAINING:
+            device.matmul_peak("fp32")  # once, and not half a second in each process that trains
         _fork_workers()
         gc.freeze()
         with os.fdopen(orders) as lines, os.fdopen(answers, "w") as said:

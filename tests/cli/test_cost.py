@@ -19,11 +19,12 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cost(folder, training_server):
-    """Run ``ipa-bench cost`` as a process; what it measures it does in others, which begin with nothing."""
+    """Run ``ipa-bench cost`` as a process; what it measures it does in others, which begin with nothing or, told so in
+    ``call``, are forked from it."""
 
-    def run(*arguments):
+    def run(*arguments, call="ipa_bench.cli:main"):
         environment = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
-        return training_server.run(["cost", *arguments], folder, environment, folder.with_name("said"))
+        return training_server.run(["cost", *arguments], folder, environment, folder.with_name("said"), call=call)
 
     return run
 
@@ -39,7 +40,8 @@ def first(cost, folder):
 def test_a_sheet_goes_on_where_it_stopped(first, cost, folder):
     (published,) = first["results"].values()
     ended = cost(
-        *TINY, "--methods", "published,ipa-cached,generate", "--estimate", "128x128x17", "--price", "2"
+        *TINY, "--methods", "published,ipa-cached,generate", "--estimate", "128x128x17", "--price", "2",
+        call="tests.trainers.cost_sheet.forked_cells:main",
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     found = json.loads((folder / "sheet" / "cost.json").read_text())

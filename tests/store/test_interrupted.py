@@ -6,7 +6,6 @@ import errno
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from hypothesis import strategies as st
 from ipa_bench.errors import UserError
 from ipa_bench.files import write_atomic
 from ipa_bench.store import RunStore
+from tests.forked import Server, Started
 from tests.store.runs import HEADER, record, shards
 
 
@@ -55,46 +55,33 @@ def test_a_shard_cut_anywhere_keeps_every_whole_line(tmp_path_factory: pytest.Te
     assert ("e", 0, "A") in store.records()
 
 
-WRITER = """
-import sys
-from pathlib import Path
-from ipa_bench.store import RunStore, UnitRecord
-from ipa_bench.types import Score
-
-store = RunStore.open(Path(sys.argv[1]), RunStore.load(Path(sys.argv[1])).header)
-for i in range(100_000):
-    case = f"{sys.argv[2]}-{i}"
-    notes = ("x" * (i * 37 % 5000),)
-    store.append(UnitRecord(case, 0, "A", notes=notes, scores=(Score(case, 0, "A", "hand.pck@1", i / 7),)))
-    print(i, flush=True)
-"""
+def start(server: Server, what: str, said: Path, *arguments: object) -> Started:
+    """A process that does ``what`` of :mod:`tests.store.writers`."""
+    return server.start(arguments, said.parent, os.environ, said, call=f"tests.store.writers:{what}")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX")
-def test_kill_9_at_any_moment_loses_nothing_that_append_returned_for(tmp_path: Path) -> None:
+def test_kill_9_at_any_moment_loses_nothing_that_append_returned_for(server: Server, tmp_path: Path) -> None:
     """Real processes, killed at random moments while others write: all that they confirmed is on the disk."""
-    RunStore.open(tmp_path, HEADER)
+    run = tmp_path / "run"
+    RunStore.open(run, HEADER)
     rng = random.Random(0)
     confirmed = 0
     for batch in range(4):
-        writers = {
-            f"{batch}.{i}": subprocess.Popen(
-                [sys.executable, "-c", WRITER, str(tmp_path), f"{batch}.{i}"], stdout=subprocess.PIPE, text=True
-            )
-            for i in range(3)
-        }
+        names = [f"{batch}.{i}" for i in range(3)]
+        writers = {name: start(server, "on_and_on", tmp_path / f"said{name}", run, name) for name in names}
         last = {}
         for writer in writers.values():
-            assert writer.stdout is not None
-            writer.stdout.readline()  # it writes now
+            deadline = time.monotonic() + 60
+            while "\n" not in writer.out:  # until it writes
+                assert time.monotonic() < deadline, writer.errors
+                time.sleep(0.002)
         for name, writer in writers.items():
             time.sleep(rng.uniform(0, 0.03))
-            writer.send_signal(signal.SIGKILL)
-            assert writer.stdout is not None
-            last[name] = int(([0, *writer.stdout.read().split()])[-1])
-            writer.stdout.close()
-            writer.wait()
-        store = RunStore.load(tmp_path)
+            writer.signal(signal.SIGKILL)
+            assert writer.wait() == -signal.SIGKILL
+            last[name] = int(writer.out.split()[-1])
+        store = RunStore.load(run)
         records = store.records()
         for name, until in last.items():
             for i in range(until + 1):
@@ -105,62 +92,30 @@ def test_kill_9_at_any_moment_loses_nothing_that_append_returned_for(tmp_path: P
     assert confirmed > 50
 
 
-FORK = """
-import os, sys
-from pathlib import Path
-from ipa_bench.store import RunStore, UnitRecord
-
-store = RunStore.open(Path(sys.argv[1]), RunStore.load(Path(sys.argv[1])).header)
-store.append(UnitRecord("parent", 0, "A"))
-child = os.fork()
-store.append(UnitRecord("child" if child == 0 else "parent", 1, "A"))
-if child:
-    os.waitpid(child, 0)
-"""
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="fork is POSIX")
-def test_a_forked_child_has_a_shard_of_its_own(tmp_path: Path) -> None:
-    RunStore.open(tmp_path, HEADER)
-    subprocess.run([sys.executable, "-W", "ignore", "-c", FORK, str(tmp_path)], check=True)
-    assert len(RunStore.load(tmp_path).records()) == 3
-    assert sorted(len(shard.read_bytes().splitlines()) for shard in shards(tmp_path)) == [1, 2]
-
-
-FULL_DISK = """
-import resource, signal, sys
-from pathlib import Path
-from ipa_bench.errors import UserError
-from ipa_bench.store import RunStore, UnitRecord
-
-store = RunStore.open(Path(sys.argv[1]), RunStore.load(Path(sys.argv[1])).header)
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
-written = 0
-try:
-    for written in range(100):
-        store.append(UnitRecord(f"before-{written}", 0, "A"))
-except UserError as error:
-    print(written, error.problem)
-resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-store.append(UnitRecord("after", 0, "A"))
-"""
+def test_a_forked_child_has_a_shard_of_its_own(server: Server, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    RunStore.open(run, HEADER)
+    process = start(server, "forking", tmp_path / "said", run)
+    assert process.wait() == 0, process.errors
+    assert len(RunStore.load(run).records()) == 3
+    assert sorted(len(shard.read_bytes().splitlines()) for shard in shards(run)) == [1, 2]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="file size limits are POSIX")
-def test_a_write_that_runs_out_of_room_leaves_nothing_half_written(tmp_path: Path) -> None:
+def test_a_write_that_runs_out_of_room_leaves_nothing_half_written(server: Server, tmp_path: Path) -> None:
     """A real short write (a file size limit in the middle of a line), then room again."""
-    RunStore.open(tmp_path, HEADER)
-    out = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=True
-    ).stdout
-    count, problem = out.strip().split(" ", 1)
-    assert problem == f"no room left to write in {tmp_path}"
-    store = RunStore.load(tmp_path)
+    run = tmp_path / "run"
+    RunStore.open(run, HEADER)
+    process = start(server, "out_of_room", tmp_path / "said", run)
+    assert process.wait() == 0, process.errors
+    count, problem = process.out.strip().split(" ", 1)
+    assert problem == f"no room left to write in {run}"
+    store = RunStore.load(run)
     assert int(count) > 2
     assert {case for case, _, _ in store.records()} == {f"before-{i}" for i in range(int(count))} | {"after"}
     assert store.read().damaged == 0
-    assert all(shard.read_bytes().endswith(b"\n") for shard in shards(tmp_path))
+    assert all(shard.read_bytes().endswith(b"\n") for shard in shards(run))
 
 
 def failing(number: int) -> Callable[..., int]:
