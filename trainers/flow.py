@@ -21,8 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ipa_bench.types import Float64
+
 #: how noise levels are drawn, see :func:`sample_t`
-TSampling = Literal["uniform", "logit_normal"]
+TSampling = Literal["uniform", "logit_normal", "stratified"]
 #: the transformer's timestep at t = 1
 TIMESTEPS = 1000.0
 
@@ -47,12 +49,21 @@ def sample_t(rng: np.random.Generator, count: int, kind: TSampling = "uniform", 
     """Noise levels to train at: float32 ``[count]``, strictly between 0 and 1.
 
     ``uniform`` as in Flow-IPA's formula (arXiv 2605.07545); ``logit_normal`` is the sigmoid of a standard normal (SD3,
-    arXiv 2403.03206). Either is then :func:`shifted`; ``shift`` 1 changes nothing, the scheduler shipped with
-    Wan2.1-VACE-14B has 3. Raises ValueError where ``shift`` is not positive.
+    arXiv 2403.03206); ``stratified`` is uniform with one level in each of ``count`` equal parts, in random order. All
+    are then :func:`shifted`; ``shift`` 1 changes nothing, the scheduler shipped with Wan2.1-VACE-14B has 3. Raises
+    ValueError where ``shift`` is not positive.
     """
+    if kind == "logit_normal":
+        return levels(1 / (1 + np.exp(-rng.standard_normal(count))), shift)
+    if kind == "stratified":
+        return levels((rng.permutation(count) + rng.random(count)) / count, shift)
+    return levels(rng.random(count), shift)
+
+
+def levels(drawn: Float64, shift: float = 1.0) -> Tensor:
+    """Noise levels ``[n]`` in [0, 1], shifted, as float32 strictly between 0 and 1. Raises ValueError: see above."""
     if not shift > 0:
         raise ValueError(f"shift must be positive, got {shift}")
-    drawn = rng.random(count) if kind == "uniform" else 1 / (1 + np.exp(-rng.standard_normal(count)))
     # float32 rounds a level near 1 to 1, where a weight of (1 − t)² is 0
     edge = 2.0**-24
     return shifted(torch.from_numpy(drawn), shift).float().clamp(edge, 1 - edge)

@@ -40,13 +40,19 @@ class _Ends:
         return np.array([0.0, 1 - 2.0**-53])[:count]
 
 
-@given(st.sampled_from(["uniform", "logit_normal"]), st.floats(0.1, 20), st.integers(0, 2**32))
+@given(st.sampled_from(["uniform", "logit_normal", "stratified"]), st.floats(0.1, 20), st.integers(0, 2**32))
 def test_levels_are_inside_and_repeatable(kind: flow.TSampling, shift: float, seed: int) -> None:
     first, second = (flow.sample_t(np.random.default_rng(seed), 16, kind, shift) for _ in range(2))
     assert first.shape == (16,)
     assert first.dtype == torch.float32
     assert ((first > 0) & (first < 1)).all()
     assert torch.equal(first, second)
+
+
+def test_stratified_levels_have_one_in_each_part_in_random_order() -> None:
+    drawn = flow.sample_t(np.random.default_rng(3), 8, "stratified").double().numpy()
+    assert sorted((drawn * 8).astype(int)) == list(range(8))
+    assert list((drawn * 8).astype(int)) != list(range(8))
 
 
 @pytest.mark.parametrize("shift", [0.1, 1.0, 8.0])

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ipa_bench.types import Float64
 from trainers import flow
 from trainers.config import LossConfig
 
@@ -29,6 +30,19 @@ def drawn(draws: Sequence[Draw], shape: Sequence[int], seed: int, config: LossCo
     for draw in draws:
         name = hashlib.sha256(f"{seed}\0{draw.key}\0{draw.number}".encode()).digest()
         rng = np.random.default_rng(np.frombuffer(name, np.uint32))
-        times.append(flow.sample_t(rng, 1, config.t, config.shift))
+        if config.t == "stratified":
+            times.append(flow.levels(_spread(draw, seed), config.shift))
+        else:
+            times.append(flow.sample_t(rng, 1, config.t, config.shift))
         noise.append(torch.from_numpy(rng.standard_normal(tuple(shape), np.float32)))
     return torch.stack(noise), torch.cat(times)
+
+
+#: The golden ratio's fraction: its multiples fill [0, 1) evenly, however many there are (Weyl's sequence).
+_STEP = (5**0.5 - 1) / 2
+
+
+def _spread(draw: Draw, seed: int) -> Float64:
+    """A place in [0, 1), ``[1]``: a clip's own random one, then on by even steps, so that few draws cover all."""
+    first = hashlib.sha256(f"{seed}\0{draw.key}".encode()).digest()
+    return np.array([(np.random.default_rng(np.frombuffer(first, np.uint32)).random() + draw.number * _STEP) % 1.0])

@@ -33,7 +33,7 @@ def training(config: AblationConfig, row: Row) -> TrainConfig:
 
 
 def test_there_are_files() -> None:
-    assert {file.name for file in FILES} >= {"ablation.toml", "hands.toml", "identity.toml"}
+    assert {file.name for file in FILES} >= {"ablation.toml", "hands.toml", "identity.toml", "gate.toml"}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -259,3 +260,19 @@ def test_a_folder_that_cannot_be_written_costs_speed_only(tmp_path: Path) -> Non
     found = ReferenceErrors(tmp_path / "file" / "folder")
     found.add(["a"], [1.0])
     assert found.get("a") == 1.0
+
+
+def test_stratified_levels_of_a_clip_cover_all_however_few_there_are() -> None:
+    config = LossConfig(t="stratified")
+    firsts = []
+    for clip in range(200):
+        noise, levels = drawn([Draw(f"c{clip}", number) for number in range(5)], (4,), 0, config)
+        firsts.append(float(levels[0]))
+        ordered = np.sort(np.append(levels.double().numpy(), float(levels.min()) + 1))
+        # three-distance theorem: 5 steps of the golden ratio leave gaps of 0.146 and 0.236 to 0.382
+        assert np.diff(ordered).max() < 0.383
+        plain, _ = drawn([Draw(f"c{clip}", 0)], (4,), 0, LossConfig())
+        assert noise.shape == (5, *plain.shape[1:])
+    assert np.quantile(firsts, [0.25, 0.5, 0.75]) == pytest.approx([0.25, 0.5, 0.75], abs=0.1)
+    again = drawn([Draw("c0", 3)], (4,), 0, config)[1]
+    assert torch.equal(again, drawn([Draw("c0", number) for number in range(5)], (4,), 0, config)[1][3:4])
