@@ -18,7 +18,6 @@ import numpy as np
 from ipa_bench.embedded import estimator, world
 from ipa_bench.observers.looker import Looker
 from ipa_bench.store import RunStore
-from trainers.align.stages import scored
 
 HERE = Path(__file__).parent
 FAILINGS = {"severe": estimator.SEVERE, "usual": estimator.USUAL}
@@ -50,7 +49,7 @@ def main() -> None:
     looker = Looker()
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     shown = {}
-    for record in scored(RunStore.load(options.run)):
+    for record in RunStore.load(options.run).records().values():
         if record.video is None or not record.case.startswith("test"):
             continue
         identity, take = (int(part) for part in record.case.removeprefix("test").split("__take"))

@@ -23,7 +23,6 @@ from ipa_bench.observers.looker import Looker
 from ipa_bench.scorer import Scorer
 from ipa_bench.store import RunStore
 from ipa_bench.types import Case
-from trainers.align.stages import scored
 
 HERE = Path(__file__).parent
 
@@ -85,7 +84,7 @@ def main() -> None:
     clips: dict[str, world.Clip] = {}
     alone = Scorer(looker, ["hand_quality"])
     rows: list[dict[str, Any]] = []
-    for record in scored(store):
+    for record in store.records().values():
         values = {s.metric.partition("@")[0]: s.value for s in record.scores}
         if record.video is None or values["hand_quality"] is None:
             continue
