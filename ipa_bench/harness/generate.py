@@ -154,17 +154,25 @@ def _is_done(plan: Plan, case: Case, seed: int) -> bool:
 
 
 def _loaded(wanted: Sequence[Plan], folder: Path, device: torch.device | None) -> Iterator[Generator]:
-    """The models one after the other; neighbours that differ in how they are sampled share the weights."""
+    """The models one after the other; neighbours that differ in how they are sampled share the weights, and those that
+    differ in their LoRA what cases give them.
+    """
     from ipa_bench.models.generator import Generator
+    from ipa_bench.models.shelf import Shelf, like
 
     poses = Poses(folder / "poses")
     base: Base | None = None
     loaded: tuple[object, ...] | None = None
+    shelf, kind = Shelf(), None
     for plan in wanted:
-        spec, folder = plan.spec, plan.clips.folder
+        spec, drawn_by = plan.spec, plan.clips.drawn_by
         if spec.loaded != loaded:
             base = None  # freed before the next is loaded
-        model = Generator(spec, folder, pose_of=poses.of, drawn_by=plan.clips.drawn_by, device=device, base=base)
+        if like(spec) != kind:
+            shelf, kind = Shelf(), like(spec)
+        model = Generator(
+            spec, plan.clips.folder, pose_of=poses.of, drawn_by=drawn_by, device=device, base=base, shelf=shelf
+        )
         yield model
         base, loaded = model.base, spec.loaded
 

@@ -27,13 +27,12 @@ from ipa_bench.models import kinds
 from ipa_bench.models.base import Base, Condition, Given, Rung
 from ipa_bench.models.clips import ClipFolder
 from ipa_bench.models.outline import Shape
+from ipa_bench.models.shelf import Shelf
 from ipa_bench.models.specs import BaseSpec
 from ipa_bench.types import Case, UInt8
 
 #: H.264 quality that clips are stored at
 CRF = 10
-#: tensors of this many cases are kept: the seeds of a case follow one another
-_KEPT = 8
 #: schedulers count noise levels from 0 to this
 _STEPS = 1000
 
@@ -107,10 +106,11 @@ class Generator:
         device: torch.device | str | None = None,
         base: Base | None = None,
         sample: Sampler | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
         """``pose_of`` draws the pose video of a case that has none (``drawn_by``: how, with a version); ``base`` is the
         loaded model of the same checkpoint, LoRA, dtype and memory options; ``sample`` another sampler than that of the
-        checkpoint's scheduler.
+        checkpoint's scheduler; ``shelf`` what models :func:`~ipa_bench.models.shelf.like` this one were given.
 
         Raises :class:`UserError` where the checkpoint is not there, or ``folder`` holds clips made otherwise.
         """
@@ -121,7 +121,8 @@ class Generator:
         self.clips.open()
         self._pose_of, self._sample = pose_of, sample
         self.base = base or kind.load(spec, checkpoint, device)
-        self._given: dict[Case, Given] = {}
+        self._shelf = Shelf() if shelf is None else shelf
+        self._last: tuple[Case, Given] | None = None
         self.device = self.base.device
         self.base.scheduler(spec.shift)  # a shift that cannot be is said before the work
 
@@ -235,14 +236,14 @@ class Generator:
 
     def _given_for(self, case: Case) -> Given:
         """What a case gives the model, kept for its other seeds. Raises Unscorable where that cannot be had."""
-        if case not in self._given:
+        found = self._last[1] if self._last and self._last[0] == case else self._shelf.get(case)
+        if found is None:
             found = self.base.given(case, self.base.pose_of(case, self._pose_of))
-            if found.later is not None and self._sample is not None:
-                raise Unscorable(f"its {found.frames} frames are more than the model makes at once and learns from")
-            while len(self._given) >= _KEPT:
-                self._given.pop(next(iter(self._given)))
-            self._given[case] = found
-        return self._given[case]
+            self._shelf.put(case, found)
+        if found.later is not None and self._sample is not None:
+            raise Unscorable(f"its {found.frames} frames are more than the model makes at once and learns from")
+        self._last = case, found
+        return found
 
     def _environment(self) -> dict[str, str]:
         where = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,11 @@ pytest.importorskip("diffusers")
 from ipa_bench import harness, video
 from ipa_bench.errors import UserError
 from ipa_bench.harness import generate
+from ipa_bench.models.base import Given
+from ipa_bench.models.wan.vace import WanVace
 from ipa_bench.store import RunStore
 from ipa_bench.suite import Suite, load_suite
+from ipa_bench.types import Case
 from tests import tiny_wan
 from tests.clips import noise
 from tests.forked import Server
@@ -76,6 +80,31 @@ def test_shares_make_together_what_one_process_makes(noisy: Path, tmp_path: Path
     assert seen[:2] == [("generate", 0, 6), ("generate", 1, 6)]
     assert clips(tmp_path / "one") == clips(tmp_path / "two")
     assert generate.generate(suite, tmp_path / "two") == generate.Outcome(0, 12, 0)
+
+
+def test_a_case_is_encoded_once_for_models_that_differ_in_their_lora(
+    noisy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lora = tiny_wan.save_lora(tmp_path / "lora").relative_to(tmp_path)
+    tuned = MODELS.partition('[[model]]\nname = "tiny, guided"')[0].replace('"tiny"', '"tuned"')
+    noisy.write_text(noisy.read_text().replace("seeds = [0, 1]", "seeds = [0]") + f'{tuned}lora = "{lora}"\n')
+    suite, given = load_suite(noisy), []
+    encode = WanVace.given
+
+    def counted(self: WanVace, case: Case, pose: Path | None) -> Given:
+        given.append(case.id)
+        return encode(self, case, pose)
+
+    monkeypatch.setattr(WanVace, "given", counted)
+    assert generate.generate(suite, tmp_path / "one") == generate.Outcome(9, 0, 0)
+    assert given == ["c0", "c1", "c2"]
+    # alone it makes the same
+    alone = replace(suite, models=tuple(model for model in suite.models if model.name == "tuned"))
+    generate.generate(alone, tmp_path / "alone")
+    assert len(given) == 6
+    made = clips(tmp_path / "one")
+    assert clips(tmp_path / "alone").items() <= made.items()
+    assert made["videos/tuned/c0_seed0.mp4"] != made["videos/tiny/c0_seed0.mp4"]
 
 
 def test_killed_between_clips_it_goes_on(training_server: Server, noisy: Path, tmp_path: Path) -> None:
