@@ -23,7 +23,7 @@ from trainers.policy import Policy, trainable_size
 from trainers.rollouts.log import summary
 
 if TYPE_CHECKING:
-    from trainers.run import Job
+    from trainers.job import Job
 
 LORA_FOLDER = "lora"
 JSON_NAME, TEXT_NAME = "card.json", "README.md"

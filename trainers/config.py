@@ -151,7 +151,8 @@ class RolloutConfig(StrictTable):
     per_case: Annotated[int, Strict(), Field(ge=2)] = 8
     steps: Count = 20
     guidance: Guidance = 1.0
-    negative_prompt: Text = ""
+    #: where it is not given, the base's usual one
+    negative_prompt: Text | None = None
     shift: Positive | None = None
     #: that the VAE decodes in; where it is not given, what is fast here
     decode_dtype: Literal["bf16", "fp32"] = Field(default_factory=fast_dtype)

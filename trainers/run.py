@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
-from functools import cached_property
+from contextlib import nullcontext
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,147 +18,27 @@ from ipa_bench.files import LORA_FILE, read_json
 from ipa_bench.harness.generate import Poses
 from ipa_bench.models import kinds
 from ipa_bench.models.base import Base
-from ipa_bench.models.checkpoint import Checkpoint, lora_parts, lora_sha256, weight_files
-from ipa_bench.models.lora import check_lora
-from ipa_bench.models.specs import EMBEDDED, BaseSpec
-from ipa_bench.suite import Suite, load_suite
-from ipa_bench.types import Case
-from trainers import card, devices, policy, rewards, sde
+from ipa_bench.models.checkpoint import lora_sha256
+from trainers import card, devices, policy
 from trainers.card import LORA_FOLDER
-from trainers.config import TrainConfig
-from trainers.data import clips
-from trainers.data.clips import Data
 from trainers.data.encode import Batch, Encoded, Encoder
 from trainers.data.reference import ReferenceErrors
+from trainers.job import Job, prepare
 from trainers.loop import STATE, Items, Loop
-from trainers.methods import METHODS, MethodName, find
+from trainers.methods import find
 from trainers.methods import objective as objectives
 from trainers.methods.draw import Draw
 from trainers.methods.objective import Objective
 from trainers.policy import Policy
-from trainers.rewards import Reward
 from trainers.rollouts.rounds import Rounds, Tools
 from trainers.spent import Spent
 from trainers.watch import Watch
-
-#: settings that change how a run is made, and not what comes out of it
-_FREE = {"save_every", "trackers", "gradient_checkpointing", "cache_reference", "shard"}
 
 
 class Tell(Protocol):
     """What is told while training goes on: progress and the numbers of a step, or an alarm for the user to read."""
 
     def __call__(self, stage: str, done: int, total: int, metrics: Mapping[str, float], alarm: str = "", /) -> None: ...
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """A run of training, checked: everything there, nothing loaded."""
-
-    method: MethodName
-    config: TrainConfig
-    data: Data
-    watched: tuple[Case, ...]
-    spec: BaseSpec
-    checkpoint: Checkpoint
-    #: the LoRA that training continues from
-    start: Path | None
-    #: of clips that are made as training goes on
-    reward: Reward | None = None
-
-    @property
-    def options(self) -> Any:
-        """Keys that only this method reads; None where it has none."""
-        return self.config.options(self.method)
-
-    @cached_property
-    def key(self) -> str:
-        """One line that changes with anything that the trained weights depend on."""
-        # Files count by what is in them, not by where they lie.
-        files = {"model", "revision", "kind", "lora", "weights", "weights_2", "vae_tiling"}
-        places = {"data": {"suite", "selection"}, "model": files}
-        left_out: Any = {"train": _FREE, "watch": True, "methods": True, **places}
-        left_out |= dict.fromkeys({"reward", *self.config.unused}, True)
-        content = self.config.model_dump(mode="json", exclude=left_out)
-        # What is published has no options, and keys of before there were any.
-        asked = {} if self.options is None else self.options.model_dump(mode="json", exclude_defaults=True)
-        content |= {"options": asked} if asked else {}
-        content |= {"vae_tiling": True} if self.config.model.vae_tiling else {}
-        content |= {} if self.reward is None else {"reward": self.reward.info.id}
-        began = None if self.start is None else lora_sha256(self.start)
-        return digest(self.method, content, clips.hashes(self.data), self.checkpoint.identity, began)
-
-
-def prepare(config: TrainConfig, method: MethodName, suite: Suite | None = None, *, dry: bool = False) -> Job:
-    """Check everything that can be checked without loading the model. Raises :class:`UserError` for what is wrong.
-
-    ``suite`` where it is at hand; else the configuration's file is read. ``dry``: nothing is to be trained, and a
-    published model's weights are not asked for.
-    """
-    suite = load_suite(Path(config.data.suite)) if suite is None else suite
-    data, reward = _data(config, method, suite)
-    other = load_suite(Path(config.watch.suite)) if config.watch.suite else suite
-    watched = tuple(case for case in other.cases if case.split == "val")[: config.watch.cases]
-    clips.check_apart(data, watched)
-    clips.check_masks(config.data, [*data.cases, *watched])
-    devices.check_trackers(config.train.trackers)
-    start = None
-    if config.model.lora is not None:
-        start = Path(config.model.lora)
-        start = start / LORA_FILE if start.is_dir() else start
-        for part in lora_parts(start).values():
-            check_lora(part)
-    spec = _spec(config)
-    return Job(method, config, data, watched, spec, _checkpoint(spec, dry), start, reward)
-
-
-def _checkpoint(spec: BaseSpec, dry: bool) -> Checkpoint:
-    kind = kinds.base_kind(spec)
-    if dry and spec.model != EMBEDDED and not Path(spec.model).is_dir():
-        weight_files(spec)  # those named beside it have to be there
-        with suppress(UserError):
-            kind.outline(spec.model, True)
-            return Checkpoint(Path(spec.model), "published, not read")
-    return kind.locate(spec)
-
-
-def _data(config: TrainConfig, method: MethodName, suite: Suite) -> tuple[Data, Reward | None]:
-    """What is trained on: clips that are there, or the cases of those to come and what they are rewarded by."""
-    about = find(method)
-    if config.rollouts is None or config.reward is None:
-        if about.file is None:
-            raise UserError(f"{method} learns from clips that it makes itself", "give [rollouts] and [reward]")
-        chosen = clips.clips(config.data, suite, method)
-        return clips.valued(chosen, method, config.options(method)), None
-    if not about.online:
-        others = ", ".join(each.name for each in METHODS if each.online)
-        raise UserError(f"{method} learns from clips that were selected", f"leave [rollouts] out, or train {others}")
-    if about.takes == "steps":
-        if config.adapter.dropout:
-            raise UserError("with dropout a step is never as likely as it was when it was taken", "adapter.dropout = 0")
-        asked = config.options(method)
-        try:
-            sde.steps(config.rollouts.steps, asked.window, asked.first)
-        except ValueError as error:
-            raise UserError(f"methods.{method}: {error}", "give more rollouts.steps, or a smaller window") from None
-    reward = rewards.of_config(config.reward)
-    data = clips.made_of(suite, reward.chooser.by, config.rollouts.cases)
-    rewards.check_usable(reward, data.online)
-    return data, reward
-
-
-def _spec(config: TrainConfig) -> BaseSpec:
-    """The base as a suite would name it, sampled as it is watched. Raises :class:`UserError` for an unknown kind."""
-    model, watch = config.model, config.watch
-    kind = model.kind or kinds.base_of(model.model)
-    if kind not in kinds.bases():
-        raise UserError(f"model.kind: there is no base model {kind!r}", f"known: {', '.join(kinds.bases())}")
-    files = {key: Path(path) for key in ("weights", "weights_2") if (path := getattr(model, key)) is not None}
-    found: BaseSpec = kinds.KINDS[kind].spec(
-        name="policy", kind=kind, model=model.model, revision=model.revision, **files,
-        vae_tiling=model.vae_tiling, dtype=model.dtype, steps=watch.steps, guidance=watch.guidance, shift=watch.shift,
-    )  # fmt: skip
-    return found
 
 
 def train(job: Job, out: Path, *, stop_after: int | None = None, tell: Tell = lambda *_: None) -> Path | None:
@@ -286,7 +165,7 @@ def _encode_all(job: Job, encoder: Encoder, accelerator: Any, tell: Tell, spent:
     if accelerator.is_main_process:
         cases = [*(clip.case for clip in job.data.all), *job.data.online, *job.watched]
         guided = [each for each in (job.spec, job.config.rollouts) if each is not None and each.guidance > 1]
-        asked = [each.negative_prompt for each in guided]
+        asked = [each.negative_prompt or "" for each in guided]
         encoder.texts(list(dict.fromkeys([*(case.prompt for case in cases), *asked])))
     accelerator.wait_for_everyone()
     every = job.data.all

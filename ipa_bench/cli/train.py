@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from ipa_bench.engine.processes import Progress
     from ipa_bench.models.outline import Outline, Shape
     from trainers.align.stages import Alignment
-    from trainers.run import Job, Tell
+    from trainers.job import Job
+    from trainers.run import Tell
 
 #: metrics of a step that are worth a place beside the bar
 _SHOWN = ("loss", "gap", "win", "error")

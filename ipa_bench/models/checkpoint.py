@@ -26,6 +26,14 @@ _SAMPLES, _SAMPLE_BYTES = 64, 1 << 16
 _WANTED = ["model_index.json", "*/*.json", "*/*.safetensors", "*/*.model", "*/*.txt"]
 #: networks that are trained, as diffusers' Wan pipelines name them: one, or the experts for high and for low noise
 FIRST, SECOND = "transformer", "transformer_2"
+#: what Wan's own code leads away from: ``sample_neg_prompt`` of its configurations, VACE's and Animate's too
+NEGATIVE = (
+    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，"
+    "丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，"
+    "静止不动的画面，杂乱的背景，三条腿，背景人很多，倒着走"
+)
+#: width of the embeddings of Wan's text encoder; a model of another does not know that prompt
+_WAN_TEXT = 4096
 #: key of the recipe of clips that depend on their driving clips even where there is a pose video
 DRIVEN = "driving"
 #: what a clip depends on besides its case and seed: JSON values by name
@@ -152,6 +160,22 @@ def lora_files(spec: BaseSpec) -> dict[str, Path]:
     return found
 
 
+def negative_prompt(asked: str | None, guidance: float, folder: Path) -> str:
+    """What a checkpoint is led away from: nothing without guidance, what is asked for, else what is usual for it.
+
+    ``folder``: the checkpoint's. One that is not there is a published one.
+    """
+    if guidance <= 1:
+        return ""
+    if asked is not None:
+        return asked
+    try:
+        width = json.loads((folder / FIRST / "config.json").read_bytes()).get("text_dim", _WAN_TEXT)
+    except (OSError, ValueError, AttributeError):
+        width = _WAN_TEXT
+    return NEGATIVE if width == _WAN_TEXT else ""
+
+
 def recipe_of(spec: BaseSpec, checkpoint: Checkpoint) -> Recipe:
     """Everything in the settings of a model that its clips depend on. Memory options and batch size do not count."""
     lora = lora_files(spec)
@@ -163,7 +187,7 @@ def recipe_of(spec: BaseSpec, checkpoint: Checkpoint) -> Recipe:
         "lora": f"sha256:{_together(lora)}" if lora else None,
         "steps": spec.steps,
         "guidance": spec.guidance,
-        "negative_prompt": spec.negative_prompt if spec.guidance > 1 else "",
+        "negative_prompt": negative_prompt(spec.negative_prompt, spec.guidance, checkpoint.folder),
         "shift": spec.shift,
         "dtype": spec.dtype,
         "vae_tiling": spec.vae_tiling,
@@ -177,7 +201,8 @@ def described(spec: BaseSpec, recipe: Recipe) -> str:
     lora = f", LoRA {files} ({_short(recipe['lora'])})" if files else ""
     keys = ("steps", "guidance", "guidance_2", "shift", "dtype")
     options = [f"{key} {recipe[key]}" for key in keys if recipe.get(key) is not None]
-    options += [f"negative prompt {recipe['negative_prompt']!r}"] if recipe["negative_prompt"] else []
+    led = recipe["negative_prompt"]
+    options += ["Wan's own negative prompt" if led == NEGATIVE else f"negative prompt {led!r}"] if led else []
     options += ["VAE tiling"] if spec.vae_tiling else []
     options += [f"decoded in {spec.decode_dtype}"] if spec.decode_dtype != "fp32" else []
     others = [str(path) for path in (spec.weights, spec.weights_2) if path]

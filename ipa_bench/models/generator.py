@@ -117,7 +117,9 @@ class Generator:
         self.spec, self.name = spec, spec.name
         kind = kinds.base_kind(spec)
         checkpoint = kind.locate(spec)
-        self.clips = ClipFolder(folder, kind.recipe(spec, checkpoint), drawn_by)
+        recipe = kind.recipe(spec, checkpoint)
+        self._negative = str(recipe["negative_prompt"])
+        self.clips = ClipFolder(folder, recipe, drawn_by)
         self.clips.open()
         self._pose_of, self._sample = pose_of, sample
         self.base = base or kind.load(spec, checkpoint, device)
@@ -207,7 +209,7 @@ class Generator:
         start = torch.cat([noise(case, seed, (1, *sides), segment) for case, seed, _ in batch])
         with torch.inference_mode():
             words = base.texts([case.prompt for case, _, _ in batch]).to(self.device)
-            negative = base.texts([self.spec.negative_prompt] * len(batch)).to(self.device) if guided else None
+            negative = base.texts([self._negative] * len(batch)).to(self.device) if guided else None
             condition = base.condition(given, words)
             ladder = base.ladder(condition, negative, self.spec.guidance, self.spec.guidance_2)
         if self._sample is None:

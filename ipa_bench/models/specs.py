@@ -102,7 +102,8 @@ class BaseSpec(_ModelTable):
     guidance_2: Guidance | None = None
     #: of the scheduler's noise levels, in place of the checkpoint's own
     shift: Positive | None = None
-    negative_prompt: Text = ""
+    #: what guidance leads away from; where it is not given, the base's usual one
+    negative_prompt: Text | None = None
     #: of transformer and text encoder; the VAE holds fp32 always
     dtype: Literal["bf16", "fp32"] = "bf16"
     #: that the VAE decodes in; bf16 is several times faster, and not quite the same

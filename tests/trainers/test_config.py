@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ipa_bench.config.toml import read_toml
 from ipa_bench.errors import UserError
 from trainers import config as train_config
 from trainers.config import DataConfig, LossConfig, ModelConfig, TrainConfig
@@ -33,6 +34,14 @@ def test_what_is_not_said_is_as_published(tmp_path: Path) -> None:
     assert (loss.beta, loss.time_weight, loss.hand_weight, loss.hand_form) == (600, "squared", 10, "authors")
     assert (loss.t, loss.shift) == ("uniform", 1)
     assert config.data.pairs == "strict"
+
+
+def test_what_ships_for_wan_is_what_the_ablation_found_and_beside_it_what_the_paper_says() -> None:
+    folder = Path(train_config.__file__).parent / "configs"
+    ours, paper = (read_toml(folder / f"ipa-wan-1.3b{name}.toml", TrainConfig).value for name in ("", "-paper"))
+    assert (ours.loss.beta, ours.loss.time_weight, ours.loss.shift) == (60, "constant", 3)
+    assert paper.loss == LossConfig()
+    assert paper.model_copy(update={"loss": ours.loss}) == ours
 
 
 @pytest.mark.parametrize(

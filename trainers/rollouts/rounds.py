@@ -334,7 +334,7 @@ class Rounds:
         if self._asked.guidance <= 1:
             return None
         base = self._tools.policy.base
-        return base.texts([self._asked.negative_prompt] * count).to(base.device)
+        return base.texts([self._asked.negative_prompt or ""] * count).to(base.device)
 
     def _key(self, chosen: Rewarded) -> str:
         return digest(chosen.clip.case.id, chosen.seed)
