@@ -11,11 +11,14 @@ from pydantic import Field, Strict, create_model, model_validator
 from ipa_bench.config.fields import Count, Guidance, Items, Number, Positive, StrictTable, Text, Whole, Words, checked
 from ipa_bench.config.toml import read_toml
 from ipa_bench.errors import UserError
-from ipa_bench.models.specs import BaseSpec
+from ipa_bench.models.outline import Checkpointing
+from ipa_bench.models.specs import AttentionName, BaseSpec
+from ipa_bench.models.speed import BACKENDS
 from trainers.flow import TSampling
 from trainers.halo import Form, Shape
 from trainers.methods import METHODS, MethodName
 from trainers.methods.loss import TimeWeight
+from trainers.optimizer import OptimizerName
 from trainers.rewards.config import RewardConfig
 
 MaskSource = Literal["exact", "driving", "generated", "none"]
@@ -55,6 +58,17 @@ class ModelConfig(StrictTable):
     vae_tiling: bool = False
     #: of the frozen weights
     dtype: Literal["bf16", "fp32"] = "bf16"
+    #: how attention is computed, whether the blocks that repeat are compiled, and the frozen weights in fp8: see
+    #: :mod:`ipa_bench.models.speed`
+    attention: AttentionName = "native"
+    compile: bool = False
+    fp8: bool = False
+
+    @model_validator(mode="after")
+    def _learns(self) -> ModelConfig:
+        if not BACKENDS[self.attention].learns:
+            raise ValueError(f'attention = "{self.attention}" has no backward pass: it is for sampling')
+        return self
 
 
 class AdapterConfig(StrictTable):
@@ -112,6 +126,8 @@ class TrainTable(StrictTable):
     #: of them at once in a process
     micro_batch: Count = 1
     lr: Annotated[float, Field(gt=0, le=1)] = 1e-4
+    #: ``adamw8bit`` keeps moments in a byte each; of bitsandbytes or torchao, whichever is installed
+    optimizer: OptimizerName = "adamw"
     warmup: Whole = 20
     schedule: Literal["constant", "cosine"] = "constant"
     weight_decay: Number = 0.0
@@ -121,7 +137,9 @@ class TrainTable(StrictTable):
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     #: of products; where it is not given, what this machine is fast in
     precision: Literal["bf16", "fp32"] = Field(default_factory=fast_dtype)
-    gradient_checkpointing: bool = False
+    #: compute activations again in the backward pass: all, or (``attention``) all but what attention gave, which is
+    #: most of the work where clips are long
+    gradient_checkpointing: Checkpointing = False
     #: divide the frozen weights over the processes (FSDP2), for models that one device does not hold
     shard: bool = False
     save_every: Count = 50
@@ -221,6 +239,10 @@ class TrainConfig(StrictTable):
             raise ValueError("adapter.strength is a LoRA's; adapter.full has none")
         if self.adapter.full and self.train.shard:
             raise ValueError("train.shard divides frozen weights; with adapter.full there are none")
+        if self.model.fp8 and (self.adapter.full or self.train.shard):
+            raise ValueError("model.fp8 goes with neither adapter.full nor train.shard")
+        if self.model.fp8 and not self.train.gradient_checkpointing:
+            raise ValueError("model.fp8 saves memory with train.gradient_checkpointing alone: widened weights are kept")
         if self.adapter.full and self.model.dtype == "bf16":
             raise ValueError('adapter.full needs model.dtype = "fp32": small steps vanish in bf16')
         return self
@@ -256,9 +278,10 @@ def base_of(spec: BaseSpec) -> dict[str, Any]:
     files = {
         key: None if path is None else str(path) for key in ("weights", "weights_2") for path in [getattr(spec, key)]
     }
-    return {"model": spec.model, "revision": spec.revision, "kind": spec.kind, "dtype": spec.dtype, **files} | (
-        {"vae_tiling": True} if spec.vae_tiling else {}
-    )
+    more = {key: True for key in ("vae_tiling", "compile", "fp8") if getattr(spec, key)}
+    attention = {"attention": spec.attention} if BACKENDS[spec.attention].learns else {}
+    named = {"model": spec.model, "revision": spec.revision, "kind": spec.kind, "dtype": spec.dtype}
+    return named | files | more | (attention if spec.attention != "native" else {})
 
 
 def load(path: Path) -> TrainConfig:

@@ -11,13 +11,13 @@ from typing import Any
 from ipa_bench.cache import digest
 from ipa_bench.errors import UserError
 from ipa_bench.files import LORA_FILE
-from ipa_bench.models import kinds
+from ipa_bench.models import hasten, kinds
 from ipa_bench.models.checkpoint import Checkpoint, lora_parts, lora_sha256, negative_prompt, weight_files
 from ipa_bench.models.lora import check_lora
 from ipa_bench.models.specs import EMBEDDED, BaseSpec
 from ipa_bench.suite import Suite, load_suite
 from ipa_bench.types import Case
-from trainers import devices, rewards, sde
+from trainers import devices, optimizer, rewards, sde
 from trainers.config import TrainConfig
 from trainers.data import clips
 from trainers.data.clips import Data
@@ -26,6 +26,8 @@ from trainers.rewards import Reward
 
 #: settings that change how a run is made, and not what comes out of it
 _FREE = {"save_every", "trackers", "gradient_checkpointing", "cache_reference", "shard"}
+#: those of the model: what of them counts is asked of :class:`ipa_bench.models.speed.Speed`
+_SPEED = ("attention", "compile", "fp8")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,15 +54,18 @@ class Job:
     def key(self) -> str:
         """One line that changes with anything that the trained weights depend on."""
         # Files count by what is in them, not by where they lie.
-        files = {"model", "revision", "kind", "lora", "weights", "weights_2", "vae_tiling"}
+        files = {"model", "revision", "kind", "lora", "weights", "weights_2", "vae_tiling", *_SPEED}
         places = {"data": {"suite", "selection"}, "model": files}
-        left_out: Any = {"train": _FREE, "watch": True, "methods": True, **places}
+        # what has been the only one for long is not named
+        train = _FREE | ({"optimizer"} if self.config.train.optimizer == "adamw" else set())
+        left_out: Any = {"train": train, "watch": True, "methods": True, **places}
         left_out |= dict.fromkeys({"reward", *self.config.unused}, True)
         content = self.config.model_dump(mode="json", exclude=left_out)
         # What is published has no options, and keys of before there were any.
         asked = {} if self.options is None else self.options.model_dump(mode="json", exclude_defaults=True)
         content |= {"options": asked} if asked else {}
         content |= {"vae_tiling": True} if self.config.model.vae_tiling else {}
+        content |= self.spec.speed.counts
         content |= {} if self.reward is None else {"reward": self.reward.info.id}
         began = None if self.start is None else lora_sha256(self.start)
         return digest(self.method, content, clips.hashes(self.data), self.checkpoint.identity, began)
@@ -79,6 +84,7 @@ def prepare(config: TrainConfig, method: MethodName, suite: Suite | None = None,
     clips.check_apart(data, watched)
     clips.check_masks(config.data, [*data.cases, *watched])
     devices.check_trackers(config.train.trackers)
+    optimizer.check(config.train.optimizer)
     start = None
     if config.model.lora is not None:
         start = Path(config.model.lora)
@@ -104,6 +110,7 @@ def _led(spec: BaseSpec, config: TrainConfig, folder: Path) -> tuple[BaseSpec, T
 
 def _checkpoint(spec: BaseSpec, dry: bool) -> Checkpoint:
     kind = kinds.base_kind(spec)
+    hasten.check(spec.speed, spec.name)
     if dry and spec.model != EMBEDDED and not Path(spec.model).is_dir():
         weight_files(spec)  # those named beside it have to be there
         with suppress(UserError):
@@ -146,6 +153,7 @@ def _spec(config: TrainConfig) -> BaseSpec:
     files = {key: Path(path) for key in ("weights", "weights_2") if (path := getattr(model, key)) is not None}
     found: BaseSpec = kinds.KINDS[kind].spec(
         name="policy", kind=kind, model=model.model, revision=model.revision, **files,
-        vae_tiling=model.vae_tiling, dtype=model.dtype, steps=watch.steps, guidance=watch.guidance, shift=watch.shift,
+        vae_tiling=model.vae_tiling, dtype=model.dtype, **{key: getattr(model, key) for key in _SPEED},
+        steps=watch.steps, guidance=watch.guidance, shift=watch.shift,
     )  # fmt: skip
     return found

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from ipa_bench.errors import UserError
+from trainers import optimizer
 from trainers import state as states
 from trainers.config import TrainTable
 from trainers.methods.draw import Draw
@@ -110,8 +111,8 @@ class Loop:
         self._config, self._policy, self._items, self._folder, self._run = config, policy, items, folder, run
         self._accelerator, self._keep = accelerator, keep
         self._parameters = policy.parameters
-        self._optimizer = torch.optim.AdamW(
-            self._parameters.values(), lr=config.lr, betas=(0.9, 0.999), weight_decay=config.weight_decay
+        self._optimizer = optimizer.build(
+            config.optimizer, self._parameters.values(), lr=config.lr, weight_decay=config.weight_decay
         )
         self.average = {n: p.detach().clone() for n, p in self._parameters.items()} if config.ema else {}
         self.step = self._saved = self._resume()

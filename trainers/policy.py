@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, final
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from ipa_bench.errors import UserError
 from ipa_bench.models.base import Base
 from ipa_bench.models.checkpoint import lora_parts
+from ipa_bench.models.outline import Checkpointing
 from trainers import lora
 from trainers.config import AdapterConfig
 from trainers.data.encode import Batch
@@ -77,10 +79,13 @@ class Policy(ABC):
         for network in self.networks:
             network.train(on)
 
-    def checkpoint_gradients(self) -> None:
-        """Compute activations again in the backward pass instead of keeping them."""
+    def checkpoint_gradients(self, how: Checkpointing = True) -> None:
+        """Compute activations again in the backward pass instead of keeping them; what attention gave is kept or not.
+
+        Nothing is kept of what a compiled block computes inside.
+        """
         for network in self.networks:
-            network.enable_gradient_checkpointing()
+            network.enable_gradient_checkpointing(*([checkpoint_but_attention] if how == "attention" else []))
 
     @abstractmethod
     def reference(self) -> Any:
@@ -265,6 +270,22 @@ class FullPolicy(Policy):
         """A whole model's folder."""
         self.base.save(folder)
         return folder
+
+
+def checkpoint_but_attention(module: Any, *given: Any) -> Any:
+    """A module's result, whose activations are computed again in the backward pass, but for what attention gave.
+
+    That is a value for each one of the module's input, and with the length of clips most of the work.
+    """
+    from torch.utils import checkpoint
+
+    def kept(_: Any, operation: Any, *__: Any, **___: Any) -> checkpoint.CheckpointPolicy:
+        # torch's own kernels, and those that packages bring: aten::_scaled_dot_product_..., flash_attn::...
+        attends = "attention" in str(operation) or "attn" in str(operation)
+        return checkpoint.CheckpointPolicy.MUST_SAVE if attends else checkpoint.CheckpointPolicy.PREFER_RECOMPUTE
+
+    contexts = partial(checkpoint.create_selective_checkpoint_contexts, kept)
+    return checkpoint.checkpoint(module.__call__, *given, use_reentrant=False, context_fn=contexts)
 
 
 @contextmanager

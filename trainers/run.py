@@ -16,7 +16,7 @@ from ipa_bench.cache import digest
 from ipa_bench.errors import UserError
 from ipa_bench.files import LORA_FILE, read_json
 from ipa_bench.harness.generate import Poses
-from ipa_bench.models import kinds
+from ipa_bench.models import hasten, kinds
 from ipa_bench.models.base import Base
 from ipa_bench.models.checkpoint import lora_sha256
 from trainers import card, devices, policy
@@ -55,7 +55,9 @@ def train(job: Job, out: Path, *, stop_after: int | None = None, tell: Tell = la
         return finished
     try:
         accelerator = devices.accelerator(config.train, out, {"method": job.method, "run": job.key})
-        base = kinds.base_kind(job.spec).load(job.spec, job.checkpoint, accelerator.device)
+        # Weights in fp8 are made when the adapter is there, whose values are none.
+        wide = job.spec.model_copy(update={"fp8": False})
+        base = kinds.base_kind(job.spec).load(wide, job.checkpoint, accelerator.device)
         # That of looks first, where rounds have their own: the prompts that the base keeps are the last one's.
         watching = None if job.reward is None else _encoder(replace(job, reward=None), base, out)
         encoder = _encoder(job, base, out)
@@ -113,7 +115,9 @@ def _policy(job: Job, base: Base) -> Policy:
     """What is trained, as it is trained."""
     trained = policy.build(base, job.config.adapter, job.start, job.config.train.seed)
     if job.config.train.gradient_checkpointing:
-        trained.checkpoint_gradients()
+        trained.checkpoint_gradients(job.config.train.gradient_checkpointing)
+    if job.spec.fp8:
+        hasten.shrink(trained.networks)
     trained.train()
     if find(job.method).old:
         trained.keep_old()
@@ -217,7 +221,7 @@ def _step_loss(
         began = None if job.start is None else lora_sha256(job.start)
         loss = config.loss.model_dump(include={"hand_weight", "hand_form", "t", "shift"}) | {"on": config.weighted}
         run = config.train.model_dump(include={"precision", "seed", "micro_batch"}) | {"dtype": config.model.dtype}
-        made_by = [version("torch"), version("diffusers"), objectives.VERSION]
+        made_by = [version("torch"), version("diffusers"), objectives.VERSION, *job.spec.speed.words]
         kind = digest(job.checkpoint.identity, began, loss, run, accelerator.device.type, made_by)
         known = ReferenceErrors(weights.cache_dir() / "reference" / kind[:32])
     seed = config.train.seed

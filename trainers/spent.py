@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -35,10 +36,13 @@ def held(config: TrainConfig, start: Path | None, outline: Outline) -> Bytes:
     """
     average, dtype = config.train.ema > 0, config.model.dtype
     if start is None:
-        return outline.training_bytes(dtype, trained(config.adapter), average=average)
-    values, tensors = map(sum, zip(*map(lora_values, lora_parts(start).values()), strict=True))
-    weights = outline.training_bytes(dtype, None).weights + values * DTYPE_BYTES[dtype]
-    return Bytes.of_adapter(weights, values, tensors, average=average)
+        found = outline.training_bytes(dtype, trained(config.adapter), average=average)
+    else:
+        values, tensors = map(sum, zip(*map(lora_values, lora_parts(start).values()), strict=True))
+        weights = outline.training_bytes(dtype, None).weights + values * DTYPE_BYTES[dtype]
+        found = Bytes.of_adapter(weights, values, tensors, average=average)
+    # A byte a moment instead of four, and a scale for each 256 of them, which is little.
+    return replace(found, optimizer=found.optimizer // 4) if config.train.optimizer == "adamw8bit" else found
 
 
 def passes_of(method: Method, config: TrainConfig, outline: Outline) -> int:

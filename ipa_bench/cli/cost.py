@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, get_args
 
 import typer
 
 from ipa_bench.cli.arguments import examples, finite
+from ipa_bench.models.speed import Attention as AttentionName
 from trainers.methods import recipes
+from trainers.optimizer import OptimizerName
 
 if TYPE_CHECKING:
     from trainers.cost_sheet.plan import Sweep
-    from trainers.cost_sheet.sheet import Result
+    from trainers.cost_sheet.sheet import Result, Sheet
     from trainers.cost_sheet.subject import Subject
 
 T = TypeVar("T")
@@ -24,7 +26,8 @@ COST = examples(
     "ipa-bench cost my_model/ --methods ipa-cached,generate --memory 24      does it fit on a smaller GPU?",
 )
 _WORKS = ",".join([*(recipe.name for recipe in recipes()), "generate"])
-_ON_OFF = {"on": (True,), "off": (False,), "both": (False, True)}
+_ON_OFF: dict[str, tuple[bool, ...]] = {"on": (True,), "off": (False,), "both": (False, True)}
+_CHECKPOINTING: dict[str, tuple[object, ...]] = {**_ON_OFF, "attention": ("attention",)}
 
 
 Models = Annotated[
@@ -39,8 +42,14 @@ Batch = Annotated[str, typer.Option(metavar="N,...", help="Clips at once.")]
 Dtype = Annotated[
     str | None, typer.Option(help="Of bf16, fp32; bf16, but for the built-in model where the processor is slow in it.")
 ]
-Checkpointing = Annotated[Literal["on", "off", "both"], typer.Option(help="Of gradients.")]
-Attention = Annotated[str, typer.Option(help="Of native, flash, efficient, cudnn, math.")]
+Checkpointing = Annotated[
+    Literal["on", "off", "both", "attention"], typer.Option(help="Of gradients; attention: but for what that gave.")
+]
+Attention = Annotated[str, typer.Option(help=f"Of {', '.join(get_args(AttentionName))}.")]
+OnOff = Literal["on", "off", "both"]
+Compile = Annotated[OnOff, typer.Option(help="Of the blocks that repeat.")]
+Fp8 = Annotated[OnOff, typer.Option(help="Frozen weights in fp8.")]
+Optimizer = Annotated[str, typer.Option(help=f"Of {', '.join(get_args(OptimizerName))}.")]
 Rank = Annotated[int, typer.Option(min=1, help="Of the LoRA on Q, K and V.")]
 Steps = Annotated[int, typer.Option(min=1, help="Denoising steps of a clip.")]
 Guidance = Annotated[float, typer.Option(min=1, help="Above 1 each step runs the model twice.")]
@@ -63,6 +72,9 @@ def cost(
     dtype: Dtype = None,
     checkpointing: Checkpointing = "off",
     attention: Attention = "native",
+    compile: Compile = "off",
+    fp8: Fp8 = "off",
+    optimizer: Optimizer = "adamw",
     rank: Rank = 128,
     steps: Steps = 50,
     guidance: Guidance = 5.0,
@@ -79,20 +91,21 @@ def cost(
     Every measurement is a process of its own. Memory that runs out is a result.
     """
     from ipa_bench.cli import console
-    from ipa_bench.nets.precision import usual
     from trainers.cost_sheet import plan, run
     from trainers.cost_sheet.sheet import load
 
     chosen = tuple(models or ["embedded"])
-    usually = usual() if set(chosen) == {"embedded"} else "bf16"
     sweep = plan.sweep(
         models=chosen,
         clips=_each(shapes, plan.Clip.parse),
         works=_each(methods, str),
         batches=_each(batch, str),
-        dtypes=_each(dtype, str) or (usually,),
-        checkpointing=_ON_OFF[checkpointing],
+        dtypes=_each(dtype, str) or (_usual(chosen),),
+        checkpointing=_CHECKPOINTING[checkpointing],
         attention=_each(attention, str),
+        compile=_ON_OFF[compile],
+        fp8=_ON_OFF[fp8],
+        optimizers=_each(optimizer, str),
         rank=rank,
         steps=steps,
         guidance=guidance,
@@ -106,13 +119,26 @@ def cost(
         return
     with console.progress() as progress:
         sheet = run.cost(sweep, out, unmeasured=unmeasured, price=price, progress=progress, tell=_tell)
+    _show(sheet, out, price)
+    if any(result.state == "failed" for result in sheet.results.values()):
+        raise typer.Exit(1)
+
+
+def _show(sheet: Sheet, out: Path, price: float | None) -> None:
+    """The whole sheet, and where its page is."""
+    from ipa_bench.cli.console import OUT
     from trainers.cost_sheet import pages  # draws in matplotlib
 
     pictures = [name for name in pages.PLOTS if (out / name).is_file()]
-    console.OUT.print(pages.readable(sheet, price, pictures), markup=False)
-    console.OUT.print(str(out / pages.HTML_NAME), markup=False)
-    if any(result.state == "failed" for result in sheet.results.values()):
-        raise typer.Exit(1)
+    OUT.print(pages.readable(sheet, price, pictures), markup=False)
+    OUT.print(str(out / pages.HTML_NAME), markup=False)
+
+
+def _usual(models: Sequence[str]) -> str:
+    """The dtype where none is asked for."""
+    from ipa_bench.nets.precision import usual
+
+    return usual() if set(models) == {"embedded"} else "bf16"
 
 
 def _each(text: str | None, of: Callable[[str], T]) -> tuple[T, ...]:

@@ -230,8 +230,9 @@ def estimate(job: Job) -> str:
     tokens = outline.tokens(_shape(job))
     blocks, width = outline.layers
     half = config.train.precision == "bf16"
-    # Checkpointing keeps the input of each block alone.
-    kept = width * (2 if config.train.gradient_checkpointing else _PER_TOKEN) * (1 if half else 2)
+    # Checkpointing keeps the input of each block alone, or what its two attentions gave too.
+    again = config.train.gradient_checkpointing
+    kept = width * (6 if again == "attention" else 2 if again else _PER_TOKEN) * (1 if half else 2)
     activations = tokens * config.train.micro_batch * blocks * kept
     activations *= passes_of(methods.find(job.method), config, outline)
     known = held(config, job.start, outline)

@@ -15,6 +15,7 @@ from typing import Any
 
 from ipa_bench.errors import UserError
 from ipa_bench.files import LORA_FILE, file_sha256
+from ipa_bench.models import hasten
 from ipa_bench.models.specs import EMBEDDED, HUB_NAME, BaseSpec
 
 #: the checkpoint that the package carries
@@ -74,8 +75,10 @@ def locate(spec: BaseSpec, layout: Layout = VACE) -> Checkpoint:
     A commit of the hub names its content. A folder's files are hashed: names, sizes and all bytes up to 1 GB together;
     beyond, 64 samples of 64 KiB spread over each file (its header and its end among them), which every training step
     changes. A copied folder stays the same checkpoint.
-    Raises :class:`UserError` where there is none, it is no pipeline of this layout, or the hub cannot be reached.
+    Raises :class:`UserError` where there is none, it is no pipeline of this layout, or the hub cannot be reached, and
+    where this machine cannot compute as the entry says.
     """
+    hasten.check(spec.speed, spec.name)
     found = _located(spec, layout)
     others = weight_files(spec)
     if not others:
@@ -182,6 +185,7 @@ def recipe_of(spec: BaseSpec, checkpoint: Checkpoint) -> Recipe:
     # Named only where it is not what it always was: folders made before stay valid.
     more: Recipe = {} if spec.decode_dtype == "fp32" else {"decode_dtype": spec.decode_dtype}
     more |= {} if spec.guidance_2 is None else {"guidance_2": spec.guidance_2}
+    more |= spec.speed.counts
     return {
         "model": checkpoint.identity,
         "lora": f"sha256:{_together(lora)}" if lora else None,
@@ -205,6 +209,7 @@ def described(spec: BaseSpec, recipe: Recipe) -> str:
     options += ["Wan's own negative prompt" if led == NEGATIVE else f"negative prompt {led!r}"] if led else []
     options += ["VAE tiling"] if spec.vae_tiling else []
     options += [f"decoded in {spec.decode_dtype}"] if spec.decode_dtype != "fp32" else []
+    options += spec.speed.words
     others = [str(path) for path in (spec.weights, spec.weights_2) if path]
     weights = f" with {' and '.join(others)}" if others else ""
     return f"{spec.model}{weights} ({_short(recipe['model'])}){lora}, {', '.join(options)}"

@@ -24,6 +24,8 @@ class Lora:
     blocks: Literal["all", "main", "vace"] = "all"
 
 
+#: whether activations are computed again in the backward pass: all, or all but what attention gave
+Checkpointing = Literal["attention"] | bool
 #: what is trained: every weight, an adapter, or nothing
 Trained = Lora | Literal["full"] | None
 
@@ -163,7 +165,7 @@ class Outline(ABC):
         trained: Lora | Literal["full"],
         *,
         clips: int = 1,
-        checkpointing: bool = False,
+        checkpointing: Checkpointing = False,
         reference: Lora | bool = False,
         old: bool = False,
     ) -> int:

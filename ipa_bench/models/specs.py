@@ -6,14 +6,20 @@ import re
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, Strict
+from pydantic import BeforeValidator, Field, Strict, model_validator
 
 from ipa_bench.config.fields import Array, Count, Guidance, Name, Number, Positive, Table, Text
+from ipa_bench.models import speed
+from ipa_bench.models.speed import Attention, Speed
 
 #: stands for the checkpoint that the package carries
 EMBEDDED = "embedded"
 #: ``owner/name``; what is no such name and no folder is a mistake
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+#: how attention is computed; ``sdpa`` is another word for ``native``
+AttentionName = Annotated[Attention, BeforeValidator(speed.alias)]
 
 
 class PostTrainingTable(Table):
@@ -116,14 +122,31 @@ class BaseSpec(_ModelTable):
     vae_tiling: Annotated[bool, Strict()] = False
     #: keep in GPU memory only the part in use: ``model`` by network, ``sequential`` by layer (slow)
     offload: Literal["none", "model", "sequential"] = "none"
+    #: of the transformer: see :mod:`ipa_bench.models.speed`
+    attention: AttentionName = "native"
+    #: compile the transformer's blocks: a minute before the first clip, less for each
+    compile: Annotated[bool, Strict()] = False
+    #: the transformer's weights in fp8: half the memory, and other clips
+    fp8: Annotated[bool, Strict()] = False
     post_training: PostTrainingTable | None = None
     trained_on: Array[Text] = ()
+
+    @model_validator(mode="after")
+    def _one_hook(self) -> BaseSpec:
+        if self.offload == "sequential" and (self.fp8 or self.compile):
+            raise ValueError('offload = "sequential" goes with neither compile nor fp8: take "model"')
+        return self
+
+    @property
+    def speed(self) -> Speed:
+        """How its networks compute."""
+        return Speed(self.attention, self.compile, self.fp8)
 
     @property
     def loaded(self) -> tuple[object, ...]:
         """What two models have to agree in to share their weights in memory."""
         files = (self.lora, self.lora_2, self.weights, self.weights_2)
-        return (self.kind, self.model, self.revision, *files, self.dtype, self.vae_tiling, self.offload)
+        return (self.kind, self.model, self.revision, *files, self.dtype, self.vae_tiling, self.offload, self.speed)
 
 
 class WanVaceSpec(BaseSpec):

@@ -25,7 +25,8 @@ from ipa_bench.cost.clock import Lap, Stopwatch, crowded, quiet
 from ipa_bench.cost.device import HostMemory, Span, device_name, matmul_peak
 from ipa_bench.errors import UserError
 from ipa_bench.files import write_atomic
-from trainers.cost_sheet.plan import ATTENTION, Cell
+from ipa_bench.models import hasten
+from trainers.cost_sheet.plan import Cell
 from trainers.cost_sheet.sheet import Result, cell_json, cell_of, result_json, result_of
 from trainers.cost_sheet.subject import Subject, subject
 
@@ -82,7 +83,6 @@ def measured(cell: Cell, about: Subject) -> Result:
     )
     try:
         _limit(cell.memory)
-        _attention(cell)
         with tempfile.TemporaryDirectory() as folder:
             found = (_training if cell.trains else _generating)(cell, about, known, Path(folder), stage)
         gc.collect()  # the peak's own matrices come after the model has gone
@@ -118,13 +118,6 @@ def _limit(memory: float | None) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (wanted, wanted))
 
 
-def _attention(cell: Cell) -> None:
-    """What every model of this process computes attention with."""
-    from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
-
-    _AttentionBackendRegistry.set_active_backend(AttentionBackendName(ATTENTION[cell.attention]))
-
-
 def _device() -> Any:
     import torch
 
@@ -146,10 +139,13 @@ def _training(cell: Cell, about: Subject, known: Result, folder: Path, stage: _S
     from trainers.cost_sheet.recipes import Recipe, Training, Update
 
     adapter = AdapterConfig(rank=cell.rank, layers=cell.layers or "qkv")
-    recipe = Recipe(cell.work, adapter, cell.batch, cell.dtype, cell.checkpointing)
+    recipe = Recipe(cell.work, adapter, cell.batch, cell.dtype, cell.checkpointing, cell.optimizer)
     base = about.outline.built(cell.dtype, _device(), decodes=False)
+    hasten.apply(base.networks.values(), cell.speed)
     stage.name = "preparing to train"
     training = Training(recipe, base, about.shape(cell.clip, cell.batch), folder)
+    if cell.fp8:
+        hasten.shrink(training.policy.networks)
     with _host() as host:
         stage.name = "training"
         first = training.take(cell.warmup)
@@ -186,6 +182,9 @@ def _generating(cell: Cell, about: Subject, known: Result, folder: Path, stage: 
     from trainers.cost_sheet.recipes import bytes_of
 
     base = about.outline.built(cell.dtype, _device())
+    hasten.apply(base.networks.values(), cell.speed)
+    if cell.fp8:
+        hasten.shrink(base.networks.values())
     shape = about.shape(cell.clip, cell.batch)
     torch.manual_seed(0)
     latents = torch.randn(cell.batch, *about.outline.flow(shape))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator
@@ -11,7 +12,10 @@ from pydantic import Field, field_validator
 from ipa_bench.cache import digest
 from ipa_bench.config.fields import Table, checked
 from ipa_bench.errors import UserError
+from ipa_bench.models.outline import Checkpointing
+from ipa_bench.models.speed import Attention, Speed
 from trainers.methods import recipes
+from trainers.optimizer import OptimizerName
 
 #: Training (``ipa-cached``: the reference is known; ``published``: it is a deep copy with a pass of its own), and
 #: generating.
@@ -23,15 +27,6 @@ else:
     Work = Literal[WORKS]
 Dtype = Literal["bf16", "fp32"]
 Layers = Literal["qkv", "attention", "linear"]
-#: how attention is computed -> what diffusers calls it. ``native`` lets torch choose.
-ATTENTION = {
-    "native": "native",
-    "flash": "_native_flash",
-    "efficient": "_native_efficient",
-    "cudnn": "_native_cudnn",
-    "math": "_native_math",
-}
-Attention = Literal["native", "flash", "efficient", "cudnn", "math"]
 #: fewer say nothing about how far times differ
 LEAST_REPEATS = 5
 _CLIP = re.compile(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)")
@@ -76,7 +71,7 @@ class Cell:
     dtype: Dtype
     attention: Attention = "native"
     #: of training; False, 0 and empty for ``generate``
-    checkpointing: bool = False
+    checkpointing: Checkpointing = False
     rank: int = 0
     layers: Layers | Literal[""] = ""
     #: runs of the model in a denoising step: 2 with ``guidance`` above 1
@@ -88,11 +83,22 @@ class Cell:
     repeats: int = LEAST_REPEATS
     #: GB that the device is treated as having; None: all of it
     memory: float | None = None
+    #: blocks compiled; weights in fp8; and of training
+    compile: bool = False
+    fp8: bool = False
+    optimizer: OptimizerName = "adamw"
 
     @property
     def key(self) -> str:
-        """The cell's name in a sheet."""
-        return digest(asdict(self))[:24]
+        """The cell's name in a sheet. What there has not always been is named where it is asked for."""
+        later = {"compile": False, "fp8": False, "optimizer": "adamw"}
+        content = {name: value for name, value in asdict(self).items() if value != later.get(name, ...)}
+        return digest(content)[:24]
+
+    @property
+    def speed(self) -> Speed:
+        """How the networks compute."""
+        return Speed(self.attention, self.compile, self.fp8)
 
     @property
     def trains(self) -> bool:
@@ -112,8 +118,11 @@ class Sweep(Table):
     works: Annotated[tuple[Work, ...], Field(min_length=1)] = WORKS
     batches: Annotated[tuple[Whole, ...], Field(min_length=1)] = (1,)
     dtypes: Annotated[tuple[Dtype, ...], Field(min_length=1)] = ("bf16",)
-    checkpointing: Annotated[tuple[bool, ...], Field(min_length=1)] = (False,)
+    checkpointing: Annotated[tuple[Checkpointing, ...], Field(min_length=1)] = (False,)
     attention: Annotated[tuple[Attention, ...], Field(min_length=1)] = ("native",)
+    compile: Annotated[tuple[bool, ...], Field(min_length=1)] = (False,)
+    fp8: Annotated[tuple[bool, ...], Field(min_length=1)] = (False,)
+    optimizers: Annotated[tuple[OptimizerName, ...], Field(min_length=1)] = ("adamw",)
     rank: Whole = 128
     layers: Layers = "qkv"
     #: of generating: Wan's own sampling has 50 steps with guidance 5
@@ -125,7 +134,9 @@ class Sweep(Table):
     random_weights: bool = False
     memory: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
 
-    @field_validator("models", "clips", "works", "batches", "dtypes", "checkpointing", "attention")
+    @field_validator(
+        "models", "clips", "works", "batches", "dtypes", "checkpointing", "attention", "compile", "fp8", "optimizers"
+    )
     @classmethod
     def _different(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
         if len(set(values)) < len(values):
@@ -137,37 +148,26 @@ class Sweep(Table):
         return self.clips or (EMBEDDED_CLIPS if model == "embedded" else WAN_CLIPS)
 
     def cells(self) -> tuple[Cell, ...]:
-        """Every cell once: generating has neither an adapter nor checkpointing."""
+        """Every cell once: generating has no adapter, checkpointing and optimizer."""
+        how = ("batch", "dtype", "attention", "compile", "fp8", "optimizer", "checkpointing")
+        choices: tuple[tuple[Any, ...], ...]
+        choices = (self.batches, self.dtypes, self.attention, self.compile, self.fp8, self.optimizers)
         found = [
-            self._cell(model, work, clip, batch, dtype, checkpointing, attention)
+            self._cell(work, {"model": model, "clip": clip} | dict(zip(how, chosen, strict=True)))
             for model in self.models
             for clip in sorted(self.clips_of(model), key=lambda clip: clip.height * clip.width * clip.frames)
-            for batch in self.batches
-            for dtype in self.dtypes
-            for attention in self.attention
-            for checkpointing in self.checkpointing
+            for chosen in product(*choices, self.checkpointing)
             for work in self.works
         ]
         return tuple(dict.fromkeys(found))
 
-    def _cell(
-        self,
-        model: str,
-        work: Work,
-        clip: Clip,
-        batch: int,
-        dtype: Dtype,
-        checkpointing: bool,
-        attention: Attention,
-    ) -> Cell:
-        common: dict[str, Any] = {
-            "model": model, "random_weights": self.random_weights, "work": work, "clip": clip, "batch": batch,
-            "dtype": dtype, "attention": attention, "warmup": self.warmup, "repeats": self.repeats,
-            "memory": self.memory,
-        }  # fmt: skip
+    def _cell(self, work: Work, chosen: dict[str, Any]) -> Cell:
+        common: dict[str, Any] = chosen | {"random_weights": self.random_weights, "work": work, "memory": self.memory}
+        common |= {"warmup": self.warmup, "repeats": self.repeats}
         if work == "generate":
-            return Cell(**common, steps=self.steps, guidance=self.guidance)
-        return Cell(**common, checkpointing=checkpointing, rank=self.rank, layers=self.layers)
+            plain = {"checkpointing": False, "optimizer": "adamw"}
+            return Cell(**(common | plain), steps=self.steps, guidance=self.guidance)
+        return Cell(**common, rank=self.rank, layers=self.layers)
 
 
 def sweep(**values: Any) -> Sweep:

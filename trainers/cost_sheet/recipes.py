@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ipa_bench.cost.clock import Lap, Stopwatch
 from ipa_bench.errors import UserError
 from ipa_bench.models.base import Base
-from ipa_bench.models.outline import Outline, Shape
+from ipa_bench.models.outline import Checkpointing, Outline, Shape
 from trainers.config import AdapterConfig, LossConfig, TrainTable
 from trainers.cost_sheet.plan import RECIPES, Dtype, Work
 from trainers.data.encode import Batch, Encoded
@@ -29,6 +29,7 @@ from trainers.loop import Items, Loop
 from trainers.methods import Method, Variant
 from trainers.methods.draw import Draw
 from trainers.methods.objective import Objective
+from trainers.optimizer import OptimizerName
 from trainers.policy import LoraPolicy, Policy
 
 #: more updates than anybody measures: the loop saves its state after the last one
@@ -75,7 +76,8 @@ class Recipe:
     adapter: AdapterConfig
     batch: int = 1
     precision: Dtype = "bf16"
-    checkpointing: bool = False
+    checkpointing: Checkpointing = False
+    optimizer: OptimizerName = "adamw"
     loss: LossConfig = field(default_factory=LossConfig)
     seed: int = 0
 
@@ -125,7 +127,7 @@ class Training:
         else:
             self.policy = LoraPolicy(base, recipe.adapter, None, recipe.seed)
         if recipe.checkpointing:
-            self.policy.checkpoint_gradients()
+            self.policy.checkpoint_gradients(recipe.checkpointing)
         self.policy.train()
         keys = [f"clip{i}" for i in range(recipe.batch)]
         self._good = [clip(base.outline, shape, f"good {key}", i) for i, key in enumerate(keys)]
@@ -136,7 +138,7 @@ class Training:
         table = TrainTable(
             seed=recipe.seed, steps=_ENDLESS, batch=recipe.batch, micro_batch=recipe.batch, warmup=0,
             precision=recipe.precision, gradient_checkpointing=recipe.checkpointing, save_every=_ENDLESS, draws=1,
-            cache_reference=known is not None,
+            cache_reference=known is not None, optimizer=recipe.optimizer,
         )  # fmt: skip
         items = Items(tuple(keys), recipe.seed, table.draws)
         folder.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from ipa_bench.engine.processes import Progress
 from ipa_bench.errors import UserError
+from ipa_bench.models import hasten, speed
+from trainers import optimizer
 from trainers.cost_sheet.measure import run_cell
 from trainers.cost_sheet.plan import Cell, Clip, Sweep
 from trainers.cost_sheet.sheet import Estimate, Result, Sheet, load, save
@@ -17,6 +19,12 @@ from trainers.cost_sheet.subject import Subject, subject
 def subjects(sweep: Sweep, unmeasured: Sequence[Clip] = ()) -> dict[str, Subject]:
     """The models of a sweep, each able to make the clips asked for. Raises :class:`UserError` where one is not."""
     found = {name: subject(name, random_weights=sweep.random_weights) for name in sweep.models}
+    for cell in sweep.cells():
+        hasten.check(cell.speed, cell.model)
+        if cell.trains and not speed.BACKENDS[cell.attention].learns:
+            raise UserError(f"attention {cell.attention} has no backward pass", "--methods generate, or another")
+    for wanted in sweep.optimizers:
+        optimizer.check(wanted)
     for name, about in found.items():
         for clip in (*sweep.clips_of(name), *unmeasured):
             about.check(clip)

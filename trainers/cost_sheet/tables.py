@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ipa_bench.cost import Amount
 from ipa_bench.report.text import NOTHING, number
@@ -39,6 +40,7 @@ def tables(sheet: Sheet, price: float | None = None) -> tuple[Table, ...]:
     found = (
         training(results, price),
         against_published(results),
+        paying(results),
         generating(results, price),
         missing(results),
         estimates(sheet.estimates, price),
@@ -49,14 +51,18 @@ def tables(sheet: Sheet, price: float | None = None) -> tuple[Table, ...]:
 def _order(cell: Cell) -> tuple[object, ...]:
     clip = cell.clip
     size = clip.height * clip.width * clip.frames
-    return (cell.model, cell.dtype, cell.checkpointing, cell.attention, size, cell.batch, WORKS.index(cell.work))
+    how = (cell.dtype, str(cell.checkpointing), cell.attention, cell.compile, cell.fp8, cell.optimizer)
+    return (cell.model, *how, size, cell.batch, WORKS.index(cell.work))
 
 
 def options(cell: Cell) -> str:
     """What else a number depends on, in words."""
     words = [cell.dtype, f"attention {cell.attention}"]
+    words += ["compiled"] * cell.compile + ["weights in fp8"] * cell.fp8
     if cell.trains:
-        words += [f"LoRA {cell.rank} on {cell.layers}", "checkpointing" if cell.checkpointing else "no checkpointing"]
+        again = "checkpointing but for attention" if cell.checkpointing == "attention" else "checkpointing"
+        words += [f"LoRA {cell.rank} on {cell.layers}", again if cell.checkpointing else "no checkpointing"]
+        words += [] if cell.optimizer == "adamw" else [cell.optimizer]
     else:
         words += [f"{cell.steps} steps", f"guidance {cell.guidance:g}"]
     if cell.random_weights:
@@ -167,6 +173,38 @@ def against_published(results: Sequence[Result]) -> Table:
         )
         rows.append((*_names(result.cell), options(result.cell), *cells))
     return Table("Against the recipe as published", note, head, tuple(rows), 5)
+
+
+#: what an option is when nobody asks for it
+_PLAIN: dict[str, Any] = {
+    "attention": "native", "compile": False, "fp8": False, "optimizer": "adamw", "checkpointing": False
+}  # fmt: skip
+
+
+def paying(results: Sequence[Result]) -> Table:
+    """What each option pays: a cell beside the one that differs from it in that option alone."""
+    head = ("model", "clip", "batch", "method", "option", "other options", "time", "peak", "largest loss difference")
+    note = (
+        "Shares of what the same takes without the option. A step that others disturbed is not compared. Losses are "
+        "those of all updates, relative; what a compiled step takes is without the compiling, which is in the warm-up."
+    )
+    by = {result.cell: result for result in results if result.state == "measured"}
+    rows = []
+    for result in by.values():
+        for name, plain in _PLAIN.items():
+            asked = getattr(result.cell, name)
+            without = by.get(replace(result.cell, **{name: plain}))
+            if asked == plain or without is None or result.step is None or without.step is None:
+                continue
+            disturbed = result.busy or without.busy
+            said = f"{name} {asked}" if isinstance(asked, str) else name
+            cells = (
+                NOTHING if disturbed else _ratio(result.step.median, without.step.median),
+                _ratio(result.memory.value, without.memory.value),
+                number(loss_difference(result, without), digits=2),
+            )
+            rows.append((*_names(result.cell), said, options(without.cell), *cells))
+    return Table("What options pay", note, head, tuple(rows), 6)
 
 
 def loss_difference(one: Result, other: Result) -> float | None:

@@ -76,7 +76,8 @@ class AnimateOutline(WanVaceOutline):
         def part(linear: int, through: bool, attention: int = 0, again: bool = False) -> Flops:
             """A product of weights whose input has a gradient or not, and attention; ``again``: in a block."""
             backward = linear * (through + full) + attention * 5 // 2 if learns else 0
-            return Flops(linear + attention, backward, linear + attention if again and learns else 0)
+            repeated = again and learns
+            return Flops(linear + attention, backward, (linear + attention) * repeated, attention * repeated)
 
         embedded = 2 * image * wide * (wide + dim)
         posed = 2 * (tokens - tokens // shape.frames) * config["latent_channels"] * prod(config["patch_size"]) * dim

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 from math import prod
 from typing import Any, Literal
 
 from ipa_bench.errors import UserError
-from ipa_bench.models.outline import DTYPE_BYTES, Bytes, Lora, Shape, Trained
+from ipa_bench.models.outline import DTYPE_BYTES, Bytes, Checkpointing, Lora, Shape, Trained
 
 #: a transformer's ``config``, or its ``config.json``
 Config = Mapping[str, Any]
@@ -55,9 +55,17 @@ class Flops:
     forward: int = 0
     backward: int = 0
     repeated: int = 0
+    #: what of that is attention
+    attended: int = 0
 
     def __add__(self, other: Flops) -> Flops:
-        return Flops(self.forward + other.forward, self.backward + other.backward, self.repeated + other.repeated)
+        return Flops(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    def again(self, checkpointing: Checkpointing) -> int:
+        """What a backward pass computes again."""
+        if checkpointing == "attention":
+            return self.repeated - self.attended
+        return self.repeated if checkpointing else 0
 
 
 def parameters(config: Config) -> dict[str, tuple[int, ...]]:
@@ -130,7 +138,8 @@ def pass_flops(config: Config, shape: Shape, trained: Trained = None) -> Flops:
         for keys in (tokens // shape.batch, shape.text):
             forward = 4 * tokens * keys * dim
             learns = _learns(block, trained)
-            total += Flops(forward, forward * 5 // 2 if learns else 0, forward if learns else 0)
+            again = forward if learns else 0
+            total += Flops(forward, forward * 5 // 2 if learns else 0, again, again)
     return total
 
 
@@ -199,7 +208,7 @@ def update_flops(
     trained: Lora | Literal["full"],
     *,
     clips: int = 1,
-    checkpointing: bool = False,
+    checkpointing: Checkpointing = False,
     reference: Lora | bool = False,
     old: bool = False,
 ) -> int:
@@ -218,13 +227,13 @@ def step_flops(
     trained: Lora | Literal["full"],
     *,
     clips: int,
-    checkpointing: bool,
+    checkpointing: Checkpointing,
     reference: Lora | bool,
     old: bool,
 ) -> int:
     """:func:`update_flops` of any network: ``one`` gives what a pass takes."""
     policy = one(shape, trained)
-    step = policy.forward + policy.backward + (policy.repeated if checkpointing else 0)
+    step = policy.forward + policy.backward + policy.again(checkpointing)
     if reference:
         step += one(shape, reference if isinstance(reference, Lora) else None).forward
     if old:

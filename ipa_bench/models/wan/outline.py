@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from ipa_bench.errors import UserError
 from ipa_bench.models.checkpoint import EMBEDDED_FOLDER, FIRST, SECOND, locate
-from ipa_bench.models.outline import Bytes, Lora, Outline, Shape, Trained
+from ipa_bench.models.outline import Bytes, Checkpointing, Lora, Outline, Shape, Trained
 from ipa_bench.models.specs import EMBEDDED, WanVaceSpec
 from ipa_bench.models.wan import flops, published
 from ipa_bench.models.wan.flops import Flops
@@ -103,7 +103,7 @@ class WanVaceOutline(Outline):
         trained: Lora | Literal["full"],
         *,
         clips: int = 1,
-        checkpointing: bool = False,
+        checkpointing: Checkpointing = False,
         reference: Lora | bool = False,
         old: bool = False,
     ) -> int:

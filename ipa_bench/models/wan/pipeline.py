@@ -13,7 +13,8 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler, WanVACEPipeline
 
 from ipa_bench.errors import UserError
-from ipa_bench.models.checkpoint import Checkpoint, lora_files, weight_files
+from ipa_bench.models import hasten
+from ipa_bench.models.checkpoint import FIRST, SECOND, Checkpoint, lora_files, weight_files
 from ipa_bench.models.lora import load_lora
 from ipa_bench.models.specs import BaseSpec
 from ipa_bench.models.wan import original
@@ -85,6 +86,10 @@ def load(
         ) from error
     quicken(pipe.vae)
     _add_loras(pipe, spec)
+    networks = [network for name in (FIRST, SECOND) if (network := getattr(pipe, name, None)) is not None]
+    hasten.apply(networks, spec.speed)
+    if spec.fp8:
+        hasten.shrink(networks)
     if spec.vae_tiling:
         pipe.vae.enable_tiling()
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -116,7 +121,8 @@ def _add_loras(pipe: Any, spec: BaseSpec) -> None:
             load_lora(pipe, path, "lora", network)
         except UserError as error:
             raise UserError(f"model {spec.name}: {error.problem}", error.fix) from error
-    if files and spec.dtype == "fp32":  # as fast as without a LoRA; half precision would round its small values away
+    # As fast as without a LoRA; less precision would round its small values away.
+    if files and spec.dtype == "fp32" and not spec.fp8:
         pipe.fuse_lora(components=list(files))
         pipe.unload_lora_weights()
 

@@ -25,7 +25,7 @@ from trainers.config import AdapterConfig, LossConfig
 from trainers.data.encode import Batch
 from trainers.methods.draw import Draw
 from trainers.methods.objective import Objective
-from trainers.policy import LoraPolicy
+from trainers.policy import LoraPolicy, checkpoint_but_attention
 
 SMALL = {
     "num_attention_heads": 2, "attention_head_dim": 16, "in_channels": 4, "out_channels": 4, "text_dim": 20,
@@ -162,6 +162,10 @@ def test_training_flops_are_those_counted(trained, shape):
     assert count_flops(step).flops.value == expected.forward + expected.backward
     made.enable_gradient_checkpointing()
     assert count_flops(step).flops.value == expected.forward + expected.backward + expected.repeated
+    made.enable_gradient_checkpointing(checkpoint_but_attention)
+    again = expected.again("attention")
+    assert count_flops(step).flops.value == expected.forward + expected.backward + again
+    assert again < expected.repeated
 
 
 def test_a_frozen_layer_costs_half_of_a_trained_one():
@@ -176,13 +180,13 @@ def test_a_frozen_layer_costs_half_of_a_trained_one():
     assert pass_flops(wide, shape) == Flops(forward_flops(wide, shape), 0, 0)
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("checkpointing", [False, True, "attention"])
 @pytest.mark.parametrize("method", ["sft", "ipa", "dpo", "nft"])
 def test_updates_are_those_of_the_trainers(method, checkpointing):
     pipe = tiny_wan.pipeline()
     policy = LoraPolicy(WanVace(pipe), AdapterConfig(rank=2), None, 0)
     if checkpointing:
-        pipe.transformer.enable_gradient_checkpointing()
+        policy.checkpoint_gradients(checkpointing)
     pipe.transformer.train()
     config = pipe.transformer.config
     shape = Shape(4, 8, 8, text=6, batch=2)

@@ -10,6 +10,7 @@ from ipa_bench.models.wan.flops import pass_flops
 from ipa_bench.models.wan.outline import PUBLISHED
 from ipa_bench.models.wan.published import VACE_14B
 from trainers.cost_sheet.plan import WORKS, Cell, Clip, sweep
+from trainers.cost_sheet.run import subjects
 from trainers.cost_sheet.subject import subject
 
 WAN = subject("wan2.1-vace-1.3b", random_weights=True)
@@ -71,8 +72,27 @@ def test_a_key_changes_with_everything_and_with_nothing_else():
         Cell("m", True, "ipa", Clip(8, 8, 1), 1, "bf16"), Cell("m", True, "sft", Clip(8, 8, 5), 1, "bf16"),
         Cell("m", True, "sft", Clip(8, 8, 1), 2, "bf16"), Cell("m", True, "sft", Clip(8, 8, 1), 1, "fp32"),
         Cell("m", True, "sft", Clip(8, 8, 1), 1, "bf16", memory=8.0),
+        Cell("m", True, "sft", Clip(8, 8, 1), 1, "bf16", compile=True),
+        Cell("m", True, "sft", Clip(8, 8, 1), 1, "bf16", fp8=True),
+        Cell("m", True, "sft", Clip(8, 8, 1), 1, "bf16", optimizer="adamw8bit"),
+        Cell("m", True, "sft", Clip(8, 8, 1), 1, "bf16", checkpointing="attention"),
     ]  # fmt: skip
     assert len({cell.key, *(other.key for other in others)}) == 1 + len(others)
+    assert cell.key == "bed82830d33620045953e78e"  # of a sheet of before there were as many options
+
+
+def test_options_that_cannot_be_are_refused_before_the_first_measurement(monkeypatch):
+    monkeypatch.setattr("ipa_bench.models.hasten.find_spec", lambda name: None)
+    monkeypatch.setattr("trainers.optimizer.find_spec", lambda name: None)
+    for values, problem in (
+        ({"attention": ("sage",)}, "needs sageattention"),
+        ({"optimizers": ("adamw8bit",)}, "neither bitsandbytes nor torchao"),
+    ):
+        with pytest.raises(UserError, match=problem):
+            subjects(sweep(models=("wan2.1-vace-1.3b",), random_weights=True, **values))
+    monkeypatch.setattr("ipa_bench.models.hasten.check", lambda *_: None)
+    with pytest.raises(UserError, match="sage has no backward pass"):
+        subjects(sweep(models=("wan2.1-vace-1.3b",), random_weights=True, attention=("sage",)))
 
 
 def test_the_published_grid():

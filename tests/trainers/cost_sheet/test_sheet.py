@@ -100,6 +100,20 @@ def test_ours_against_the_published_by_hand():
     assert view.against_published([measured(), measured("published", checkpointing=True)]).rows == ()
 
 
+def test_what_an_option_pays_by_hand():
+    compiled = measured(seconds=(1.0,) * 5, peak=3e9, losses=(0.7, 0.5), compile=True)
+    both = measured(seconds=(0.5,) * 5, peak=1e9, compile=True, checkpointing="attention")
+    table = view.paying([measured(), compiled, both])
+    rows = [dict(zip(table.head, row, strict=True)) for row in table.rows]
+    assert [(row["option"], row["time"], row["peak"]) for row in rows] == [
+        ("compile", "0.50", "0.75"),
+        ("checkpointing attention", "0.50", "0.33"),  # beside what is compiled too
+    ]
+    assert "compiled" in rows[1]["other options"]
+    disturbed = replace(compiled, crowded=Amount(0.5))
+    assert one(view.paying([measured(), disturbed]))["time"] == view.NOTHING
+
+
 def test_losses_of_different_lengths_are_not_compared():
     assert view.loss_difference(measured(), measured("published", losses=(0.7,))) is None
     assert view.loss_difference(measured(), measured("published", losses=(0.7, 0.25))) == 0.5
