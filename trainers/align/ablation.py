@@ -29,7 +29,7 @@ from ipa_bench.models.specs import BaseSpec, ModelSpec, base_spec
 from ipa_bench.store import RunStore, UnitRecord
 from ipa_bench.suite import Suite, load_suite
 from ipa_bench.types import Case, MetricInfo
-from trainers import rewards
+from trainers import methods, rewards
 from trainers import run as training
 from trainers.align import rows as config_of
 from trainers.align import stages as aligning
@@ -116,6 +116,11 @@ class Ablation:
             config = common.training(base_of(base), self.work.file, selection, base.lora)
         return changed(config, {**row.changes, "train": {**row.changes.get("train", {}), "seed": seed}})
 
+    def strict(self, row: Row) -> bool:
+        """Whether it takes pairs that no metric contradicts, so that all metrics have to be there."""
+        pairs = row.changes.get("data", {}).get("pairs", self.config.common.choose.pairs)
+        return methods.find(row.method).takes == "pairs" and pairs == "strict"
+
     def choose(self, row: Row, store: RunStore) -> None:
         """Write a row's selection."""
         records = [r for r in store.records().values() if row.per_case is None or r.seed < row.per_case]
@@ -131,7 +136,10 @@ def run(
     """Candidates, rows, evaluation: whatever is not there yet."""
     work, store = ablation.work, None
     if not all(row.makes for row in ablation.config.row):
-        store = harness.run(work.candidates(1), work.round(1) / "candidates", jobs=jobs, sets=False, progress=progress)
+        strict = any(ablation.strict(row) for row in ablation.config.row)
+        store = harness.run(
+            work.candidates(1, strict=strict), work.round(1) / "candidates", jobs=jobs, sets=False, progress=progress
+        )
     trained = []
     for row in ablation.config.row:
         if store is not None and not row.makes:

@@ -23,6 +23,8 @@ from ipa_bench.cost import ledger as cost_ledger
 from ipa_bench.engine.processes import Progress
 from ipa_bench.errors import UserError
 from ipa_bench.harness import generate
+from ipa_bench.harness.header import metrics_of
+from ipa_bench.metrics import METRICS
 from ipa_bench.models import kinds
 from ipa_bench.models.specs import BaseSpec, PostTrainingTable, base_spec
 from ipa_bench.select import Chooser, Selection
@@ -38,6 +40,8 @@ from trainers.rewards import Reward
 
 #: (run, what decides, records) -> good clips
 Clips = Callable[[RunStore, Chooser, Sequence[UnitRecord]], Selection]
+#: a metric that looks at pixels alone
+CHEAPEST = "frame.psnr"
 STAGES = ("generate", "score", "select", "train", "evaluate")
 
 
@@ -64,15 +68,34 @@ class Alignment:
         """The LoRA that a round makes; of round 0, the base's own or None."""
         return self.base.lora if number == 0 else self.round(number) / "train" / training.LORA_FOLDER
 
-    def candidates(self, number: int) -> Suite:
-        """What a round generates and scores: the train cases by the model that the round begins with."""
+    def candidates(self, number: int, *, strict: bool | None = None) -> Suite:
+        """What a round generates and scores: the train cases by the model that the round begins with.
+
+        They are scored by what chooses among them, and by everything where a pair is one that no metric contradicts
+        (``strict``; the configuration says where it is not given). A folder that has begun otherwise stays as it is.
+        """
         options = {"decode_dtype": self.config.candidates.decode_dtype, "keep_latents": True}
         model = self.base.model_copy(update={"name": "candidates", "lora": self.lora(number - 1), **options})
         seeds = tuple(range(self.config.candidates.per_case))
         name = f"{self.suite.name}, candidates of round {number}"
+        if strict is None:
+            strict = methods.find(self.config.method).takes == "pairs" and self.config.choose.pairs == "strict"
+        asked = () if strict or self._begun_with_all(number) else _choosing(self.config)
         return replace(
-            self.suite, name=name, cases=self.cases("train"), models=(model,), seeds=seeds, metrics=(), whole=()
+            _asking(self.suite, asked) if asked else replace(self.suite, metrics=()),
+            name=name,
+            cases=self.cases("train"),
+            models=(model,),
+            seeds=seeds,
+            whole=(),
         )
+
+    def _begun_with_all(self, number: int) -> bool:
+        """Whether a round's candidates are scored by more than what chooses, as earlier versions did."""
+        folder = self.round(number) / "candidates"
+        if not (folder / HEADER_NAME).exists():
+            return False
+        return len(RunStore.load(folder).header.metrics) > len(metrics_of(_asking(self.suite, _choosing(self.config))))
 
     def evaluation(self) -> Suite:
         """What is compared in the end: the suite's other models, the base, and the model of each round."""
@@ -92,6 +115,16 @@ class Alignment:
         return replace(
             self.suite, cases=self.cases("test"), models=(*others, self.base, *rounds), seeds=seeds, whole=()
         )
+
+
+def _choosing(config: AlignConfig) -> tuple[str, ...]:
+    """Names of the metrics that choose; where it is a reward that is none, the one that costs least."""
+    known = {metric.info.id for metric in METRICS}
+    return tuple(name for name in rewarded_by(config).chooser.by if name in known) or (CHEAPEST,)
+
+
+def _asking(suite: Suite, names: tuple[str, ...]) -> Suite:
+    return replace(suite, metrics=names, primary=names[0])
 
 
 def alignment(suite: Suite, file: Path, config: AlignConfig, out: Path) -> Alignment:
