@@ -56,12 +56,13 @@ def write_pose(
     Raises :class:`Unscorable` where the clip does not decode, :class:`UserError` where nobody is in it, it is too
     short, or ``out`` cannot be written.
     """
-    times, source_fps = looker.hands(clip).times, video.probe(clip).fps
+    info = video.probe(clip)
+    pose = observe_pose(clip, looker, progress=progress and _of(info, progress))
+    times, source_fps = looker.hands(clip).times, info.fps
     try:
         shown = resampled(times, source_fps, fps or source_fps, frames)
     except ValueError as error:
         raise UserError(f"{clip.name} {error}, not {frames}", "ask for fewer frames or give a longer clip") from None
-    pose = observe_pose(clip, looker, progress=progress)
     pose = _shown(pose, shown, size)
     body, hands = pose.body_found.any(axis=1), pose.hands_found.any(axis=2)
     if not (body.any() or hands.any()):
@@ -70,6 +71,12 @@ def write_pose(
     video.encode(_drawn(pose), out, fps or source_fps, crf=CRF)
     left, right = (int(count) for count in hands.sum(axis=0))
     return PoseVideo(out, len(pose), fps or source_fps, pose.size, int(body.sum()), left, right)
+
+
+def _of(info: video.VideoInfo, progress: Callable[[int, int], None]) -> Callable[[int], None]:
+    """Progress among as many frames as the container says, or duration and rate do, where it is not more already."""
+    total = info.declared_frames or round((info.duration or 0.0) * info.fps)
+    return lambda done: progress(done, max(done, total))
 
 
 def write_people(

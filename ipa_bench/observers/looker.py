@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import tee
@@ -83,12 +83,19 @@ class Looker:
         return all(name in known or self._observers[name].missing() is not None for name in names)
 
     def look(
-        self, source: Path | Video, names: Sequence[str], truth: Path | Video | None = None, world: str | None = None
+        self,
+        source: Path | Video,
+        names: Sequence[str],
+        truth: Path | Video | None = None,
+        world: str | None = None,
+        *,
+        progress: Callable[[int], None] | None = None,
     ) -> Seen:
         """What the observers of these names see, in one pass for all that is new; those they look beside come with it.
 
         Those that compare do so with the ground truth ``truth``, which is looked at first; ``world`` is the scene of
-        the built-in world that it was rendered from. Raises Unscorable where one of the videos does not decode,
+        the built-in world that it was rendered from; ``progress(done)`` hears of the frames of ``source`` that were
+        looked at. Raises Unscorable where one of the videos does not decode,
         ValueError where a ground truth is needed and not given.
         """
         reasons = {name: info.staged for name in names if not (info := self._infos[name]).takes(world)}
@@ -109,7 +116,7 @@ class Looker:
                     reasons[name] = reason
         due = [name for name in wanted if name not in seen and name not in reasons]
         if due:
-            self._pass(source, due, truth, beside.observations, seen, reasons, world)
+            self._pass(source, due, truth, beside.observations, seen, reasons, world, progress)
         return Seen(seen, reasons)
 
     def _pass(
@@ -121,6 +128,7 @@ class Looker:
         seen: dict[str, Observation],
         reasons: dict[str, str],
         world: str | None,
+        progress: Callable[[int], None] | None,
     ) -> None:
         """One pass over the frames for all that is due, which is added to ``seen``, or to ``reasons``."""
         # Observers that are told the scene need no picture of it.
@@ -136,9 +144,11 @@ class Looker:
                 sessions[name] = observer.start(
                     None if base is None else Truth(beside[base], readers.get(name, iter(())), world)
                 )
-            for image, time in _frames(source):
+            for done, (image, time) in enumerate(_frames(source), 1):
                 for session in sessions.values():
                     session.push(image, time)
+                if progress:
+                    progress(done)
             for name, session in sessions.items():
                 try:
                     arrays = session.finish()

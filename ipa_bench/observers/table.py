@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ipa_bench.embedded import world
-from ipa_bench.observers import faces, hands, judge, people, perceptual, pixels, truth
+from ipa_bench.observers import body, faces, hands, judge, people, perceptual, pixels, truth
 from ipa_bench.observers.base import ObserverInfo
 from ipa_bench.observers.networks import EMBEDDED, PUBLISHED, Network
 from ipa_bench.observers.perceptual import PerceptualObserver
@@ -46,7 +46,8 @@ def faces_by(embedder: faces.Embedder) -> tuple[ObserverInfo, ObserverInfo]:
     )
 
 
-#: nobody's metric reads it: pose tracks are made of what it sees
+#: nobody's metric reads these two: pose tracks are made of what they see
+BODY = ObserverInfo("body", body.OBSERVER_ID, ("mediapipe-body",), lambda *_: body.BodyObserver(), asked=True)
 PEOPLE = ObserverInfo("people", people.OBSERVER_ID, ("mediapipe-body",), lambda *_: people.PeopleObserver(), asked=True)
 TRUTH = ObserverInfo(
     "truth", truth.OBSERVER_ID, ("truth",), lambda *_: truth.TruthObserver(), "hands", asked=True,
@@ -59,7 +60,7 @@ JUDGE = ObserverInfo(
 
 OBSERVERS: tuple[ObserverInfo, ...] = (
     HANDS, PIXELS, perceptual_by(PUBLISHED), perceptual_by(EMBEDDED), *faces_by(faces.SFACE), *faces_by(faces.DLIB),
-    PEOPLE, TRUTH, JUDGE,
+    BODY, PEOPLE, TRUTH, JUDGE,
 )  # fmt: skip
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from ipa_bench import video
-from ipa_bench.cache import Cache
 from ipa_bench.cli import pose as console_pose
 from ipa_bench.errors import Unscorable, UserError
 from ipa_bench.models import poses as posing
@@ -40,7 +39,7 @@ def test_a_square_pose_video_of_a_wide_clip(clip, tmp_path):
     stored = video.load(tmp_path / "out.mp4")
     assert (stored.frames.shape, stored.fps) == ((7, 128, 128, 3), 8)
     shown = resampled(np.arange(24) / 25, 25, 8, 7)
-    wanted = draw(cropped(observe_pose(clip, Looker(), cache=Cache()), (128, 128)))[shown]
+    wanted = draw(cropped(observe_pose(clip, Looker()), (128, 128)))[shown]
     # 4:2:0 takes chroma from thin lines, not the lines.
     luma = np.array([0.2126, 0.7152, 0.0722])
     lit = wanted.max(axis=-1) > 60

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -45,6 +46,21 @@ def case(tmp_path_factory):
     return Case("wave", clip, clip), made
 
 
+@pytest.fixture(scope="module")
+def hands_seen(case, tmp_path_factory):
+    """A cache that knows the hands of both clips and nothing else."""
+    folder = tmp_path_factory.mktemp("hands")
+    for clip in (case[0].driving, case[1]):
+        Looker(Cache(folder)).hands(clip)
+    return folder
+
+
+@pytest.fixture
+def cache(hands_seen, tmp_path):
+    """A copy of it."""
+    return Cache(shutil.copytree(hands_seen, tmp_path / "cache"))
+
+
 @pytest.fixture
 def published(tmp_path_factory, monkeypatch):
     """Random weights in files named as the published ones are, and a table that knows their hashes; the folder."""
@@ -63,8 +79,8 @@ def published(tmp_path_factory, monkeypatch):
     return folder
 
 
-def test_published_files_are_read_and_scored(case, published, tmp_path):
-    (wave, made), looker = case, Looker(Cache(tmp_path))
+def test_published_files_are_read_and_scored(case, published, cache):
+    (wave, made), looker = case, Looker(cache)
     scores = Scorer(looker, metrics=[*NAMES, "hand.seen"]).score(made, wave)
     net = Lpips("alex")
     random_weights(net.trunk, 3)
@@ -80,8 +96,8 @@ def test_published_files_are_read_and_scored(case, published, tmp_path):
     assert Scorer(looker, metrics=NAMES).score(wave.driving, wave)["hand.lpips"].value == 0.0
 
 
-def test_the_shipped_network_needs_nothing_and_scores(case, tmp_path):
-    (wave, made), looker = case, Looker(Cache(tmp_path))
+def test_the_shipped_network_needs_nothing_and_scores(case, cache):
+    (wave, made), looker = case, Looker(cache)
     scorer = Scorer(looker, metrics=[f"{region}.lpips.embedded" for region in ("frame", "hand", "rest")])
     blurred = scorer.score(made, wave).measured
     frames = [f.image for f in video.read_frames(wave.driving)]
@@ -107,9 +123,8 @@ def test_a_hit_in_the_cache_looks_at_nothing(case, published, tmp_path):
         np.testing.assert_array_equal(second.observations["lpips"][region], values)
 
 
-def test_only_what_is_new_is_computed_and_other_weights_are_other_distances(case, tmp_path):
+def test_only_what_is_new_is_computed_and_other_weights_are_other_distances(case, cache):
     wave, made = case
-    cache = Cache(tmp_path)
     one, other = drawn(1), drawn(2)
     looker = Looker(cache, observers=by_networks(network(one, sha256="1" * 64)))
     first = looker.look(made, ["pixels"], wave.driving).observations
@@ -169,10 +184,10 @@ print(scorer.score(made, Case("wave", clip, clip))[sys.argv[4]], "torch" in sys.
 
 
 @pytest.mark.parametrize("asked", [["frame.lpips"], ["frame.psnr"]])
-def test_torch_is_not_imported_for_missing_or_unwanted_distances(case, asked, tmp_path, cache_folder):
+def test_torch_is_not_imported_for_missing_or_unwanted_distances(case, asked, tmp_path, cache, cache_folder):
     wave, made = case
     environment = {**os.environ, "IPA_BENCH_WEIGHTS": str(tmp_path), "IPA_BENCH_CACHE": str(cache_folder)}
-    arguments = [wave.driving, made, tmp_path / "observations", *asked]
+    arguments = [wave.driving, made, cache.folder, *asked]
     run = subprocess.run(
         [sys.executable, "-c", CODE, *map(str, arguments)], capture_output=True, text=True, env=environment
     )
@@ -201,14 +216,16 @@ def test_the_metrics_read_the_distances_or_say_why_not():
     assert find("rest.lpips").measure(observed(tracks)).reason == "the case has no ground truth video"
     none = {**series, "hand": np.full(4, np.nan)}
     assert find("hand.lpips").measure(observed(tracks, lpips=none)).reason == "the ground truth shows no hand"
-    # pose tracks are made of what the people observer sees: no metric reads it
-    assert {each.name for each in OBSERVERS} - {"people"} == {name for metric in METRICS for name in metric.reads}
+    # pose tracks are made of what these two see: no metric reads them
+    assert {each.name for each in OBSERVERS} - {"body", "people"} == {
+        name for metric in METRICS for name in metric.reads
+    }
 
 
-def test_without_a_ground_truth_or_with_pixels_left_out_nothing_is_computed(case, tmp_path):
+def test_without_a_ground_truth_or_with_pixels_left_out_nothing_is_computed(case, cache):
     wave, made = case
     untouched = drawn()
-    looker = Looker(Cache(tmp_path), observers=by_networks(network(untouched), network(untouched, "lpips.embedded")))
+    looker = Looker(cache, observers=by_networks(network(untouched), network(untouched, "lpips.embedded")))
     cross = Scorer(looker).score(made, replace(wave, ground_truth=None))
     assert cross["hand.lpips"].reason == "the case has no ground truth video"
     left_out = Scorer(looker, pixels=False).score(made, wave)

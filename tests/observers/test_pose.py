@@ -7,8 +7,8 @@ from ipa_bench import video
 from ipa_bench.cache import Cache
 from ipa_bench.errors import Unscorable
 from ipa_bench.observers.looker import Looker
-from ipa_bench.observers.mediapipe.body import Body
-from ipa_bench.observers.pose import coco18, joined, observe_pose
+from ipa_bench.observers.mediapipe.body import Body, coco18
+from ipa_bench.observers.pose import joined, observe_pose
 from ipa_bench.pose import BODY_JOINTS, draw
 
 #: where MediaPipe's documentation puts them
@@ -63,7 +63,7 @@ def test_a_joint_without_a_limb_is_left_out():
 
 def test_hands_are_drawn_where_the_tracks_say(clip, cache):
     looker = Looker(cache)
-    tracks, pose = looker.hands(clip), observe_pose(clip, looker, cache=cache)
+    tracks, pose = looker.hands(clip), observe_pose(clip, looker)
     assert (len(pose), pose.size) == (6, (640, 360))
     assert tracks.found[:, 1].all(), "the person's right hand is up"
     assert not pose.hands_found[:, 0].any()
@@ -75,7 +75,7 @@ def test_hands_are_drawn_where_the_tracks_say(clip, cache):
 
 
 def test_the_body_is_where_the_person_is(clip, cache):
-    pose = observe_pose(clip, Looker(cache), cache=cache)
+    pose = observe_pose(clip, Looker(cache))
     index = {name: BODY_JOINTS.index(name) for name in BODY_JOINTS}
     seen = [index[n] for n in ("nose", "neck", "right_shoulder", "left_shoulder", "right_eye", "left_eye")]
     assert pose.body_found[:, seen].all()
@@ -87,12 +87,15 @@ def test_the_body_is_where_the_person_is(clip, cache):
     assert (y[:, index["nose"]] < y[:, index["neck"]]).all()
 
 
-def test_what_was_seen_once_is_not_looked_at_again(clip, cache, monkeypatch):
-    heard = []
-    first = observe_pose(clip, Looker(cache), cache=cache, progress=lambda done, total: heard.append((done, total)))
-    monkeypatch.setattr("ipa_bench.observers.pose.BodyNet", None)
-    again = observe_pose(clip, Looker(cache), cache=cache)
-    assert heard in ([], [(n, 6) for n in range(1, 7)])
+def test_hands_and_body_are_seen_in_one_pass_and_not_looked_at_again(clip, tmp_path, monkeypatch):
+    cache, heard, decoded = Cache(tmp_path), [], []
+    read_frames = video.read_frames
+    monkeypatch.setattr(video, "read_frames", lambda path: decoded.append(path) or read_frames(path))
+    first = observe_pose(clip, Looker(cache), progress=heard.append)
+    assert decoded == [clip]
+    monkeypatch.setattr("ipa_bench.observers.body.BodyNet", None)
+    again = observe_pose(clip, Looker(cache))
+    assert heard == [1, 2, 3, 4, 5, 6]
     for name in ("body", "body_found", "hands", "hands_found"):
         np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
 
@@ -101,4 +104,4 @@ def test_a_file_that_does_not_decode_says_so(tmp_path, cache):
     path = tmp_path / "broken.mp4"
     path.write_bytes(b"no video")
     with pytest.raises(Unscorable, match=r"broken\.mp4"):
-        observe_pose(path, Looker(cache), cache=cache)
+        observe_pose(path, Looker(cache))
