@@ -32,9 +32,10 @@ sys.dont_write_bytecode = False
 # thousands of times, is all that syncing would do. Processes that begin with nothing do sync.
 os.fsync = lambda _: None
 
-# How long an example takes is not what is tested: machines are busy.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+# How long an example takes is not what is tested: machines are busy. --hypothesis-profile=thorough looks further.
+settings.register_profile("thorough", deadline=None, max_examples=1000)
+settings.register_profile("few", deadline=None, max_examples=40)
+settings.load_profile("few")
 
 
 #: files that take longest: they begin first where tests run side by side, so that no process is left alone with one

@@ -47,9 +47,9 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(folder: Path, material: Path, clip_of: dict[str, Callable[[int], Path]]) -> RunStore:
+def run(folder: Path, material: Path, clip_of: dict[str, Callable[[int], Path]], people: int = PEOPLE) -> RunStore:
     """A run whose models' videos are those files."""
-    truth = [str(material / "truth" / f"{i}.mp4") for i in range(PEOPLE)]
+    truth = [str(material / "truth" / f"{i}.mp4") for i in range(people)]
     cases = tuple(CaseEntry(f"c{i}", f"p{i}", "test", path, path, ()) for i, path in enumerate(truth))
     header = RunHeader(
         name="sets", suite_hash="0" * 64, primary="hand_quality@3", seeds=(0,), metrics=("hand_quality@3",),
@@ -58,7 +58,7 @@ def run(folder: Path, material: Path, clip_of: dict[str, Callable[[int], Path]])
     )  # fmt: skip
     store = RunStore.open(folder, header)
     for name, path in clip_of.items():
-        for i in range(PEOPLE):
+        for i in range(people):
             store.append(UnitRecord(f"c{i}", 0, name, video=str(path(i)), sha256=file_sha256(path(i))))
     store.close()
     return store
@@ -151,7 +151,7 @@ def test_clips_without_hands_have_no_hand_motion(
     monkeypatch.setenv("IPA_BENCH_CACHE", str(cache_folder))
     still = tmp_path / "still.mp4"
     video.encode(np.full((17, 128, 128, 3), 90, np.uint8), still, FPS, crf=4)
-    store = run(tmp_path / "run", material, {"copy": folders["copy"], "empty": lambda i: still})
+    store = run(tmp_path / "run", material, {"copy": folders["copy"], "empty": lambda i: still}, people=4)
     found = by_model(set_stage.measure(store, [HAND_FVMD]))
     copy, empty = found["copy", ""].value, found["empty", ""].value
     assert copy is not None

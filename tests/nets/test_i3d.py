@@ -165,9 +165,9 @@ def test_a_bicubic_resize_may_overshoot():
         torch.zeros(1, 3, 9, 224, 224, dtype=torch.uint8),
     ],
 )
-def test_other_shapes_and_types_are_refused(given):
+def test_other_shapes_and_types_are_refused(ready, given):
     with pytest.raises(ValueError, match="I3D takes float"):
-        I3D()(given)
+        ready(given)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
