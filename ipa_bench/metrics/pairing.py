@@ -46,6 +46,8 @@ class HandPair:
     #: which frames of either video these are
     generated_index: Int[ndarray, "T"]
     reference_index: Int[ndarray, "T"]
+    #: slot of the generated video's own tracks that each reference hand is paired with
+    generated_slot: Int[ndarray, "T 2"]
     #: (width, height) of the reference in px
     reference_size: tuple[int, int]
     #: the reference on all of its own frames, where the shared ones are not a part cut out by itself
@@ -124,6 +126,7 @@ def pair_hands(generated: HandTracks, reference: HandTracks) -> HandPair:
         times=times,
         generated_index=gi,
         reference_index=ri,
+        generated_slot=order,
         reference_size=reference.size,
         whole=reference,
     )

@@ -10,6 +10,7 @@ from typing import Literal
 from ipa_bench.errors import UserError
 from ipa_bench.metrics import alignment, frame, hand, motion, quality
 from ipa_bench.metrics.base import Evidence, Measured, Metric
+from ipa_bench.metrics.fingers import FINGERS
 from ipa_bench.metrics.former import FORMER
 from ipa_bench.metrics.identity_table import IDENTITY
 from ipa_bench.metrics.judge import JUDGE
@@ -317,6 +318,7 @@ METRICS: tuple[Metric, ...] = (
         hand.presence,
         frames="all",
     ),
+    *FINGERS,
     *IDENTITY,
     *TRUTH,
     *JUDGE,

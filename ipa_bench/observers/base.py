@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,15 @@ class Session(Protocol):
 
     def finish(self) -> Arrays:
         """What was seen, as :class:`Observation` says it. Raises Unscorable where this observer can see nothing."""
+
+
+@runtime_checkable
+class Following(Session, Protocol):
+    """A session that looks at what another one finds in the same video."""
+
+    def follow(self, other: Observation | Session) -> None:
+        """Take the other's findings, before the first frame: as they were kept, or from the session that makes them in
+        this pass, which is finished first."""
 
 
 class Beside:
@@ -105,6 +114,8 @@ class ObserverInfo:
     #: None: it looks at one video by itself. Else it compares a video with its ground truth, beside what the observer
     #: of this name saw in both: its times pair the frames, its boxes cut the regions.
     beside: str | None = None
+    #: the observer of this name, which stands before it in the table, says where in the video it looks
+    follows: str | None = None
     #: whether it looks only where a metric that a suite names needs it
     asked: bool = False
     #: whether it looks at the reference pictures of a case, not at videos

@@ -8,7 +8,7 @@ itself.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -46,6 +46,8 @@ class Follower:
     """
 
     where: Callable[[Image.Image, Hand], Hand | None]
+    #: told each frame's picture and hands, in order, once no more are added to it
+    tell: Callable[[Image.Image, Sequence[Hand]], None] | None = None
     _recent: deque[_Frame] = field(default_factory=deque)
     _hands: list[list[Hand]] = field(default_factory=list)
     _crops: list[list[tuple[float, float]]] = field(default_factory=list)
@@ -97,6 +99,8 @@ class Follower:
         return found
 
     def _done(self, frame: _Frame) -> None:
+        if self.tell is not None:
+            self.tell(frame.image, frame.hands)
         self._hands.append(frame.hands)
         self._crops.append(
             [(sharpness(frame.image, h.landmarks), change(frame.image, frame.before, h.landmarks)) for h in frame.hands]

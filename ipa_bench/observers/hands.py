@@ -99,6 +99,13 @@ class _Nets(threading.local):
         return self._hand
 
 
+def id_of(backend: str) -> str:
+    """What observations by a backend are called. Raises UserError for an unknown one."""
+    if backend not in BACKENDS:
+        raise UserError(f"there is no hand observer called {backend!r}", f"use one of {', '.join(BACKENDS)}")
+    return mediapipe_tasks.runtime_id() if backend == "mediapipe" else OBSERVER_ID
+
+
 class HandObserver(Observer):
     """Looks at frames; reusable for any number of videos.
 
@@ -109,10 +116,8 @@ class HandObserver(Observer):
     """
 
     def __init__(self, threads: int = 1, backend: str = "litert", tilt: float = 0.0) -> None:
-        if backend not in BACKENDS:
-            raise UserError(f"there is no hand observer called {backend!r}", f"use one of {', '.join(BACKENDS)}")
         #: goes into every observation, and so into the cache's keys
-        self.id = mediapipe_tasks.runtime_id() if backend == "mediapipe" else OBSERVER_ID
+        self.id = id_of(backend)
         self._nets = _Nets(backend, tilt, [])
         self._pool: Executor | None = ThreadPoolExecutor(threads, "hands") if threads > 1 else None
 
@@ -149,6 +154,12 @@ class HandSession:
         self._times: list[float] = []
         self._size = (0, 0)
         self._blocks = 0
+        #: what :meth:`finish` gave
+        self.seen: Arrays | None = None
+
+    def tell(self, listener: Callable[[Image.Image, Sequence[Hand]], None]) -> None:
+        """Have each frame's picture and hands told, in order, as soon as no more hands are added to it."""
+        self._follower.tell = listener
 
     def push(self, image: UInt8, time: float) -> None:
         """Take the next frame: uint8 ``[H, W, 3]`` RGB, time in seconds."""
@@ -168,7 +179,8 @@ class HandSession:
         self._keep(self._pending)
         wrists = np.array(self._wrists, dtype=np.float32).reshape(-1, 2, 3)
         arrays = _arrays(*self._follower.finish(), wrists, self._times, self._people)
-        return {**arrays, "times": np.array(self._times, np.float64), "size": np.array(self._size)}
+        self.seen = {**arrays, "times": np.array(self._times, np.float64), "size": np.array(self._size)}
+        return self.seen
 
     def _look(self, count: int) -> None:
         """Look at the first ``count`` waiting frames, with the bodies at both ends of them."""

@@ -15,7 +15,7 @@ from ipa_bench import video
 from ipa_bench.cache import Cache, digest
 from ipa_bench.errors import Unscorable
 from ipa_bench.files import file_sha256
-from ipa_bench.observers.base import ObserverInfo, Session, Truth
+from ipa_bench.observers.base import Following, ObserverInfo, Session, Truth
 from ipa_bench.observers.table import HANDS, OBSERVERS
 from ipa_bench.types import HandTracks, Observation, UInt8, Video
 
@@ -91,7 +91,8 @@ class Looker:
         *,
         progress: Callable[[int], None] | None = None,
     ) -> Seen:
-        """What the observers of these names see, in one pass for all that is new; those they look beside come with it.
+        """What the observers of these names see, in one pass for all that is new; those they look beside, or after,
+        come with it.
 
         Those that compare do so with the ground truth ``truth``, which is looked at first; ``world`` is the scene of
         the built-in world that it was rendered from; ``progress(done)`` hears of the frames of ``source`` that were
@@ -101,7 +102,8 @@ class Looker:
         reasons = {name: info.staged for name in names if not (info := self._infos[name]).takes(world)}
         names = [name for name in names if name not in reasons]
         bases = self._bases(names)
-        wanted = [name for name in self._infos if name in {*names, *bases}]
+        followed = {info.follows for name in names if (info := self._infos[name]).follows}
+        wanted = [name for name in self._infos if name in {*names, *bases, *followed}]
         beside = Seen()
         if bases:
             if truth is None:
@@ -144,6 +146,7 @@ class Looker:
                 sessions[name] = observer.start(
                     None if base is None else Truth(beside[base], readers.get(name, iter(())), world)
                 )
+            self._lead(sessions, seen)
             for done, (image, time) in enumerate(_frames(source), 1):
                 for session in sessions.values():
                     session.push(image, time)
@@ -163,6 +166,14 @@ class Looker:
                 kind = self._kind(name, source)
                 if kind is not None:
                     self._cache.put(kind, key, arrays)
+
+    def _lead(self, sessions: Mapping[str, Session], seen: Mapping[str, Observation]) -> None:
+        """Give sessions that follow another what was seen before, or the session that sees it in this pass."""
+        for name, session in sessions.items():
+            leader = self._infos[name].follows
+            if leader is not None:
+                assert isinstance(session, Following)
+                session.follow(seen[leader] if leader in seen else sessions[leader])
 
     def _bases(self, names: Sequence[str]) -> tuple[str, ...]:
         """The observers that these look beside."""

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ipa_bench.embedded import world
-from ipa_bench.observers import body, faces, hands, judge, people, perceptual, pixels, truth
+from ipa_bench.observers import body, faces, fingers, hands, judge, people, perceptual, pixels, truth
 from ipa_bench.observers.base import ObserverInfo
 from ipa_bench.observers.networks import EMBEDDED, PUBLISHED, Network
 from ipa_bench.observers.perceptual import PerceptualObserver
 from ipa_bench.weights.table import HAND_MODELS
 
 HANDS = ObserverInfo("hands", hands.OBSERVER_ID, ("mediapipe-hands",), hands.HandObserver)
+#: the landmark net's own maps: what pleases it pleases the landmarks
+FINGERS = ObserverInfo(
+    "fingers", fingers.OBSERVER_ID, ("mediapipe-hands",), fingers.FingerObserver, follows="hands", asked=True
+)
 PIXELS = ObserverInfo(
     "pixels", pixels.OBSERVER_ID, ("pixels",), lambda threads, _: pixels.PixelObserver(threads), "hands"
 )
@@ -59,8 +63,8 @@ JUDGE = ObserverInfo(
 )  # fmt: skip
 
 OBSERVERS: tuple[ObserverInfo, ...] = (
-    HANDS, PIXELS, perceptual_by(PUBLISHED), perceptual_by(EMBEDDED), *faces_by(faces.SFACE), *faces_by(faces.DLIB),
-    BODY, PEOPLE, TRUTH, JUDGE,
+    HANDS, FINGERS, PIXELS, perceptual_by(PUBLISHED), perceptual_by(EMBEDDED),
+    *faces_by(faces.SFACE), *faces_by(faces.DLIB), BODY, PEOPLE, TRUTH, JUDGE,
 )  # fmt: skip
 
 

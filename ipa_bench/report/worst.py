@@ -7,7 +7,7 @@ would leave no room for hands that are there and wrong.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -123,6 +123,16 @@ def _one_finger(view: ReportView, unit: Unit, details: Details) -> Moment | None
     return None if found and whole and abs(found.time - whole.time) < APART else found
 
 
+def _of_both_hands(view: ReportView, unit: Unit, details: Details, name: str) -> Moment | None:
+    """The worst frame by a metric that does not say which hand it is about: every hand of that frame is shown."""
+    found = _by_series(view, unit, details, (name,))
+    if found is None or details.driving_landmarks is None or details.driving_found is None:
+        return found
+    sides = ((details.driving_landmarks, details.driving_found), (details.generated_landmarks, details.generated_found))
+    hands = [marks[found.frame, slot] for marks, there in sides for slot in (0, 1) if there[found.frame, slot]]
+    return replace(found, box=_around(hands))
+
+
 def _worst(view: ReportView, unit: Unit, details: Details, metric: str, frames: Bool | None) -> Moment | None:
     info = view.info(metric)
     sign = -1.0 if info is not None and info.better == "higher" else 1.0
@@ -225,6 +235,16 @@ REASONS = (
         partial(_by_series, names=("hand.keypoint_error",)),
     ),
     Reason("One finger is off", "The frame with the worst finger, where the rest of the hand is better.", _one_finger),
+    Reason(
+        "A finger too many or too few",
+        "The frame that differs most from the driving hands in fingers seen. Experimental: look yourself.",
+        partial(_of_both_hands, name="hand.finger_count"),
+    ),
+    Reason(
+        "A hand looks malformed",
+        "The frame in which the hands look most edited beside the driving ones. Experimental: look yourself.",
+        partial(_of_both_hands, name="hand.anatomy_shift"),
+    ),
     Reason(
         "A hand's pixels differ",
         "The frame in which the hand's picture is least like that of the ground truth.",

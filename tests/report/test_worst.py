@@ -97,6 +97,37 @@ def test_one_finger_is_told_only_where_the_hand_is_not_the_worst(written: tuple[
     assert {card.moment.frame for card in group(at(15), "One finger is off").cards} == {15}
 
 
+def test_fingers_are_shown_with_every_hand_of_both_videos(written: tuple[ReportView, Path]) -> None:
+    """The metric does not say which hand it is about: the card holds both, as both videos have them."""
+    view, _ = written
+
+    def details(unit: Unit) -> Details | None:
+        found = view.details(unit)
+        if found is None:
+            return None
+        count, shift = np.full((2, len(found.times)), 0.1, np.float32)
+        count[9], shift[4] = 1.5, 3.0
+        there = np.ones_like(found.generated_found)
+        there[9, 1] = False  # lost in the generated video, and where it should be is shown all the same
+        wanted = np.ones_like(there)
+        wanted[9] = True, False
+        series = {"hand.finger_count@1": count, "hand.anatomy_shift@1": shift}
+        return replace(found, generated_found=there, driving_found=wanted, series=series)
+
+    changed = replace(view, details=details)
+    cards = group(changed, "A finger too many or too few").cards
+    assert {card.moment.frame for card in cards} == {9}
+    assert {card.moment.value for card in cards} == {1.5}
+    assert {card.moment.frame for card in group(changed, "A hand looks malformed").cards} == {4}
+    for card in cards:
+        seen = details(card.moment.unit)
+        assert seen is not None
+        assert seen.driving_landmarks is not None
+        points = np.concatenate([seen.driving_landmarks[9, 0], seen.generated_landmarks[9, 0]])
+        assert card.moment.box == pytest.approx([*points.min(axis=0), *points.max(axis=0)])
+    assert "A finger too many or too few" not in {each.title for each in worst_moments(view)}
+
+
 def test_pixels_are_worst_where_likeness_is_lowest(tmp_path: Path) -> None:
     view = build.make_run(tmp_path, identities=1)
     ssim = replace(view.infos[6], id="hand.ssim@1")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,17 +38,20 @@ class Roi:
 class Net:
     """One ``.tflite`` model, single-threaded: parallelism is over frames and clips, which keeps results repeatable."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kept: Sequence[int] = ()) -> None:
+        """``kept``: numbers of tensors inside the model that calls return too, behind its outputs."""
         from ai_edge_litert.interpreter import Interpreter
 
         with _quiet():
-            self._interpreter: Any = Interpreter(model_path=str(path), num_threads=1)
+            self._interpreter: Any = Interpreter(
+                model_path=str(path), num_threads=1, experimental_preserve_all_tensors=bool(kept)
+            )
             self._interpreter.allocate_tensors()
         details = self._interpreter.get_input_details()[0]
         self._input: int = details["index"]
         #: side of the square input in pixels
         self.side: int = int(details["shape"][1])
-        self._outputs: list[int] = [d["index"] for d in self._interpreter.get_output_details()]
+        self._outputs: list[int] = [d["index"] for d in self._interpreter.get_output_details()] + list(kept)
 
     def __call__(self, image: Float32) -> list[Float32]:
         """Run on one image, float32 ``[side, side, 3]`` in the model's range. Returns its outputs, batch axis kept."""
