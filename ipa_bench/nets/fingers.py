@@ -21,7 +21,7 @@ _WIDTH = 48
 
 
 class FingerHead(nn.Module):
-    """Three convolutions on standardised maps, mean and maximum over space, a line for each answer; 58 k weights."""
+    """Three convolutions on standardised maps, mean and maximum over space, a line for each answer; 58 k values."""
 
     mean: Tensor
     spread: Tensor

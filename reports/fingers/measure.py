@@ -39,8 +39,9 @@ NUISANCES = ("reencode", "jpeg", "hue", "shift", "late", "frame_blur", "light")
 METRICS = ("hand.finger_count", "hand.anatomy_shift", "hand.confidence", "hand.keypoint_error")
 #: of clips: those that are measured of what has no three of its own, or whose strongest says enough
 STRENGTHS: dict[str, tuple[damages.Strength, ...]] = {
-    "clean": ("mild",), "reencode": ("mild", "strong"), "jpeg": ("strong",), "hue": ("medium", "strong"),
-    "shift": ("strong",), "late": ("medium",), "frame_blur": ("mild",), "light": ("mild", "strong"),
+    "clean": ("mild",), "reencode": ("strong",), "jpeg": ("strong",), "hue": ("strong",), "shift": ("strong",),
+    "late": ("medium",), "frame_blur": ("mild",), "light": ("mild", "strong"),
+    **dict.fromkeys(DAMAGES[1:], ("medium", "strong")),
 }  # fmt: skip
 #: side of a photograph in px when it is damaged; people take 100
 SIDE = 400
@@ -208,13 +209,13 @@ def told(found: dict[str, dict[str, Table]], quiet: tuple[str, ...]) -> dict[str
         bar = float(np.quantile(found["finger_added"]["medium"][metric], 0.2))
         nuisances = [name for name in found if name not in DAMAGES]
         result[metric] = {
-            "auc": {n: [auc(rows[metric], right) for rows in found[n].values()] for n in DAMAGES if n in found},
+            "auc": {n: {s: auc(rows[metric], right) for s, rows in found[n].items()} for n in DAMAGES if n in found},
             "threshold": bar,
             "false_alarms": {
                 name: float(np.mean([value >= bar for rows in found[name].values() for value in rows[metric]]))
                 for name in nuisances
             },
-            "mean": {n: [float(np.mean(rows[metric])) for rows in found[n].values()] for n in found},
+            "mean": {n: {s: float(np.mean(rows[metric])) for s, rows in found[n].items()} for n in found},
         }
     return result
 
@@ -234,9 +235,11 @@ def main() -> None:
     stills = of_photographs(given.photographs, given.most)
     quiet = tuple(name for name in stills if name not in DAMAGES)
     result["photographs"] = told(stills, quiet) | {
-        "fingers": {n: [float(np.mean(r["fingers"])) for r in s.values()] for n, s in stills.items()},
+        "fingers": {n: {s: float(np.mean(r["fingers"])) for s, r in rows.items()} for n, rows in stills.items()},
         "n": len(stills["jpeg"]["mild"]["fingers"]),
+        "lost": {n: {s: len(r.get("lost", ())) for s, r in rows.items()} for n, rows in stills.items()},
     }
+    given.out.write_text(json.dumps(rounded(result), indent=1) + "\n")
     for clip in given.clips:
         result[clip.stem] = told(of_clip(cut(clip, *given.frames, given.work), given.work), ("clean", "reencode"))
     given.out.write_text(json.dumps(rounded(result), indent=1) + "\n")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ipa_bench.metrics import find
 from ipa_bench.metrics.fingers import LEAST_SPREAD, running_mean
-from ipa_bench.metrics.pairing import pair_hands
+from ipa_bench.metrics.pairing import pair_hands, period
 from ipa_bench.metrics.table import DEFAULT
 from ipa_bench.types import Observation
 from tests.hands import made_up, moved, observed, without
@@ -124,8 +124,7 @@ def test_the_running_mean_is_that_of_a_slow_twin(frames, seconds, seed):
     rng = np.random.default_rng(seed)
     values, valid, times = rng.normal(size=(frames, 2)), rng.random((frames, 2)) < 0.7, np.arange(frames) / 25
     found = running_mean(values, valid, times, seconds)
-    step = 1 / 25 if frames > 1 else 1.0
-    reach = round(seconds / 2 / step)
+    reach = round(seconds / 2 / period(times))
     for t in range(frames):
         for slot in range(2):
             near = slice(max(t - reach, 0), t + reach + 1)

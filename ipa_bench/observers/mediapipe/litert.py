@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,7 +43,9 @@ class Net:
         """``kept``: numbers of tensors inside the model that calls return too, behind its outputs."""
         from ai_edge_litert.interpreter import Interpreter
 
-        with _quiet():
+        with _quiet(), warnings.catch_warnings():
+            if kept:  # it says that this is for debugging and takes memory: of one small net
+                warnings.simplefilter("ignore", UserWarning)
             self._interpreter: Any = Interpreter(
                 model_path=str(path), num_threads=1, experimental_preserve_all_tensors=bool(kept)
             )
