@@ -1,9 +1,11 @@
 """What reports/embedded/README.md states: curves of pretraining, pictures, and figures of world, VAE and base model.
 
     python reports/embedded/make.py --pretrain runs/pretrain --seeds runs/seeds
+    python reports/embedded/make.py --gates runs/pretrain
 
 ``--pretrain``: the folder of ``trainers.embedded.pretrain``; ``--seeds``: a run of the embedded suite with many seeds.
-Writes curves.png, world.png, vae.png, base.png and figures.json beside this file.
+Writes curves.png, world.png, vae.png, base.png and figures.json beside this file. ``--gates`` alone: gates.png and
+gates.jsonl, the flow errors on held-out people as pretraining went on.
 """
 
 from __future__ import annotations
@@ -35,7 +37,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pretrain", type=Path)
     parser.add_argument("--seeds", type=Path)
+    parser.add_argument("--gates", type=Path)
     options = parser.parse_args()
+    if options.gates:
+        gates(options.gates)
+        return
     path = HERE / "figures.json"
     figures: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     if options.pretrain:
@@ -62,6 +68,24 @@ def curves(folder: Path) -> None:
     for stage in ("vae", "transformer"):
         lines = (folder / f"{stage}.jsonl").read_text().splitlines(keepends=True)
         (HERE / f"{stage}.jsonl").write_text("".join(lines[:50] + lines[50::20]))
+
+
+def gates(folder: Path) -> None:
+    """Errors of the velocity on held-out people over updates, a panel for each kind of sample."""
+    text = (folder / "transformer-watch.jsonl").read_text()
+    (HERE / "gates.jsonl").write_text(text)
+    lines = [json.loads(line) for line in text.splitlines()]
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.2), layout="constrained", sharey=True)
+    for axis, kind in zip(axes, ("stills", "clips", "pairs"), strict=True):
+        shown = [line for line in lines if f"{kind} hand@0.6" in line]
+        for name, style in (("hand@0.3", ":"), ("hand@0.6", "-"), ("hand@0.9", "--"), ("frame@0.6", "-.")):
+            axis.plot([line["step"] for line in shown], [line[f"{kind} {name}"] for line in shown], style, label=name)
+        axis.axhline(0.5, color="grey", lw=0.8)
+        axis.set(title=kind, xlabel="update", ylim=(0, 1.05))
+        axis.grid(alpha=0.3)
+    axes[0].legend(fontsize=8)
+    figure.savefig(HERE / "gates.png", dpi=90)
+    plt.close(figure)
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
