@@ -6,6 +6,7 @@ from PIL import Image
 
 from ipa_bench import video, weights
 from ipa_bench.cache import Cache
+from ipa_bench.harness.details import details
 from ipa_bench.models.damage import damaged
 from ipa_bench.models.damage import find as find_damage
 from ipa_bench.observers import looker as looker_room
@@ -88,8 +89,11 @@ def test_a_finger_more_is_seen_beside_the_driving_hand(clip, tmp_path):
         frames = (frame.image for frame in video.read_frames(clip))
         made = tmp_path / f"{name}.mp4"
         video.encode(damaged(frames, hands, 25, find_damage(name), "medium"), made, 25, crf=18)
-        measured = Scorer(looker, ["hand.finger_count", "hand.anatomy_shift"]).score(made, case).measured
-        values[name] = [each.value for each in measured.values()]
+        scores = Scorer(looker, ["hand.finger_count", "hand.anatomy_shift"]).score(made, case)
+        values[name] = [each.value for each in scores.measured.values()]
+        shown = details(scores, case).series  # what the report's gallery draws
+        assert set(shown) == {"hand.finger_count@1", "hand.anatomy_shift@1"}
+        assert all(len(series) == 16 and np.isfinite(series).any() for series in shown.values())
     assert values["finger_added"][0] > 3 * values["reencode"][0]
     assert values["finger_added"][1] > values["reencode"][1] + 1
 
