@@ -140,7 +140,7 @@ class TrainTable(StrictTable):
     #: compute activations again in the backward pass: all, or (``attention``) all but what attention gave, which is
     #: most of the work where clips are long
     gradient_checkpointing: Checkpointing = False
-    #: divide the frozen weights over the processes (FSDP2), for models that one device does not hold
+    #: divide weights over the processes (FSDP2), for models that one device does not hold
     shard: bool = False
     save_every: Count = 50
     #: pairs of noise and t that a clip is shown with, again and again; 0: new ones each time
@@ -237,8 +237,8 @@ class TrainConfig(StrictTable):
             raise ValueError("adapter.full trains every weight: model.lora cannot be continued")
         if self.adapter.full and self.adapter.strength != 1.0:
             raise ValueError("adapter.strength is a LoRA's; adapter.full has none")
-        if self.adapter.full and self.train.shard:
-            raise ValueError("train.shard divides frozen weights; with adapter.full there are none")
+        if self.adapter.full and self.train.shard and self.train.optimizer != "adamw":
+            raise ValueError("adapter.full with train.shard has no moments of 8 bits: leave train.optimizer out")
         if self.model.fp8 and (self.adapter.full or self.train.shard):
             raise ValueError("model.fp8 goes with neither adapter.full nor train.shard")
         if self.model.fp8 and not self.train.gradient_checkpointing:

@@ -45,7 +45,7 @@ def accelerator(config: TrainTable, out: Path, about: Mapping[str, str]) -> Any:
     Raises :class:`UserError` for a tracker that does not start, and for a way to divide a run that is not supported.
     """
     from accelerate import Accelerator
-    from accelerate.utils import InitProcessGroupKwargs
+    from accelerate.utils import AutocastKwargs, InitProcessGroupKwargs
 
     wanted = list(config.trackers)
     try:
@@ -56,7 +56,11 @@ def accelerator(config: TrainTable, out: Path, about: Mapping[str, str]) -> Any:
                 mixed_precision="bf16" if config.precision == "bf16" else "no",
                 log_with=wanted or None,
                 project_dir=str(out),
-                kwargs_handlers=[InitProcessGroupKwargs(timeout=WAIT)],
+                # What autocast would remember of divided weights is as much as all of them.
+                kwargs_handlers=[
+                    InitProcessGroupKwargs(timeout=WAIT),
+                    AutocastKwargs(cache_enabled=False if config.shard else None),
+                ],
             )
         ranks.check(found.distributed_type.value)
         found.init_trackers("ipa-bench", config=dict(about))

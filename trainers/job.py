@@ -122,6 +122,9 @@ def _checkpoint(spec: BaseSpec, dry: bool) -> Checkpoint:
 def _data(config: TrainConfig, method: MethodName, suite: Suite) -> tuple[Data, Reward | None]:
     """What is trained on: clips that are there, or the cases of those to come and what they are rewarded by."""
     about = find(method)
+    if about.old and config.rollouts is not None and config.adapter.full and config.train.shard:
+        why = "samples rounds with an old policy, which has no place where every weight is trained and divided"
+        raise UserError(f"{method} {why}", "leave train.shard or adapter.full out")
     if config.rollouts is None or config.reward is None:
         if about.file is None:
             raise UserError(f"{method} learns from clips that it makes itself", "give [rollouts] and [reward]")

@@ -19,10 +19,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ipa_bench.errors import UserError
-from trainers import optimizer
+from trainers import optimizer, parts
 from trainers import state as states
 from trainers.config import TrainTable
 from trainers.methods.draw import Draw
@@ -111,10 +111,12 @@ class Loop:
         self._config, self._policy, self._items, self._folder, self._run = config, policy, items, folder, run
         self._accelerator, self._keep = accelerator, keep
         self._parameters = policy.parameters
+        #: what of them is on this process: all, unless weights that are trained are divided
+        self._held = {name: parts.mine(p) for name, p in self._parameters.items()}
         self._optimizer = optimizer.build(
-            config.optimizer, self._parameters.values(), lr=config.lr, weight_decay=config.weight_decay
+            config.optimizer, self._held.values(), lr=config.lr, weight_decay=config.weight_decay
         )
-        self.average = {n: p.detach().clone() for n, p in self._parameters.items()} if config.ema else {}
+        self.average = {n: p.detach().clone() for n, p in self._held.items()} if config.ema else {}
         self.step = self._saved = self._resume()
         #: Ctrl-C was pressed here; every process is to end
         self._asked = self._stop = False
@@ -193,21 +195,22 @@ class Loop:
         config, accelerator = self._config, self._accelerator
         first = self.step * self._batch + accelerator.process_index * self._share
         places = range(first, first + self._share)
-        parts = [places[i : i + config.micro_batch] for i in range(0, self._share, config.micro_batch)]
+        pieces = [places[i : i + config.micro_batch] for i in range(0, self._share, config.micro_batch)]
         for group in self._optimizer.param_groups:
             group["lr"] = config.lr * schedule(config, self.step)
         self._optimizer.zero_grad(set_to_none=True)
         total: dict[str, float] = {}
-        for part in parts:
-            torch.manual_seed(hash((config.seed, part[0])))  # dropout
-            chosen = [self._items.at(place) for place in part]
+        for piece in pieces:
+            torch.manual_seed(hash((config.seed, piece[0])))  # dropout
+            chosen = [self._items.at(place) for place in piece]
             with accelerator.autocast():
                 value, metrics = loss([index for index, _ in chosen], [draw for _, draw in chosen])
-            torch.autograd.backward(value / len(parts))
+            torch.autograd.backward(value / len(pieces))
             for name, metric in {"loss": value.detach(), **metrics}.items():
-                total[name] = total.get(name, 0.0) + metric.item() / len(parts)
+                total[name] = total.get(name, 0.0) + metric.item() / len(pieces)
+        parts.take_gradients(self._parameters, self._held)
         total = self._over_processes(total)
-        norm = float(nn.utils.clip_grad_norm_(self._parameters.values(), config.clip))
+        norm = parts.clip(self._parameters, self._held, config.clip)
         for name, number in (("loss", total["loss"]), ("gradient", norm)):
             if not math.isfinite(number):
                 raise UserError(
@@ -216,28 +219,29 @@ class Loop:
                 )
         self._optimizer.step()
         if self.average:
-            follow(self.average, self._parameters, decay(config.ema, self.step))
+            follow(self.average, self._held, decay(config.ema, self.step))
         kept = self._keep(self.step + 1)
         if kept is not None:
             self._policy.follow(kept)
         return {**total, "norm": norm, "lr": self._optimizer.param_groups[0]["lr"]}
 
     def _over_processes(self, metrics: dict[str, float]) -> dict[str, float]:
-        """Average gradients and metrics over all processes."""
+        """Average gradients and metrics over all processes; those of divided weights are averaged as they come."""
         count = self._accelerator.num_processes
         if count == 1:
             return metrics
-        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self._parameters.values()]
+        held = [p for name, p in self._held.items() if not parts.divided(self._parameters[name])]
+        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in held]
         # The wish to stop travels with the gradients, so that all processes stop at the same step, and so does which
         # parameters have any: those of an expert that no clip of a batch went through stay as they are, moments too.
-        there = [float(p.grad is not None) for p in self._parameters.values()]
-        numbers = torch.tensor([*metrics.values(), *there, float(self._asked)], device=gradients[0].device)
+        there = [float(p.grad is not None) for p in held]
+        numbers = torch.tensor([*metrics.values(), *there, float(self._asked)], device=self._accelerator.device)
         flat = torch.cat([g.reshape(-1) for g in gradients] + [numbers])
         torch.distributed.all_reduce(flat)
         flat /= count
         place = 0
         *found, stop = flat[sum(g.numel() for g in gradients) :].tolist()
-        for parameter, gradient, some in zip(self._parameters.values(), gradients, found[len(metrics) :], strict=True):
+        for parameter, gradient, some in zip(held, gradients, found[len(metrics) :], strict=True):
             mine = flat[place : place + gradient.numel()].reshape(gradient.shape).clone()
             parameter.grad = mine if some > 0 else None
             place += gradient.numel()
@@ -245,24 +249,31 @@ class Loop:
         return dict(zip(metrics, found, strict=False))
 
     def _resume(self) -> int:
-        saved = states.load(self._folder / STATE, self._run, self._parameters)
+        whole = self._parameters
+        divided = any(map(parts.divided, whole.values()))
+        saved = states.load(self._folder / STATE, self._run, whole, mapped=divided)
         if saved is None:
             return 0
         with torch.no_grad():
-            for name, parameter in self._parameters.items():
-                parameter.copy_(saved.weights[name])
+            for name, parameter in self._held.items():
+                parameter.copy_(parts.part(saved.weights[name], whole[name]))
             for name, value in self.average.items():
-                value.copy_(saved.average[name])
+                value.copy_(parts.part(saved.average[name], whole[name]))
             for name, value in self._policy.old.items():
-                value.copy_(saved.old[name])
-        self._optimizer.load_state_dict(dict(saved.optimizer))
+                value.copy_(parts.part(saved.old[name], whole[name]))
+        self._optimizer.load_state_dict(parts.part_moments(saved.optimizer, [*whole.values()]))
         return saved.step
 
     def _save(self) -> None:
-        if self._accelerator.is_main_process:
-            moments = self._optimizer.state_dict()
-            found = State(self.step, self._parameters, self.average, moments, self._run, self._policy.old)
-            states.save(found, self._folder / STATE)
+        main = self._accelerator.is_main_process
+
+        def whole(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: parts.whole(value, self._parameters[name], keep=main) for name, value in values.items()}
+
+        moments = parts.whole_moments(self._optimizer.state_dict(), [*self._parameters.values()], keep=main)
+        kept = whole(self._held), whole(self.average), moments, self._run, whole(self._policy.old)
+        if main:
+            states.save(State(self.step, *kept), self._folder / STATE)
         self._saved = self.step
         self._accelerator.wait_for_everyone()
 

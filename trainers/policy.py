@@ -22,7 +22,7 @@ from ipa_bench.errors import UserError
 from ipa_bench.models.base import Base
 from ipa_bench.models.checkpoint import lora_parts
 from ipa_bench.models.outline import Checkpointing
-from trainers import lora
+from trainers import lora, parts
 from trainers.config import AdapterConfig
 from trainers.data.encode import Batch
 from trainers.schedule import follow
@@ -93,7 +93,7 @@ class Policy(ABC):
 
     def keep_old(self) -> None:
         """Keep an old policy from here on, which begins as the trained one is now."""
-        self.old = {name: p.detach().clone() for name, p in self.parameters.items()}
+        self.old = {name: parts.mine(p).detach().clone() for name, p in self.parameters.items()}
 
     @contextmanager
     def as_old(self) -> Iterator[None]:
@@ -108,7 +108,16 @@ class Policy(ABC):
 
     def follow(self, keep: float) -> None:
         """The old policy keeps this share of itself and takes the rest from the trained one."""
-        follow(self.old, self.parameters, keep)
+        follow(self.old, {name: parts.mine(p) for name, p in self.parameters.items()}, keep)
+
+    def begin(self) -> None:  # noqa: B027 - most need nothing
+        """Keep what the reference needs of the weights, which lie now where they are trained."""
+
+    def collect(self, *, keep: bool) -> None:  # noqa: B027
+        """Put together what is to be saved where it lies in parts on the processes, for the one that keeps it.
+
+        After the last step; every process has to ask.
+        """
 
     @abstractmethod
     def save(self, folder: Path) -> Path:
@@ -254,11 +263,22 @@ class FullPolicy(Policy):
 
     reference_is = "the base model: a copy of its weights in host memory, swapped in"
 
-    def __init__(self, base: Base) -> None:
+    def __init__(self, base: Base, *, later: bool = False) -> None:
+        """``later``: the weights are still to be divided, after which :meth:`begin` keeps them."""
         super().__init__(base)
         for network in self.networks:
             network.requires_grad_(True)
-        self._began = {name: p.detach().to("cpu", copy=True) for name, p in self.parameters.items()}
+        self._began: dict[str, Tensor] = {}
+        if not later:
+            self.begin()
+
+    def begin(self) -> None:
+        """Keep the weights as they are now: of divided ones this process's part."""
+        self._began = {n: parts.mine(p).detach().to("cpu", copy=True) for n, p in self.parameters.items()}
+
+    def collect(self, *, keep: bool) -> None:
+        """See :func:`trainers.parts.collect`."""
+        parts.collect(self.networks, keep=keep)
 
     @contextmanager
     def reference(self) -> Iterator[None]:
@@ -290,8 +310,9 @@ def checkpoint_but_attention(module: Any, *given: Any) -> Any:
 
 @contextmanager
 def exchanged(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> Iterator[None]:
-    """Inside, the parameters that ``values`` names have these."""
-    mine = {name: parameters[name].data for name in values}
+    """Inside, the parameters that ``values`` names have these; of divided ones values are this process's part."""
+    chosen = {name: parameters[name] for name in values}
+    mine = {n: parts.mine(p).detach().clone() if parts.divided(p) else p.data for n, p in chosen.items()}
     try:
         _exchange(parameters, values)
         yield
@@ -305,13 +326,17 @@ def _exchange(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tenso
     Autocast remembers what it has made of a parameter, whatever values it holds since: that is forgotten.
     """
     for name, value in values.items():
-        parameters[name].data = value.to(parameters[name].device)
+        parameter = parameters[name]
+        if parts.divided(parameter):  # what gathers it knows its memory
+            parts.mine(parameter).data.copy_(value)
+        else:
+            parameter.data = value.to(parameter.device)
     torch.clear_autocast_cache()
 
 
-def build(base: Base, config: AdapterConfig, start: Path | None, seed: int) -> Policy:
-    """The policy that a configuration asks for."""
-    return FullPolicy(base) if config.full else LoraPolicy(base, config, start, seed)
+def build(base: Base, config: AdapterConfig, start: Path | None, seed: int, *, later: bool = False) -> Policy:
+    """The policy that a configuration asks for. ``later``: :meth:`Policy.begin` is called when weights are divided."""
+    return FullPolicy(base, later=later) if config.full else LoraPolicy(base, config, start, seed)
 
 
 def trainable_size(parameters: Mapping[str, nn.Parameter]) -> int:

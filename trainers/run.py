@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from safetensors import SafetensorError
 
 from ipa_bench import weights
 from ipa_bench.cache import digest
@@ -66,6 +67,10 @@ def train(job: Job, out: Path, *, stop_after: int | None = None, tell: Tell = la
         base.leave_texts()
         trained = _policy(job, base)
         whole = devices.whole(base, accelerator, shard=config.train.shard)
+        if config.train.shard:
+            trained.begin()
+        if find(job.method).old:
+            trained.keep_old()
         tools = Tools(
             trained, encoder, accelerator, spent, whole, lambda stage, done, total: tell(stage, done, total, {})
         )
@@ -79,8 +84,9 @@ def train(job: Job, out: Path, *, stop_after: int | None = None, tell: Tell = la
         accelerator.wait_for_everyone()
 
         def look(step: int) -> None:
-            with spent.looking(accelerator.is_main_process), whole():
-                _look(watch, loop, step, accelerator, tell)
+            # An average is put in place before divided weights are gathered.
+            with spent.looking(accelerator.is_main_process), loop.averaged(), whole():
+                _look(watch, step, accelerator, tell)
 
         with spent.training():
             done = loop.run(
@@ -103,24 +109,35 @@ def train(job: Job, out: Path, *, stop_after: int | None = None, tell: Tell = la
 def _publish(job: Job, trained: Policy, loop: Loop, out: Path, accelerator: Any) -> None:
     """The adapter and its card, by the main process; the others wait for it."""
     accelerator.wait_for_everyone()  # every process has written what it took
+    with loop.averaged() if job.config.train.ema else nullcontext():
+        trained.collect(keep=accelerator.is_main_process)
+        if accelerator.is_main_process:
+            _save(trained, out / LORA_FOLDER)
     if accelerator.is_main_process:
-        with loop.averaged() if job.config.train.ema else nullcontext():
-            trained.save(out / LORA_FOLDER)
         card.write(job, trained, out, accelerator.num_processes)
     accelerator.wait_for_everyone()
     accelerator.end_training()
 
 
+def _save(trained: Policy, folder: Path) -> None:
+    try:
+        trained.save(folder)
+    except (OSError, SafetensorError) as error:  # safetensors has an error of its own for a full disk
+        raise UserError(
+            f"cannot write {folder}: {str(error).partition(chr(10))[0]}",
+            "free some space and run again: it goes on from the last saved state",
+        ) from None
+
+
 def _policy(job: Job, base: Base) -> Policy:
     """What is trained, as it is trained."""
-    trained = policy.build(base, job.config.adapter, job.start, job.config.train.seed)
-    if job.config.train.gradient_checkpointing:
-        trained.checkpoint_gradients(job.config.train.gradient_checkpointing)
+    config = job.config.train
+    trained = policy.build(base, job.config.adapter, job.start, config.seed, later=config.shard)
+    if config.gradient_checkpointing:
+        trained.checkpoint_gradients(config.gradient_checkpointing)
     if job.spec.fp8:
         hasten.shrink(trained.networks)
     trained.train()
-    if find(job.method).old:
-        trained.keep_old()
     return trained
 
 
@@ -244,9 +261,8 @@ def _step_loss(
     return loss_of
 
 
-def _look(watch: Watch, loop: Loop, step: int, accelerator: Any, tell: Tell) -> None:
-    with loop.averaged():
-        line = watch.look(step)
+def _look(watch: Watch, step: int, accelerator: Any, tell: Tell) -> None:
+    line = watch.look(step)
     for problem in line.get("alarm", ()) if accelerator.is_main_process else ():
         tell("watch", step, step, {}, f"alarm: {problem}")
     accelerator.wait_for_everyone()

@@ -57,7 +57,7 @@ def write(content: Mapping[str, Any], path: Path) -> None:
         ) from None
 
 
-def load(path: Path, run: str, shapes: Mapping[str, Tensor]) -> State | None:
+def load(path: Path, run: str, shapes: Mapping[str, Tensor], *, mapped: bool = False) -> State | None:
     """The saved state, or None where there is none.
 
     Raises :class:`UserError` where it is damaged, or belongs to another configuration, other data or another model.
@@ -67,7 +67,7 @@ def load(path: Path, run: str, shapes: Mapping[str, Tensor]) -> State | None:
         state = State(**content)
         return state, fits(state.weights, shapes)
 
-    found = read(path, state_of)
+    found = read(path, state_of, mapped=mapped)
     if found is None:
         return None
     state, same = found
@@ -79,7 +79,7 @@ def load(path: Path, run: str, shapes: Mapping[str, Tensor]) -> State | None:
     return state
 
 
-def read(path: Path, of: Callable[[Mapping[str, Any]], T]) -> T | None:
+def read(path: Path, of: Callable[[Mapping[str, Any]], T], *, mapped: bool = False) -> T | None:
     """What ``of`` makes of a saved content, its tensors in host memory; None where there is none.
 
     Raises :class:`UserError` where it is damaged, or ``of`` finds something else in it.
@@ -87,7 +87,7 @@ def read(path: Path, of: Callable[[Mapping[str, Any]], T]) -> T | None:
     if not path.exists():
         return None
     try:
-        return of(torch.load(path, weights_only=True, map_location="cpu"))
+        return of(torch.load(path, weights_only=True, map_location="cpu", mmap=mapped))
     except Exception as error:  # a damaged zip, a pickle of something else, missing keys: a dozen kinds
         raise UserError(f"{path} is damaged ({type(error).__name__})", f"delete {path}: training begins anew") from None
 

@@ -237,10 +237,12 @@ def estimate(job: Job) -> str:
     activations *= passes_of(methods.find(job.method), config, outline)
     known = held(config, job.start, outline)
     learned, total = known.device - known.weights, known.device + activations
-    host = f"; {known.host / 1e9:.2f} GB of host memory for the reference" if known.host else ""
-    if config.train.shard:
-        count = int(os.environ.get("WORLD_SIZE") or 8)
-        total -= known.weights - known.weights // count
+    count = int(os.environ.get("WORLD_SIZE") or 8) if config.train.shard else 1
+    # What is trained is divided too, unless it is an adapter.
+    shared = known.device if config.adapter.full else known.weights
+    total -= shared - shared // count
+    host = f"; {known.host / count / 1e9:.2f} GB of host memory for the reference" if known.host else ""
+    if count > 1:
         host += f"; weights divided over {count} processes, whole while it loads and looks"
     return (
         f"about {total / 1e9:.1f} GB: weights {known.weights / 1e9:.2f}, trained values and Adam {learned / 1e9:.2f}, "

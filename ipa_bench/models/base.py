@@ -123,6 +123,9 @@ class Base(ABC):
     shown: tuple[str, ...]
     #: whether it is driven by a pose video: one is drawn for a case that has none
     posed: bool = True
+    #: Which networks have a pass, given those that this process needs one of: where weights are divided over processes,
+    #: all that any of them needs. None: nobody else is asked.
+    agree: Callable[[Sequence[bool]], Sequence[bool]] | None = None
     #: whether :meth:`given` reads the driving clip also where there is a pose video
     driven: bool = False
 

@@ -7,9 +7,11 @@ import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from ipa_bench.errors import UserError
 from ipa_bench.models.wan.vace import WanVace
@@ -17,11 +19,12 @@ from tests import tiny_wan
 from tests.forked import Server
 from tests.trainers import tiny_runs
 from tests.trainers.test_run_processes import assert_same_run, order, several_and_one, together
-from trainers import ranks
+from trainers import parts, ranks
 from trainers import run as training
-from trainers.config import AdapterConfig
+from trainers.config import AdapterConfig, TrainTable
+from trainers.loop import Items, Loop
 from trainers.methods import MethodName
-from trainers.policy import LoraPolicy
+from trainers.policy import FullPolicy, LoraPolicy
 from trainers.ranks import Ranks
 from trainers.shard import Sharded
 
@@ -82,20 +85,36 @@ def test_a_run_under_fsdp_is_refused_before_anything_is_loaded(tmp_path: Path, m
         training.train(tiny_runs.job(folder, "sft"), tmp_path / "out")
 
 
+LORA: dict[str, dict[str, Any]] = {"model": {"lora": "lora"}}
+#: every weight is trained, and divided with its moments and its average; two experts whose clips are few
+FULL: dict[str, dict[str, Any]] = {"adapter": {"full": True}, "train": {"ema": 0.9}}
+EXPERTS: dict[str, dict[str, Any]] = {"loss": {"shift": 5.0}}
+
+
+def divided(folder: Path, kind: dict[str, dict[str, Any]], **train: Any) -> dict[str, dict[str, Any]]:
+    """A run of such a kind with ``train.shard``; its material lies in ``folder``."""
+    if kind is EXPERTS:
+        shutil.rmtree(folder / "model")
+        tiny_wan.save(folder / "model", experts=2)
+    model = {"model": {"lora": str(folder / "lora")}} if kind is LORA else {}
+    return {**kind, **model, "train": {**kind.get("train", {}), "shard": True, **train}}
+
+
 @pytest.mark.parametrize(
-    ("method", "count"),
-    [("ipa", 2), *(pytest.param(m, n, marks=pytest.mark.slow) for m, n in (("nft", 2), ("sft", 4), ("dpo", 4)))],
+    ("method", "kind", "count"),
+    [
+        ("ipa", LORA, 2),
+        *(pytest.param(m, LORA, n, marks=pytest.mark.slow) for m, n in (("nft", 2), ("sft", 4), ("dpo", 4))),
+        *(pytest.param("ipa", kind, n, marks=pytest.mark.slow) for kind in (FULL, EXPERTS) for n in (2, 4)),
+    ],
 )
 def test_divided_weights_train_what_whole_ones_do(
-    training_server: Server, folder: Path, tmp_path: Path, method: MethodName, count: int
+    training_server: Server, folder: Path, tmp_path: Path, method: MethodName, kind: Any, count: int
 ) -> None:
-    """Processes that hold a part of the frozen weights each, and look at held-out cases, against one with all."""
+    """Processes that hold a part of the weights each, and look at held-out cases, against one with all."""
     watch_both(folder)
-    changes = {
-        "model": {"lora": str(folder / "lora")},
-        "train": {"batch": 4, "steps": 1, "shard": True, "gradient_checkpointing": method == "ipa"},
-        "watch": {"cases": 2, "steps": 1, "seeds": []},
-    }
+    changes = divided(folder, kind, batch=4, steps=1, gradient_checkpointing=method == "ipa")
+    changes["watch"] = {"cases": 2, "steps": 1, "seeds": []}
     several_and_one(training_server, folder, tmp_path, method, changes, count)
     tiny_runs.assert_same_gradients(tmp_path / "one", tmp_path / "two", method)
     one, two = (json.loads((tmp_path / n / "watch.jsonl").read_text().splitlines()[0]) for n in ("one", "two"))
@@ -103,10 +122,11 @@ def test_divided_weights_train_what_whole_ones_do(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", [LORA, FULL, EXPERTS], ids=["lora", "full", "experts"])
 def test_a_run_with_divided_weights_that_was_killed_goes_on_to_the_same_bits(
-    training_server: Server, folder: Path, tmp_path: Path
+    training_server: Server, folder: Path, tmp_path: Path, kind: Any
 ) -> None:
-    changes = {"train": {"batch": 2, "steps": 4, "save_every": 1, "shard": True}}
+    changes = divided(folder, kind, batch=2, steps=4, save_every=1)
     asked = replace(order(folder, tmp_path / "out", "sft"), method="sft", changes=changes)
     processes = together(training_server, replace(asked, pause_in=2), 2)
     processes[1].until_paused()
@@ -156,8 +176,91 @@ def test_of_divided_weights_each_process_holds_its_part(tmp_path: Path) -> None:
         assert {kinds[name] for name in frozen if "scale_shift" not in name} == {"DTensor"}
     finally:
         torch.distributed.destroy_process_group()
-    with pytest.raises(UserError, match="two experts cannot be divided"):
-        Sharded(WanVace(tiny_wan.pipeline(experts=2)))
+
+
+GIVEN = {"control": torch.randn(2, 24, 3, 4, 4), "prompt": torch.randn(2, 7, 16)}
+Z = torch.randn(2, 4, 3, 4, 4)
+
+
+def test_an_expert_that_another_process_needs_is_gone_through_and_changes_nothing() -> None:
+    base = WanVace(tiny_wan.pipeline(experts=2))
+    trained = LoraPolicy(base, AdapterConfig(rank=2), None, 0)
+    second = [p for name, p in trained.parameters.items() if name.startswith("transformer_2.")]
+    asked = []
+
+    def agree(used: Any) -> list[bool]:
+        asked.append(list(used))
+        return [True, True]
+
+    for t in ([0.95, 0.9], [0.95, 0.1], [0.2, 0.1]):
+        base.agree = None
+        alone = base.velocity(Z, torch.tensor(t), GIVEN)
+        base.agree = agree
+        assert torch.equal(base.velocity(Z, torch.tensor(t), GIVEN), alone)
+    assert asked == [[True, False], [True, True], [False, True]]
+    base.velocity(Z, torch.tensor([0.95, 0.9]), GIVEN).square().mean().backward()
+    assert all(p.grad is not None and not p.grad.any() for p in second)
+
+
+def test_where_all_weights_are_trained_what_is_divided_trains_the_same_and_is_saved_whole(tmp_path: Path) -> None:
+    """Of one process: the parts are wholes, and take the way that parts take."""
+    found = {}
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        for shard in (False, True):
+            base = tiny_wan.base()
+            trained = FullPolicy(base, later=shard)
+            if shard:
+                Sharded(base)
+                trained.begin()
+            out, loop = tmp_path / str(shard), None
+            for until in (1, 3):  # the second goes on from the state of the first
+                loop = loop_of(trained, out)
+                loop.run(loss_of(trained), stop_after=until)
+                if shard and until == 1:
+                    with torch.no_grad():  # what is in the state is all that counts
+                        for parameter in trained.parameters.values():
+                            parts.mine(parameter).add_(1.0)
+            assert loop is not None
+            with loop.averaged():
+                trained.collect(keep=True)
+                trained.save(out / "model")
+            found[shard] = load_file(out / "model" / "transformer" / "diffusion_pytorch_model.safetensors")
+            about = json.loads((out / "model" / "transformer" / "config.json").read_text())
+            assert about["_class_name"] == "WanVACETransformer3DModel"
+    finally:
+        torch.distributed.destroy_process_group()
+    began = tiny_wan.base().transformer.state_dict()
+    assert found[True].keys() == found[False].keys() == began.keys()
+    for name, value in found[False].items():
+        torch.testing.assert_close(found[True][name], value, rtol=0, atol=1e-5)
+    assert max((found[True][name] - began[name]).abs().max() for name in began) > 1e-3
+    one, two = (torch.load(tmp_path / str(shard) / "state.pt", weights_only=True) for shard in (False, True))
+    for kind in ("weights", "average"):
+        assert {n: t.shape for n, t in one[kind].items()} == {n: t.shape for n, t in two[kind].items()}
+    for index, moments in one["optimizer"]["state"].items():
+        torch.testing.assert_close(two["optimizer"]["state"][index]["exp_avg"], moments["exp_avg"], rtol=0, atol=1e-5)
+
+
+def loop_of(trained: FullPolicy, out: Path) -> Loop:
+    from accelerate import Accelerator
+
+    out.mkdir(exist_ok=True)
+    table = TrainTable(steps=3, batch=1, lr=1e-2, warmup=0, ema=0.9, precision="fp32", weight_decay=0.1)
+    return Loop(table, trained, Items(("a", "b"), 0, 0), out, "run", Accelerator(cpu=True))
+
+
+def loss_of(trained: FullPolicy) -> Any:
+    given = {name: value[:1] for name, value in GIVEN.items()}
+
+    def loss(index: Any, draws: Any) -> Any:
+        t = torch.tensor([0.2 + 0.1 * index[0]])
+        made = trained.base.velocity(Z[:1], t, given)
+        with trained.reference():
+            before = trained.base.velocity(Z[:1], t, given)
+        return (made - 2 * before).square().mean(), {}
+
+    return loss
 
 
 @pytest.mark.slow

@@ -98,6 +98,8 @@ class WanBase(Base):
         with warnings.catch_warnings():
             # Norms keep fp32 weights under autocast; torch says each time that this takes its slower path.
             warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
+            # A control block gives a view of its state where weights are divided; diffusers adds to it out of place.
+            warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
             out: Tensor = transformer(
                 hidden_states=z.to(dtype),
                 timestep=(t * TIMESTEPS).float(),

@@ -97,15 +97,23 @@ class WanVace(WanBase):
     def velocity(self, z: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """One pass of the transformer at the timestep 1000 t, of each expert for its part of a batch."""
         late = self.late(t)
-        if late is None or not bool(late.any()):
+        if late is None:
             return self._pass(self.transformer, z, t, condition)
-        if bool(late.all()):
-            return self._pass(self.second, z, t, condition)
-        parts, order = [], []
-        for mine, expert in ((~late, self.transformer), (late, self.second)):
+        used = [not bool(late.all()), bool(late.any())]
+        parts, order, beside = [], [], []
+        everywhere = used if self.agree is None else self.agree(used)
+        for mine, expert, own, somewhere in zip((~late, late), self.networks.values(), used, everywhere, strict=True):
             rows = mine.nonzero()[:, 0]
-            parts.append(self._pass(expert, z[rows], t[rows], {name: x[rows] for name, x in condition.items()}))
+            if own and len(rows) == len(z):
+                parts.append(self._pass(expert, z, t, condition))
+            elif own:
+                parts.append(self._pass(expert, z[rows], t[rows], {name: x[rows] for name, x in condition.items()}))
+            elif somewhere:  # its weights are gathered by all or none, and so are its gradients: what comes is dropped
+                one = {name: x[:1] for name, x in condition.items()}
+                beside.append(self._pass(expert, z[:1], t[:1], one)[:0])
             order.append(rows)
+        if len(parts) == 1:
+            return torch.cat([*parts, *beside]) if beside else parts[0]
         return torch.cat(parts)[torch.cat(order).argsort()]
 
     def _pass(self, transformer: Any, z: Tensor, t: Tensor, condition: Condition) -> Tensor:
