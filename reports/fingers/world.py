@@ -32,7 +32,7 @@ def main() -> None:
     rows: dict[str, list[dict[str, float | None]]] = {}
     for record in records(given.run):
         judged = next((s["value"] for s in record["scores"] if s["metric"] == JUDGE), None)
-        if judged is None or not record["video"]:
+        if judged is None or not record["video"] or record["model"].startswith("ground truth"):
             continue
         case = Case(record["case"], Path(cases[record["case"]]["driving"]))
         try:
@@ -42,8 +42,8 @@ def main() -> None:
         values: dict[str, float | None] = {name.partition("@")[0]: each.value for name, each in measured.items()}
         rows.setdefault(record["model"], []).append({JUDGE: judged, **values})
     result = {model: agreement(found) for model, found in rows.items()}
-    made = [row for model, found in rows.items() if not model.startswith("ground truth") for row in found]
-    given.out.write_text(json.dumps(result | {"all generated": agreement(made)}, indent=1) + "\n")
+    every = [row for found in rows.values() for row in found]
+    given.out.write_text(json.dumps(result | {"both": agreement(every)}, indent=1) + "\n")
 
 
 def records(run: Path) -> list[dict]:  # type: ignore[type-arg]
