@@ -52,6 +52,40 @@ def test_alphas_and_shifts_of_wans_own_names_are_applied(tmp_path: Path) -> None
     torch.testing.assert_close(found[name] - base[name], torch.full((WIDTH,), 0.5), rtol=0, atol=1e-6)
 
 
+def musubi() -> dict[str, Tensor]:
+    """The same under the names of musubi-tuner, of half the strength, with the feed-forward layers that it has too."""
+    wide = 2 * WIDTH
+    sides = {"ffn.0": (WIDTH, wide), "ffn.2": (wide, WIDTH)}
+    held = original() | {
+        f"diffusion_model.blocks.{block}.{layer}.lora_{side}.weight": torch.full(shape, 0.01)
+        for block in range(2)
+        for layer, (wide_in, wide_out) in sides.items()
+        for side, shape in (("down", (4, wide_in)), ("up", (wide_out, 4)))
+    }
+    found = {}
+    for name, tensor in held.items():
+        layer, side = name.removeprefix("diffusion_model.").split(".lora_")
+        flat = "lora_unet_" + layer.replace(".", "_")
+        found |= {f"{flat}.lora_{side}": tensor, f"{flat}.alpha": torch.tensor(2.0)}
+    return found
+
+
+def test_names_of_musubi_tuner_are_applied_and_a_layer_too_many_or_too_few_is_refused(tmp_path: Path) -> None:
+    save_file(musubi(), tmp_path / "musubi.safetensors")
+    base, found = weights(None), weights(tmp_path / "musubi.safetensors")
+    for layer, name in (("self_attn.q", "attn1.to_q"), ("cross_attn.o", "attn2.to_out.0")):
+        up, down = (original()[f"diffusion_model.blocks.1.{layer}.lora_{side}.weight"] for side in ("up", "down"))
+        weight = f"blocks.1.{name}.weight"
+        torch.testing.assert_close(found[weight] - base[weight], 0.5 * up @ down, rtol=0, atol=1e-6)
+    head = "lora_unet_head_head.lora"
+    more = {f"{head}_down.weight": torch.ones(4, WIDTH), f"{head}_up.weight": torch.ones(16, 4)}
+    save_file(musubi() | more, tmp_path / "more.safetensors")
+    save_file({name: t for name, t in musubi().items() if "ffn" not in name}, tmp_path / "less.safetensors")
+    for name in ("more", "less"):
+        with pytest.raises(UserError, match=rf"{name}\.safetensors"):
+            weights(tmp_path / f"{name}.safetensors")
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -59,6 +93,7 @@ def test_alphas_and_shifts_of_wans_own_names_are_applied(tmp_path: Path) -> None
         "diffusion_model.patch_embedding.diff",
         "diffusion_model.blocks.0.modulation.diff",
         "diffusion_model.blocks.0.self_attn.q.dora_scale",
+        "transformer.blocks.0.attn1.to_q.dora_scale",
     ],
 )
 def test_what_would_be_left_out_is_refused_by_name_and_zeros_are_not(tmp_path: Path, name: str) -> None:
