@@ -56,9 +56,7 @@ def train(job: Job, out: Path, *, stop_after: int | None = None, tell: Tell = la
         return finished
     try:
         accelerator = devices.accelerator(config.train, out, {"method": job.method, "run": job.key})
-        # Weights in fp8 are made when the adapter is there, whose values are none.
-        wide = job.spec.model_copy(update={"fp8": False})
-        base = kinds.base_kind(job.spec).load(wide, job.checkpoint, accelerator.device)
+        base = _base(job, accelerator)
         # That of looks first, where rounds have their own: the prompts that the base keeps are the last one's.
         watching = None if job.reward is None else _encoder(replace(job, reward=None), base, out)
         encoder = _encoder(job, base, out)
@@ -104,6 +102,12 @@ def train(job: Job, out: Path, *, stop_after: int | None = None, tell: Tell = la
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
         AcceleratorState._reset_state(True)  # the next run of this process has a precision and a group of its own
+
+
+def _base(job: Job, accelerator: Any) -> Base:
+    """The base on its device. Weights in fp8 are made when the adapter is there, whose values are none."""
+    wide = job.spec.model_copy(update={"fp8": False})
+    return kinds.base_kind(job.spec).load(wide, job.checkpoint, accelerator.device)
 
 
 def _publish(job: Job, trained: Policy, loop: Loop, out: Path, accelerator: Any) -> None:

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 from PIL import Image
@@ -22,7 +21,6 @@ from ipa_bench.types import Split
 
 #: H.264 quality of driving clips and pose maps
 CRF = 12
-SPLITS = get_args(Split)
 #: sampler steps of the built-in suites' models
 STEPS = 6
 #: LoRAs of the tiny checkpoint: the base (``trainers.embedded.footage``), and what ``ipa-bench align`` made of it
