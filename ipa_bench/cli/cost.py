@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, get_args
 import typer
 
 from ipa_bench.cli.arguments import examples, finite
-from ipa_bench.models.speed import Attention as AttentionName
 from trainers.methods import recipes
 from trainers.optimizer import OptimizerName
 
@@ -45,7 +44,9 @@ Dtype = Annotated[
 Checkpointing = Annotated[
     Literal["on", "off", "both", "attention"], typer.Option(help="Of gradients; attention: but for what that gave.")
 ]
-Attention = Annotated[str, typer.Option(help=f"Of {', '.join(get_args(AttentionName))}.")]
+#: as :mod:`ipa_bench.models.speed` has them, whose room brings in what ``--help`` need not wait for
+ATTENTION = "native, flash, efficient, cudnn, math, flash_attn, flash_attn_3, sage, xformers"
+Attention = Annotated[str, typer.Option(help=f"Of {ATTENTION}.")]
 OnOff = Literal["on", "off", "both"]
 Compile = Annotated[OnOff, typer.Option(help="Of the blocks that repeat.")]
 Fp8 = Annotated[OnOff, typer.Option(help="Frozen weights in fp8.")]

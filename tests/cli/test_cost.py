@@ -5,6 +5,8 @@ import os
 
 import pytest
 
+from ipa_bench.cli.cost import ATTENTION
+from ipa_bench.models.speed import BACKENDS
 from trainers.cost_sheet.measure import run_cell
 from trainers.cost_sheet.plan import Cell, Clip
 
@@ -117,3 +119,7 @@ def test_whatever_ends_the_process_is_a_result(tmp_path, script, state, reason):
     found = run_cell(SFT, python=str(program))
     assert (found.state, found.seconds) == (state, ())
     assert reason in found.reason
+
+
+def test_every_way_to_compute_attention_is_in_the_help() -> None:
+    assert ATTENTION.split(", ") == [*BACKENDS]
