@@ -56,7 +56,7 @@ class Backbone:
 
 
 def _fit_small(config: RewardModelConfig, examples: Sequence[Example], how: Descent, state: Path, tell: Tell) -> Fitted:
-    net = fit.fit(examples, how, state, tell, ties=config.train.ties, run=config.name)
+    net = fit.fit(examples, how, state, tell, ties=config.train.ties, even=config.train.even, run=config.name)
     return Fitted(partial(fit.scores, net), net.state_dict(), float(net.log_k))
 
 
@@ -80,7 +80,11 @@ def _fit_large(config: RewardModelConfig, examples: Sequence[Example], how: Desc
         chosen = [examples[i] for i in rng.choice(len(examples), how.batch, replace=len(examples) < how.batch)]
         difference = torch.cat([model(each.a) - model(each.b) for each in chosen])
         shares = torch.tensor([each.shares for each in chosen], device=difference.device)
-        return {"preference": preference_loss(difference, shares, model.log_k, ties=config.train.ties)[0]}
+        return {
+            "preference": preference_loss(
+                difference, shares, model.log_k, ties=config.train.ties, even=config.train.even
+            )[0]
+        }
 
     parts = vision_language.trainable(model)
     descend(parts, step, how, state, f"reward {config.name} {options.base} {len(examples)}", tell)

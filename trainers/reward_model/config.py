@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from ipa_bench.config.fields import Count, Items, StrictTable, Whole, Words
+from ipa_bench.config.fields import Count, Items, Number, StrictTable, Whole, Words
 from ipa_bench.config.toml import read_toml
 from trainers.reward_model.file import BackboneName
 
@@ -40,6 +40,8 @@ class TrainConfig(StrictTable):
     lr: Annotated[float, Field(gt=0, le=1e-1)] = 2e-3
     #: whether tied comparisons teach that scores are equal; without them they count for nothing
     ties: bool = True
+    #: how much the squared difference of tied scores counts beside the votes' likelihood
+    even: Number = 0.0
     #: share of the comparisons turned the wrong way round, to see how careless voters hurt
     flipped: Share = 0.0
 

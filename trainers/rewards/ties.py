@@ -24,17 +24,19 @@ def log_chances(difference: Tensor, log_k: Tensor) -> Tensor:
 
 
 def preference_loss(
-    difference: Tensor, shares: Tensor, log_k: Tensor, *, ties: bool = True
+    difference: Tensor, shares: Tensor, log_k: Tensor, *, ties: bool = True, even: float = 0.0
 ) -> tuple[Tensor, dict[str, float]]:
     """(mean negative log-likelihood, metrics) of votes.
 
     ``shares`` ``[B, 3]``: which share of a comparison's votes went to (A, tie, B); rows sum to 1. Without ``ties`` the
-    tied share counts for nothing and ``log_k`` is not used. ``accuracy`` is over comparisons that are no tie, by the
+    tied share counts for nothing and ``log_k`` is not used. ``even`` is the weight of the squared difference of what is
+    tied: within ``log_k`` a tie is likely whatever the difference, and a small one that is always the same way is a
+    preference all the same. ``accuracy`` is over comparisons that are no tie, by the
     sign of the difference; unknown where there are none.
     """
     if ties:
         chances = log_chances(difference, log_k)
-        loss = -(shares * chances.clamp(min=-30.0)).sum(-1).mean()
+        loss = -(shares * chances.clamp(min=-30.0)).sum(-1).mean() + even * (shares[:, 1] * difference.square()).mean()
     else:
         won = shares[:, 0] + shares[:, 2]
         both = shares[:, 0] * F.logsigmoid(difference) + shares[:, 2] * F.logsigmoid(-difference)

@@ -53,6 +53,36 @@ def test_pairs_say_what_is_better_and_are_the_same_again(pairs: list[Pair]) -> N
     assert (pairs[0].a.frames != pairs[0].b.frames).any()
 
 
+def test_ties_alone_are_seen_with_one_side_worse_or_with_a_jump_in_time() -> None:
+    frames = np.full((4, 8, 8, 3), 128, np.uint8)
+    places = np.ones((2, 4, 2, 3), np.float32)
+    places[..., 2] = np.arange(1, 5)[None, :, None]  # which frame it is
+    seen = Seen(frames, frames[:2], places)
+    order = [1.0, 2.0, 3.0, 4.0]
+
+    def share(shares: tuple[float, float, float]) -> tuple[float, float]:
+        jumps = uneven = 0
+        for seed in range(400):
+            made = fit.worse(Example(seen, seen, shares, "x"), np.random.default_rng(seed))
+            times = [list(side.places[0, :, 0, 2]) for side in (made.a, made.b)]
+            # a rotation of the clip, on one side at most
+            assert all(
+                times[side][times[side].index(1.0) :] + times[side][: times[side].index(1.0)] == order
+                for side in (0, 1)
+            )
+            assert order in times
+            jumps += times[0] != times[1]
+            spread = [side.frames.std() > 0.5 for side in (made.a, made.b)]
+            uneven += spread[0] != spread[1]
+        return jumps / 400, uneven / 400
+
+    assert share((1.0, 0.0, 0.0)) == (0.0, 0.0)
+    jumps, uneven = share((0.0, 1.0, 0.0))
+    assert jumps == pytest.approx(fit.JUMPS, abs=0.08)
+    # of pairs that are clean, half; where both are worse already one is worse still
+    assert uneven == pytest.approx(fit.ONE_SIDED * (1 - fit.WORSE), abs=0.08)
+
+
 def test_places_are_where_people_are(pairs: list[Pair]) -> None:
     """The trunk of each person, in the middle of the frame's lower half, shows no wall: its colours are theirs."""
     seen = pairs[0].a

@@ -44,6 +44,14 @@ def test_the_loss_is_the_mean_negative_log_likelihood_of_all_votes() -> None:
     assert metrics["accuracy"] == 1.0  # of the one that is no tie
 
 
+def test_the_difference_of_what_is_tied_counts_squared() -> None:
+    difference = torch.tensor([1.0, -0.5, 2.0], dtype=torch.float64)
+    shares = torch.tensor([[1.0, 0.0, 0.0], [0.25, 0.5, 0.25], [0.0, 1.0, 0.0]], dtype=torch.float64)
+    plain, _ = preference_loss(difference, shares, torch.tensor(0.7))
+    even, _ = preference_loss(difference, shares, torch.tensor(0.7), even=0.3)
+    assert (even - plain).item() == pytest.approx(0.3 * (0.5 * 0.25 + 4.0) / 3)
+
+
 def test_without_ties_it_is_bradley_and_terrys_and_ties_count_for_nothing() -> None:
     difference = torch.tensor([0.4, 3.0], dtype=torch.float64)
     shares = torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
