@@ -22,7 +22,7 @@ def rehearsed(out: Path, *stages: str) -> subprocess.CompletedProcess[str]:
 def test_an_unknown_stage_names_the_known(tmp_path: Path) -> None:
     done = rehearsed(tmp_path, "everything")
     assert done.returncode == 2
-    assert "device tests cost-1.3b cost-14b pretrain" in done.stderr
+    assert "device tests cost-1.3b cost-14b pretrain options" in done.stderr
 
 
 @pytest.mark.slow

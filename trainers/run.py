@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -63,12 +63,7 @@ def train(job: Job, out: Path, *, stop_after: int | None = None, tell: Tell = la
         spent = Spent(out, job.method, config, base)
         _encode_all(job, encoder, accelerator, tell, spent)
         base.leave_texts()
-        trained = _policy(job, base)
-        whole = devices.whole(base, accelerator, shard=config.train.shard)
-        if config.train.shard:
-            trained.begin()
-        if find(job.method).old:
-            trained.keep_old()
+        trained, whole = _placed(job, base, accelerator)
         tools = Tools(
             trained, encoder, accelerator, spent, whole, lambda stage, done, total: tell(stage, done, total, {})
         )
@@ -131,6 +126,17 @@ def _save(trained: Policy, folder: Path) -> None:
             f"cannot write {folder}: {str(error).partition(chr(10))[0]}",
             "free some space and run again: it goes on from the last saved state",
         ) from None
+
+
+def _placed(job: Job, base: Base, accelerator: Any) -> tuple[Policy, Callable[[], AbstractContextManager[None]]]:
+    """What is trained, its weights where they stay, and a context in which all networks are whole."""
+    trained = _policy(job, base)
+    whole = devices.whole(base, accelerator, shard=job.config.train.shard)
+    if job.config.train.shard:
+        trained.begin()
+    if find(job.method).old:
+        trained.keep_old()
+    return trained, whole
 
 
 def _policy(job: Job, base: Base) -> Policy:

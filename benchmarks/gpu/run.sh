@@ -3,6 +3,7 @@
 #
 #   benchmarks/gpu/run.sh                       all stages, ten minutes on one H100 or H200
 #   benchmarks/gpu/run.sh tests cost-1.3b       these alone: device tests cost-1.3b cost-14b pretrain
+#   benchmarks/gpu/run.sh options               what attention, compiling and checkpointing pay (five minutes more)
 #   REHEARSE=1 benchmarks/gpu/run.sh            the same path at small size, on a processor
 #
 # OUT (runs/gpu) is the folder of results: a log for each stage, and summary.jsonl with its exit status and seconds (124: out
@@ -39,6 +40,20 @@ cost() { # MODEL
   fi
 }
 
+options() {
+  local shape="wan2.1-vace-1.3b --random-weights --shapes 480x832x49 --rank 128 --methods sft,generate --checkpointing on"
+  local attention=native,flash,cudnn kept="--checkpointing attention"
+  if [ -n "$rehearse" ]; then
+    shape="embedded --shapes 128x128x17 --dtype fp32 --rank 4 --steps 2 --methods sft"
+    attention=native,math
+  fi
+  # the small changes first, each beside the same plain cells of one sheet
+  # shellcheck disable=SC2086
+  "$python" -m ipa_bench cost $shape --attention $attention --out "$out/options" &&
+    "$python" -m ipa_bench cost $shape $kept --out "$out/options" &&
+    { [ -n "$rehearse" ] || "$python" -m ipa_bench cost $shape --compile on --out "$out/options"; }
+}
+
 run() {
   case $1 in
     device) stage device 60 bash -c 'nvidia-smi || true; "$0" -m ipa_bench doctor || true; "$0" -m pip list' "$python" ;;
@@ -49,11 +64,15 @@ run() {
       export -f cost
       export python rehearse out
       stage "$1" "$([ "$1" = cost-14b ] && echo 180 || echo 150)" bash -c "cost ${1#cost-}" ;;
+    options)
+      export -f options
+      export python rehearse out
+      stage options 300 bash -c options ;;
     pretrain)
       local config=trainers/configs/tiny_gpu.toml
       [ -n "$rehearse" ] && config=benchmarks/gpu/rehearsal.toml
       stage pretrain 540 "$python" -m ipa_bench embedded pretrain "$config" --out "$out/pretrain" --jobs "$cores" --world-ahead ;;
-    *) echo "no stage $1: device tests cost-1.3b cost-14b pretrain" >&2; exit 2 ;;
+    *) echo "no stage $1: device tests cost-1.3b cost-14b pretrain options" >&2; exit 2 ;;
   esac
 }
 

@@ -242,6 +242,8 @@ def estimate(job: Job) -> str:
     shared = known.device if config.adapter.full else known.weights
     total -= shared - shared // count
     host = f"; {known.host / count / 1e9:.2f} GB of host memory for the reference" if known.host else ""
+    if config.model.fp8:
+        host += "; of linear layers the weights are a byte each in fp8, once they are loaded: that is not in it"
     if count > 1:
         host += f"; weights divided over {count} processes, whole while it loads and looks"
     return (

@@ -175,9 +175,10 @@ def against_published(results: Sequence[Result]) -> Table:
     return Table("Against the recipe as published", note, head, tuple(rows), 5)
 
 
-#: what an option is when nobody asks for it
-_PLAIN: dict[str, Any] = {
-    "attention": "native", "compile": False, "fp8": False, "optimizer": "adamw", "checkpointing": False
+#: what an option is compared with, the nearest first; the last is what it is when nobody asks for it
+_PLAIN: dict[str, tuple[Any, ...]] = {
+    "attention": ("native",), "compile": (False,), "fp8": (False,), "optimizer": ("adamw",),
+    "checkpointing": (True, False),
 }  # fmt: skip
 
 
@@ -193,8 +194,9 @@ def paying(results: Sequence[Result]) -> Table:
     for result in by.values():
         for name, plain in _PLAIN.items():
             asked = getattr(result.cell, name)
-            without = by.get(replace(result.cell, **{name: plain}))
-            if asked == plain or without is None or result.step is None or without.step is None:
+            others = (by.get(replace(result.cell, **{name: value})) for value in plain if value != asked)
+            without = next(filter(None, others), None)
+            if asked == plain[-1] or without is None or result.step is None or without.step is None:
                 continue
             disturbed = result.busy or without.busy
             said = f"{name} {asked}" if isinstance(asked, str) else name
