@@ -24,6 +24,8 @@ UNITS: Mapping[str, Bounds] = {
     "distance": (0.0, None),
     "changes": (0.0, None),
     "faces a frame": (0.0, None),
+    "fingers": (0.0, None),  # a distance
+    "deviations": UNBOUNDED,
     "likeness": UNBOUNDED,  # of some metrics a difference of two; see NAMES
     "dB": UNBOUNDED,  # the cap at 100 dB is far from every clip that was made
     "1/s": UNBOUNDED,

@@ -118,7 +118,7 @@ class Generator:
         kind = kinds.base_kind(spec)
         checkpoint = kind.locate(spec)
         recipe = kind.recipe(spec, checkpoint)
-        self._negative = str(recipe["negative_prompt"])
+        self._negative = str(recipe.get("negative_prompt", spec.negative_prompt or ""))
         self.clips = ClipFolder(folder, recipe, drawn_by)
         self.clips.open()
         self._pose_of, self._sample = pose_of, sample

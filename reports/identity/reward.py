@@ -21,9 +21,9 @@ HEAD = """\
 measured on {held_out} other groups, a pair of every kind each. *Colours* is the baseline: overlap of coarse colours
 about each person with their reference's, less the best other's. Accuracy: the better clip has the higher score. Of what
 must tie, *preferred* is the mean chance that the clean clip wins, of those in which a clip wins (.50 is right),
-*higher* the share in which its score is higher. Columns beside the model that ships: other weights (`train.even`) of the
-squared difference of what is tied; *before*, none, and no tie that is worse or jumps on one side alone. The weight was
-chosen on these people.
+*higher* the share in which its score is higher. Columns beside the model that ships: other weights (`train.even`) of
+the squared difference of what is tied; *before*, none, and no tie that is worse or jumps on one side alone. The weight
+was chosen on these people.
 """
 
 
