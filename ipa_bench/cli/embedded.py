@@ -160,3 +160,26 @@ def nets(
     measured, written = training.make(kind, folder, people, held_out, steps, seed, jobs)
     OUT.print(json.dumps(measured, indent=1), markup=False)
     OUT.print(written, markup=False)
+
+
+@group.command(
+    epilog=examples("ipa-bench embedded fingers Dataset --footage hand.mp4 --held-out gesture.mp4 --out runs/fingers")
+)
+def fingers(
+    photographs: Annotated[Path, typer.Argument(help="Folders 0 to 9 of the Sign Language Digits Dataset.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of everything.")],
+    footage: Annotated[list[Path] | None, typer.Option(help="A clip to learn from.", show_default=False)] = None,
+    held_out: Annotated[list[Path] | None, typer.Option(help="A clip to measure on.", show_default=False)] = None,
+    most: Annotated[int, typer.Option(min=1, help="Photographs of each sign.")] = 34,
+    steps: Annotated[int | None, typer.Option(min=1, help="Updates, in place of the usual number.")] = None,
+    seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
+) -> None:
+    """Train the head that sees fingers, from photographs and clips of hands, and measure it on others."""
+    from ipa_bench.cli.console import OUT, prepare_workers, resumable
+
+    prepare_workers()
+    from trainers.fingers import run as training
+
+    with resumable("stopped; the same command goes on"):
+        measured = training.made(photographs, footage or [], held_out or [], out, most, steps, seed)
+    OUT.print(json.dumps(measured, indent=1), markup=False)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
 
 Float64 = NDArray[np.float64]
 #: folds that people are dealt into
@@ -56,3 +57,12 @@ def classifier(real: Float64, made: Float64) -> Float64:
     gram = (x * share[:, None]).T @ x + RIDGE * np.eye(x.shape[1])
     weights: Float64 = np.linalg.solve(gram, x.T @ (share * label)) / spread
     return weights
+
+
+def auc(higher: ArrayLike, lower: ArrayLike) -> float | None:
+    """The chance that one of ``higher`` is above one of ``lower``, ties as a half; None where one of them is empty."""
+    above, below = np.asarray(higher, np.float64), np.asarray(lower, np.float64)
+    if not len(above) or not len(below):
+        return None
+    ranks = rankdata(np.concatenate([above, below]))
+    return float((ranks[: len(above)].sum() / len(above) - (len(above) + 1) / 2) / len(below))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -164,6 +164,21 @@ def load_image(dtype: torch.dtype = torch.float32, device: str = "cpu", folder: 
     checkpoint.load(net, verified(folder / IMAGE, IMAGE_SHA256))
     net.origin = net.trunk.origin = net.heads.origin = ORIGIN
     return prepare(net, dtype, device)
+
+
+Shipped = TypeVar("Shipped", bound=nn.Module)
+
+
+def shipped(net: Shipped, file: str, sha256: str, folder: Path | None = None) -> Shipped:
+    """``net`` with the weights of a file that comes along, in float32, in evaluation, without gradients.
+
+    Raises UserError where the file cannot be read or has another hash.
+    """
+    from safetensors.torch import load_file
+
+    tensors = load_file(verified((folder or FOLDER) / file, sha256))
+    net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    return net.eval().requires_grad_(False)
 
 
 def verified(path: Path, sha256: str) -> Path:

@@ -1,6 +1,6 @@
 """The head that sees fingers: from the landmark net's maps of a hand to how wrong it looks and how many fingers it has.
 
-It is made by ``python -m trainers.fingers`` from photographs and footage whose hands were edited. Absolute values mean
+It is made by ``ipa-bench embedded fingers`` from photographs and footage whose hands were edited. Absolute values mean
 little on footage that it has not seen (motion, side views and sleeves alarm it); differences to the driving hand at the
 same moment are what it is for.
 """
@@ -52,11 +52,6 @@ def load_fingers(folder: Path | None = None) -> FingerHead:
 
     Raises UserError where its file cannot be read or is not the one of :data:`FINGERS_SHA256`.
     """
-    from safetensors.torch import load_file
+    from ipa_bench.nets.embedded import shipped
 
-    from ipa_bench.nets.embedded import FOLDER, verified
-
-    net = FingerHead()
-    tensors = load_file(verified((folder or FOLDER) / FILE, FINGERS_SHA256))
-    net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    return net.eval().requires_grad_(False)
+    return shipped(FingerHead(), FILE, FINGERS_SHA256, folder)

@@ -76,11 +76,6 @@ def load_joints(folder: Path | None = None) -> HandJoints:
 
     Raises UserError where its file cannot be read or is not the one of :data:`JOINTS_SHA256`.
     """
-    from safetensors.torch import load_file
+    from ipa_bench.nets.embedded import shipped
 
-    from ipa_bench.nets.embedded import FOLDER, verified
-
-    net = HandJoints()
-    tensors = load_file(verified((folder or FOLDER) / JOINTS, JOINTS_SHA256))
-    net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    return net.eval().requires_grad_(False)
+    return shipped(HandJoints(), JOINTS, JOINTS_SHA256, folder)

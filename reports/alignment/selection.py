@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import kendalltau
 
+from ipa_bench.compare.two_sample import auc
 from ipa_bench.embedded import world
 from ipa_bench.observers.looker import Looker
 from ipa_bench.scorer import Scorer
@@ -35,12 +36,6 @@ def exact_error(looker: Looker, video: Path, clip: world.Clip) -> float:
     distance = np.linalg.norm(tracks.landmarks[:, None] - joints[:, :, None], axis=-1).mean(-1) / size[None, :, None]
     nearest = np.where(tracks.found[:, None], distance, np.inf).min(-1).clip(0, 1)
     return float(nearest[visible].mean())
-
-
-def auc(good: np.ndarray, bad: np.ndarray) -> float:
-    """How often a good clip's score is above a bad one's; ties count half."""
-    difference = good[:, None] - bad[None]
-    return float(((difference > 0) + 0.5 * (difference == 0)).mean())
 
 
 def agreement(quality: np.ndarray, error: np.ndarray, case: np.ndarray) -> dict[str, float]:

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFilter
-from scipy.stats import rankdata
 
 from ipa_bench import video
 from ipa_bench.cache import Cache
+from ipa_bench.compare.two_sample import auc
 from ipa_bench.errors import Unscorable
 from ipa_bench.metrics.base import Evidence
 from ipa_bench.metrics.pairing import period
@@ -192,12 +192,6 @@ def windows(evidence: Evidence, scorer: Scorer, length: int) -> Table:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # what that says
-
-
-def auc(worse: list[float], better: list[float]) -> float:
-    """The chance that one of ``worse`` is above one of ``better``, ties as a half."""
-    ranks = rankdata(np.concatenate([worse, better]))
-    return float((ranks[: len(worse)].sum() / len(worse) - (len(worse) + 1) / 2) / len(better))
 
 
 def told(found: dict[str, dict[str, Table]], quiet: tuple[str, ...]) -> dict[str, object]:

@@ -2,10 +2,8 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from ipa_bench.compare.two_sample import classifier, told_apart
+from ipa_bench.compare.two_sample import auc, classifier, told_apart
 
 WHO = [f"p{i}" for i in range(12) for _ in range(20)]
 
@@ -16,12 +14,14 @@ def draw(seed: int, shift: float = 0.0) -> np.ndarray:
     return x
 
 
-@settings(max_examples=20)
-@given(st.integers(0, 2**31))
-def test_the_same_distribution_is_not_told_apart(seed: int) -> None:
-    found = told_apart(draw(seed), draw(seed + 1), WHO, WHO)
-    assert abs(np.mean(list(found.values())) - 0.5) < 0.12
-    assert sorted(found) == sorted(set(WHO))
+def test_the_same_distribution_is_not_told_apart() -> None:
+    """One draw of 12 people strays by 0.04, some by three times that: the mean of 40 has no such excuse."""
+    means = []
+    for seed in range(0, 80, 2):
+        found = told_apart(draw(seed), draw(seed + 1), WHO, WHO)
+        assert sorted(found) == sorted(set(WHO))
+        means.append(np.mean(list(found.values())))
+    assert np.mean(means) == pytest.approx(0.5, abs=0.03)
 
 
 def test_a_shift_is_told_apart_as_well_as_theory_says() -> None:
@@ -50,3 +50,8 @@ def test_a_constant_feature_is_left_out_and_one_person_is_too_few() -> None:
     assert set(told_apart(constant, constant, WHO, WHO).values()) == {0.5}
     with pytest.raises(ValueError, match="two people"):
         told_apart(draw(0)[:3], draw(1)[:3], ["a"] * 3, ["a"] * 3)
+
+
+def test_the_area_under_the_curve_is_the_share_of_pairs_in_order() -> None:
+    assert auc(np.array([2.0, 3.0]), np.array([1.0, 2.0])) == pytest.approx((1 + 0.5 + 1 + 1) / 4)
+    assert auc(np.array([]), np.array([1.0])) is None

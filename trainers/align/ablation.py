@@ -29,7 +29,7 @@ from ipa_bench.models.specs import BaseSpec, ModelSpec, base_spec
 from ipa_bench.store import RunStore, UnitRecord
 from ipa_bench.suite import Suite, load_suite
 from ipa_bench.types import Case, MetricInfo
-from trainers import methods, rewards
+from trainers import rewards
 from trainers import run as training
 from trainers.align import rows as config_of
 from trainers.align import stages as aligning
@@ -86,13 +86,13 @@ class Ablation:
             if before != row.name:
                 raise UserError(f"{file}: rows {before!r} and {row.name!r} share a folder", "name them apart")
             made.training(row, 0)  # a wrong key is said before the work
-        made.shown  # noqa: B018  # so is a metric that does not exist
+        made.columns()  # so is a metric that does not exist
         return made
 
-    @property
-    def shown(self) -> list[MetricInfo]:
-        """The columns of the table."""
-        return [self.reward.info if name == REWARD else find(name).info for name in self.config.metrics]
+    def columns(self) -> list[MetricInfo]:
+        """The columns of the table, each once. Raises :class:`UserError` for a metric that does not exist."""
+        every = [self.reward.info if name == REWARD else find(name).info for name in self.config.metrics]
+        return [*{info.id: info for info in every}.values()]
 
     @property
     def reward(self) -> rewards.Reward:
@@ -118,8 +118,9 @@ class Ablation:
 
     def strict(self, row: Row) -> bool:
         """Whether it takes pairs that no metric contradicts, so that all metrics have to be there."""
-        pairs = row.changes.get("data", {}).get("pairs", self.config.common.choose.pairs)
-        return methods.find(row.method).takes == "pairs" and pairs == "strict"
+        return aligning.all_metrics(
+            row.method, row.changes.get("data", {}).get("pairs", self.config.common.choose.pairs)
+        )
 
     def choose(self, row: Row, store: RunStore) -> None:
         """Write a row's selection."""
@@ -212,13 +213,14 @@ def effects(ablation: Ablation, store: RunStore) -> dict[str, list[Effect]]:
     def of(model: str, info: MetricInfo) -> Values:
         return values.get((model, info.id), {})
 
+    shown = ablation.columns()
     found: dict[str, list[Effect]] = {}
     for line, models in lines.items():
         each = [
             effect(info, of(other, info), [of(model, info) for model in models], identity_of, other)
             for other in against
             if other != line
-            for info in ablation.shown
+            for info in shown
         ]
         found[line] = [e for e in each if e is not None]
     return found
@@ -278,7 +280,7 @@ def write(ablation: Ablation, store: RunStore, out: Path) -> Path:
     write_atomic(out / "ablation.md", "\n".join(parts).encode())
     write_atomic(out / "ablation.json", json.dumps(as_json(found), indent=1, allow_nan=False).encode() + b"\n")
     drawn = {line: [e for e in each if e.against == names[0]] for line, each in found.items()}
-    columns = [info.id.partition("@")[0] for info in ablation.shown]
+    columns = [info.id.partition("@")[0] for info in ablation.columns()]
     plot(drawn, [name for name in _DRAWN if name in columns] or columns[:3], out / "ablation.png")
     return out / "ablation.md"
 

@@ -79,7 +79,7 @@ class Alignment:
         seeds = tuple(range(self.config.candidates.per_case))
         name = f"{self.suite.name}, candidates of round {number}"
         if strict is None:
-            strict = methods.find(self.config.method).takes == "pairs" and self.config.choose.pairs == "strict"
+            strict = all_metrics(self.config.method, self.config.choose.pairs)
         asked = () if strict or self._begun_with_all(number) else _choosing(self.config)
         return replace(
             _asking(self.suite, asked) if asked else replace(self.suite, metrics=()),
@@ -115,6 +115,11 @@ class Alignment:
         return replace(
             self.suite, cases=self.cases("test"), models=(*others, self.base, *rounds), seeds=seeds, whole=()
         )
+
+
+def all_metrics(method: MethodName, pairs: str) -> bool:
+    """Whether a method takes pairs that no metric contradicts, so that all of them have to be there."""
+    return methods.find(method).takes == "pairs" and pairs == "strict"
 
 
 def _choosing(config: AlignConfig) -> tuple[str, ...]:

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 from torch import Tensor
 
+from ipa_bench.compare.two_sample import auc
 from ipa_bench.nets.fingers import FingerHead
 from trainers.embedded.nets.loop import Descent, Tell, descend
 from trainers.fingers.material import PICTURES, Material
@@ -112,14 +112,6 @@ def answers(head: FingerHead, material: Material) -> NDArray[np.float64]:
             for i in range(0, len(material), 64)
         ]
     return np.asarray(torch.cat(parts).double().numpy())
-
-
-def auc(worse: NDArray[np.float64], better: NDArray[np.float64]) -> float | None:
-    """The chance that one of ``worse`` is above one of ``better``, ties as a half; None where one is empty."""
-    if not len(worse) or not len(better):
-        return None
-    ranks = rankdata(np.concatenate([worse, better]))
-    return float((ranks[: len(worse)].sum() / len(worse) - (len(worse) + 1) / 2) / len(better))
 
 
 def measured(head: FingerHead, material: Material) -> dict[str, object]:

@@ -70,12 +70,11 @@ def photographs(folder: Path, most: int | None = None) -> Iterator[Source]:
         files = sorted((folder / str(sign)).glob("*.JPG"))
         if not files:
             raise UserError(f"no photographs in {folder / str(sign)}", "give the folder that holds 0 to 9")
-        for rank, file in enumerate(files[:: max(len(files) // most, 1)] if most else files):
-            rank = files.index(file)
+        for rank in range(0, len(files), max(len(files) // most, 1) if most else 1):
             margin = rank in range(HELD_OUT.start - MARGIN, HELD_OUT.stop + MARGIN) and rank not in HELD_OUT
             if margin:
                 continue
-            with Image.open(file) as opened:
+            with Image.open(files[rank]) as opened:
                 image = opened.convert("RGB")
             looks = [net.hand(image, palm) for palm in net.palms(image)]
             best = max(looks, key=lambda hand: hand.presence, default=None)

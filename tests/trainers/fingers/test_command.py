@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import pytest
 from PIL import Image
@@ -11,7 +9,8 @@ from safetensors.torch import load_file
 
 from ipa_bench.errors import UserError
 from ipa_bench.nets.fingers import FILE, FingerHead
-from trainers.fingers import __main__ as command
+from tests.verbs import verb
+from trainers.fingers import run as command
 from trainers.fingers import sources
 
 
@@ -48,12 +47,8 @@ def test_photographs_that_are_not_there_are_said(tmp_path):
         next(sources.photographs(tmp_path))
 
 
-@pytest.mark.slow
-def test_the_command_says_it_in_a_line(tmp_path):
-    run = subprocess.run(
-        [sys.executable, "-m", "trainers.fingers", str(tmp_path), "--out", str(tmp_path / "out")],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert run.returncode == 1
-    assert run.stderr.startswith("no photographs in")
-    assert "Traceback" not in run.stderr
+def test_the_command_says_it_in_a_line(tmp_path, capsys):
+    assert verb("embedded", "fingers", tmp_path, "--out", tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    assert "no photographs in" in said
+    assert "Traceback" not in said

@@ -110,11 +110,6 @@ def test_crops_and_nuisances_follow_from_their_draw(hand):
     assert (pictures[0] != pictures[2]).any()
 
 
-def test_the_area_under_the_curve_is_the_share_of_pairs_in_order():
-    assert fit.auc(np.array([2.0, 3.0]), np.array([1.0, 2.0])) == pytest.approx((1 + 0.5 + 1 + 1) / 4)
-    assert fit.auc(np.array([]), np.array([1.0])) is None
-
-
 def see_through(hands, seed):
     """Maps that say it all: channel 0 is brighter where a hand is wrong, channel 1 as bright as it has fingers."""
     rng = np.random.default_rng(seed)

@@ -1,38 +1,31 @@
-"""Train the head that sees fingers, and measure it on people and clips that it has not seen.
+"""Training of the head that sees fingers, and what it makes of people and clips that it has not seen.
 
-    python -m trainers.fingers PHOTOGRAPHS --footage CLIP --held-out CLIP --out FOLDER
+    ipa-bench embedded fingers PHOTOGRAPHS --footage CLIP --held-out CLIP --out FOLDER
 
 PHOTOGRAPHS holds the folders 0 to 9 of the Sign Language Digits Dataset (Apache-2.0). Pictures are edited and looked at
 once, which takes three minutes of one core, and are kept in FOLDER (0.14 MB each); the fit takes two minutes.
 ``FOLDER/fingers.safetensors`` is written with its sha256. To ship it, copy it to ``ipa_bench/embedded/nets`` and put
-the hash into ``ipa_bench/weights/shipped.py``. Ctrl-C stops the fit; the same command goes on. One thread and one
-seed: the same machine gives the same file.
+the hash into ``ipa_bench/weights/shipped.py``. One thread and one seed: the same machine gives the same file.
 """
 
 from __future__ import annotations
 
-import argparse
-import hashlib
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 
 from ipa_bench.cache import Cache
-from ipa_bench.errors import Unscorable, UserError
+from ipa_bench.files import sha256_of
 from ipa_bench.nets.fingers import FILE, FingerHead
 from trainers.fingers import fit, material, sources
 from trainers.fingers.material import Material
 
 #: people of the built-in world whose hands are learned from too
 RENDERED = 40
-#: photographs of each sign: every sixth one
-MOST = 34
 
 
 def made(
@@ -72,7 +65,7 @@ def write(head: FingerHead, folder: Path) -> str:
         name: (tensor if name in exact else tensor.half()).contiguous() for name, tensor in head.state_dict().items()
     }
     save_file(tensors, folder / FILE)
-    return hashlib.sha256((folder / FILE).read_bytes()).hexdigest()
+    return sha256_of(folder / FILE)
 
 
 def _progress(stage: str, done: int, total: int) -> None:
@@ -84,31 +77,3 @@ def _told(step: int, steps: int, losses: Mapping[str, float]) -> None:
     if step % 50 == 0 or step == steps:
         shown = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
         print(f"step {step}/{steps} {shown}", file=sys.stderr, flush=True)
-
-
-def main() -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m trainers.fingers", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("photographs", type=Path)
-    parser.add_argument("--footage", type=Path, action="append", default=[], help="a clip to learn from")
-    parser.add_argument("--held-out", type=Path, action="append", default=[], help="a clip to measure on")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--most", type=int, default=MOST, help="photographs of each sign")
-    parser.add_argument("--steps", type=int, help=f"updates, in place of {fit.TRAINING.steps}")
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    try:
-        found = made(given.photographs, given.footage, given.held_out, given.out, given.most, given.steps, given.seed)
-    except (UserError, Unscorable) as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(json.dumps(found, indent=1, default=_plain))
-    return 0
-
-
-def _plain(value: object) -> float:
-    return float(np.asarray(value))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
