@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import shutil
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 
 # Before torch and LiteRT are imported: one thread, here and in processes that are started. Quicker for so small models,
@@ -57,7 +59,12 @@ LONG = (
     "embedded/test_alignment_cases.py",
     "validate/test_judge.py",
     "cli/test_cost.py",
+    "benchmarks/test_tiktok.py",
+    "report/test_player.py",
     "metrics/sets/test_coverage.py",
+    "observers/test_truth.py",
+    "observers/test_perceptual_clips.py",
+    "trainers/embedded/test_pretrain.py",
     "harness/test_sets.py",
     "metrics/sets/test_frechet.py",
     "trainers/cost_sheet/test_recipes.py",
@@ -67,6 +74,11 @@ LONG = (
     "weights/test_obtain.py",
     "trainers/test_lora.py",
     "report/test_html.py",
+    "trainers/reward_model/test_run.py",
+    "observers/test_parity.py",
+    "observers/test_judge.py",
+    "validate/test_people.py",
+    "test_scorer.py",
 )
 
 
@@ -75,11 +87,33 @@ def pytest_xdist_auto_num_workers() -> int:
     return processes.cores() + 1
 
 
+#: what every process that tests imports, in this order; the last has its compiled file once all have
+IMPORTED = ("torch", "scipy.stats", "diffusers.utils", "hypothesis.strategies", "peft")
+
+
+def _compile() -> None:
+    """Where nothing is compiled yet, let one of the processes do it that would all begin with the same files."""
+    last = find_spec(IMPORTED[-1])
+    if last is None or last.origin is None:
+        return
+    compiled = Path(cache_from_source(last.origin))
+    with Path(__file__).open() as file:
+        while not compiled.exists():
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not compiled.exists():
+                for name in IMPORTED:
+                    with suppress(Exception):  # who needs it tells
+                        import_module(name)
+                return
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection(session: pytest.Session) -> None:
     """Share the work of compiling test files: each process begins elsewhere, and finds there what others compiled."""
     about = getattr(session.config, "workerinput", {"workerid": "gw0", "workercount": 1})
     count, mine = about["workercount"], int(about["workerid"].removeprefix("gw"))
+    if count > 1:
+        _compile()
     folders = [path for name in session.config.args if (path := Path(name)).is_dir()] if count > 1 else []
     root = Path(__file__).parents[1]
     for file in sorted(file for folder in folders for file in folder.resolve().rglob("test_*.py"))[mine::count]:
@@ -127,7 +161,7 @@ class Footage:
     poor: Path
 
 
-def _once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
     """A folder that one of the processes that test side by side makes for all of them."""
     base = factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
@@ -154,7 +188,7 @@ def footage(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Footage:
             for folder, crf in zip(folders, (12, 22, 42), strict=True):
                 video.encode(images, root / folder / f"{name}.mp4", 25, crf=crf)
 
-    root = _once(tmp_path_factory, "footage", make)
+    root = once(tmp_path_factory, "footage", make)
     return Footage(*(root / folder for folder in folders))
 
 
@@ -167,7 +201,7 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name in ("palm_detection_full", "hand_landmark_full", "pose_detection", "pose_landmark_full"):
             shutil.copy(weights.path(name), folder)
 
-    return _once(tmp_path_factory, "cache", make)
+    return once(tmp_path_factory, "cache", make)
 
 
 Tool = Callable[..., "subprocess.CompletedProcess[str]"]

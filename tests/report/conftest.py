@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from ipa_bench.report.view import ReportView
 from ipa_bench.store import UnitRecord
 from ipa_bench.types import Score
 from tests.browser import Tab, chromium, tab
+from tests.conftest import once
 from tests.report import build
 from tests.report.pages import open_page
 
@@ -35,10 +37,16 @@ def without(view: ReportView, unit: tuple[str, int, str]) -> ReportView:
 
 @pytest.fixture(scope="session")
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[ReportView, Path]:
-    """A run with videos, one of them missing, and its page."""
-    folder = tmp_path_factory.mktemp("run")
-    view = without(build.make_run(folder, identities=3, trained_on={"tuned": ("hand.recall",)}), MISSING)
-    return view, html.write(view, folder, jobs=1)
+    """A run with videos, one of them missing, and its page. They are not written to."""
+
+    def make(folder: Path) -> None:
+        out = folder.with_name("reported-run")  # whose files are named where they stay
+        out.mkdir()
+        view = without(build.make_run(out, identities=3, trained_on={"tuned": ("hand.recall",)}), MISSING)
+        (folder / "view").write_bytes(pickle.dumps((view, html.write(view, out, jobs=1))))
+
+    found: tuple[ReportView, Path] = pickle.loads((once(tmp_path_factory, "reported", make) / "view").read_bytes())
+    return found
 
 
 @pytest.fixture(scope="package")

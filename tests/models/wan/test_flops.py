@@ -29,11 +29,14 @@ from trainers.policy import LoraPolicy, checkpoint_but_attention
 
 SMALL = {
     "num_attention_heads": 2, "attention_head_dim": 16, "in_channels": 4, "out_channels": 4, "text_dim": 20,
-    "freq_dim": 16, "ffn_dim": 72, "num_layers": 4, "vace_layers": [0, 2], "vace_in_channels": 24,
+    "freq_dim": 16, "ffn_dim": 72, "num_layers": 3, "vace_layers": [0, 2], "vace_in_channels": 24,
     "rope_max_seq_len": 64,
 }  # fmt: skip
 #: other widths, other patches, no norm before cross-attention
-OTHER = {**SMALL, "attention_head_dim": 24, "cross_attn_norm": False, "patch_size": (1, 1, 2), "vace_layers": [0, 1, 3]}
+OTHER = {
+    **SMALL, "attention_head_dim": 24, "cross_attn_norm": False, "patch_size": (1, 1, 2), "num_layers": 4,
+    "vace_layers": [0, 1, 3],
+}  # fmt: skip
 WAN_1_3B = {
     "num_attention_heads": 12, "attention_head_dim": 128, "ffn_dim": 8960, "text_dim": 4096, "num_layers": 30,
     "vace_layers": list(range(0, 30, 2)),
