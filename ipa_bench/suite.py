@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, Strict
 
@@ -74,6 +74,8 @@ class _CaseTable(_About):
     world: Text | None = None
     pose: Text | None = None
     mask: Text | None = None
+    background: Text | None = None
+    character_mask: Text | None = None
 
 
 class _CasesTable(_About):
@@ -136,8 +138,8 @@ def _described(case: Case) -> dict[str, object]:
         "size": case.size,
         "tags": sorted(case.tags),
     }
-    for name, path in (("pose", case.pose), ("mask", case.mask)):
-        if path is not None:  # only where there is one: suites without keep their hash
+    for name in Case.CLIPS:
+        if (path := getattr(case, name)) is not None:  # only where there is one: suites without keep their hash
             described[name] = _file_hash(path)
     for name, files in (("references", case.references), ("poses", case.poses)):
         if files:
@@ -228,10 +230,8 @@ def _cases(toml: Toml[_File]) -> Iterator[tuple[Case, Loc]]:
         if image and people:
             toml.fail((*loc, "reference"), "there are a reference and references", "name everybody in references")
         case = Case(id_, clip, truth, image or None, table.identity or _identity_in(id_))
-        if table.pose:
-            case = replace(case, pose=_clip(toml, (*loc, "pose"), table.pose))
-        if table.mask:
-            case = replace(case, mask=_clip(toml, (*loc, "mask"), table.mask))
+        more: dict[str, Any] = {k: _clip(toml, (*loc, k), text) for k in Case.CLIPS if (text := getattr(table, k))}
+        case = replace(case, **more)
         if people:
             poses = _of_people(toml, loc, "poses", table.poses)
             case = replace(case, references=people, identity=table.identity or "", poses=poses)

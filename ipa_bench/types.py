@@ -78,6 +78,10 @@ class Case:
     pose: Path | None = None
     #: Grey video that is white where the hands of ``driving`` are, where somebody knows it exactly.
     mask: Path | None = None
+    #: Where somebody in a clip is replaced by the person of the reference: the clip that stays around them, the driving
+    #: clip without them where absent, and a grey video that is white where they stand.
+    background: Path | None = None
+    character_mask: Path | None = None
     #: (person, reference image) of several people to animate, in the order that a model is given them; ``reference`` is
     #: None then.
     references: tuple[tuple[str, Path], ...] = ()
@@ -86,6 +90,9 @@ class Case:
     #: The scene of the built-in world that the ground truth was rendered from, where it was: readers of the truth
     #: render it again.
     world: str | None = None
+
+    #: fields that are clips, beside the driving clip and the ground truth
+    CLIPS: ClassVar[tuple[str, ...]] = ("pose", "mask", "background", "character_mask")
 
     @property
     def people(self) -> tuple[tuple[str, Path], ...]:

@@ -11,8 +11,9 @@ from pydantic import Field, Strict, create_model, model_validator
 from ipa_bench.config.fields import Count, Guidance, Items, Number, Positive, StrictTable, Text, Whole, Words, checked
 from ipa_bench.config.toml import read_toml
 from ipa_bench.errors import UserError
+from ipa_bench.models.checkpoint import REPLACE
 from ipa_bench.models.outline import Checkpointing
-from ipa_bench.models.specs import AttentionName, BaseSpec
+from ipa_bench.models.specs import AnimateMode, AnimateSpec, AttentionName, BaseSpec
 from ipa_bench.models.speed import BACKENDS
 from trainers.flow import TSampling
 from trainers.halo import Form, Shape
@@ -48,6 +49,8 @@ class ModelConfig(StrictTable):
     revision: Words | None = None
     #: of base model, as a suite calls it; where it is not given, what the folder is
     kind: Words | None = None
+    #: of Wan-Animate: ``replace`` for clips in which somebody's place is taken
+    mode: AnimateMode | None = None
     #: a file, or a folder of its parts, that the transformer is read from in place of the checkpoint's own;
     #: ``weights_2`` for a second expert
     weights: Words | None = None
@@ -278,7 +281,8 @@ def base_of(spec: BaseSpec) -> dict[str, Any]:
     files = {
         key: None if path is None else str(path) for key in ("weights", "weights_2") for path in [getattr(spec, key)]
     }
-    more = {key: True for key in ("vae_tiling", "compile", "fp8") if getattr(spec, key)}
+    more: dict[str, Any] = {key: True for key in ("vae_tiling", "compile", "fp8") if getattr(spec, key)}
+    more |= {"mode": spec.mode} if isinstance(spec, AnimateSpec) and spec.mode == REPLACE else {}
     attention = {"attention": spec.attention} if BACKENDS[spec.attention].learns else {}
     named = {"model": spec.model, "revision": spec.revision, "kind": spec.kind, "dtype": spec.dtype}
     return named | files | more | (attention if spec.attention != "native" else {})

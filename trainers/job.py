@@ -12,7 +12,7 @@ from ipa_bench.cache import digest
 from ipa_bench.errors import UserError
 from ipa_bench.files import LORA_FILE
 from ipa_bench.models import hasten, kinds
-from ipa_bench.models.checkpoint import Checkpoint, lora_parts, lora_sha256, negative_prompt, weight_files
+from ipa_bench.models.checkpoint import REPLACE, Checkpoint, lora_parts, lora_sha256, negative_prompt, weight_files
 from ipa_bench.models.lora import check_lora
 from ipa_bench.models.specs import EMBEDDED, BaseSpec
 from ipa_bench.suite import Suite, load_suite
@@ -54,7 +54,7 @@ class Job:
     def key(self) -> str:
         """One line that changes with anything that the trained weights depend on."""
         # Files count by what is in them, not by where they lie.
-        files = {"model", "revision", "kind", "lora", "weights", "weights_2", "vae_tiling", *_SPEED}
+        files = {"model", "revision", "kind", "mode", "lora", "weights", "weights_2", "vae_tiling", *_SPEED}
         places = {"data": {"suite", "selection"}, "model": files}
         # what has been the only one for long is not named
         train = _FREE | ({"optimizer"} if self.config.train.optimizer == "adamw" else set())
@@ -65,6 +65,7 @@ class Job:
         asked = {} if self.options is None else self.options.model_dump(mode="json", exclude_defaults=True)
         content |= {"options": asked} if asked else {}
         content |= {"vae_tiling": True} if self.config.model.vae_tiling else {}
+        content |= {"mode": REPLACE} if self.config.model.mode == REPLACE else {}
         content |= self.spec.speed.counts
         content |= {} if self.reward is None else {"reward": self.reward.info.id}
         began = None if self.start is None else lora_sha256(self.start)
@@ -92,6 +93,8 @@ def prepare(config: TrainConfig, method: MethodName, suite: Suite | None = None,
         for part in lora_parts(start).values():
             check_lora(part)
     spec = _spec(config)
+    if config.model.mode == REPLACE:
+        clips.check_places([*data.cases, *watched])
     found = _checkpoint(spec, dry)
     spec, config = _led(spec, config, found.folder)
     return Job(method, config, data, watched, spec, found, start, reward)
@@ -154,8 +157,12 @@ def _spec(config: TrainConfig) -> BaseSpec:
     if kind not in kinds.bases():
         raise UserError(f"model.kind: there is no base model {kind!r}", f"known: {', '.join(kinds.bases())}")
     files = {key: Path(path) for key in ("weights", "weights_2") if (path := getattr(model, key)) is not None}
-    found: BaseSpec = kinds.KINDS[kind].spec(
-        name="policy", kind=kind, model=model.model, revision=model.revision, **files,
+    table = kinds.KINDS[kind].spec
+    if model.mode is not None and "mode" not in table.model_fields:
+        raise UserError(f"model.mode: {kind} has no modes", "leave it out")
+    mode = {} if model.mode is None else {"mode": model.mode}
+    found: BaseSpec = table(
+        name="policy", kind=kind, model=model.model, revision=model.revision, **files, **mode,
         vae_tiling=model.vae_tiling, dtype=model.dtype, **{key: getattr(model, key) for key in _SPEED},
         steps=watch.steps, guidance=watch.guidance, shift=watch.shift,
     )  # fmt: skip

@@ -182,6 +182,10 @@ class Base(ABC):
         Raises :class:`~ipa_bench.errors.Unscorable` where its clips do not decode, are too short, or one is missing.
         """
 
+    def reads(self, case: Case) -> Sequence[Path | None]:
+        """What else of a case's files :meth:`given` reads, beside pictures, pose and driving clip."""
+        return ()
+
     def packed(self, given: Condition, case: Case) -> Condition:
         """What of :meth:`given` has to be kept so that :meth:`unpacked` gives it back to the bit; all of it, or less.
 

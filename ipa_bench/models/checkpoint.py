@@ -37,6 +37,8 @@ NEGATIVE = (
 _WAN_TEXT = 4096
 #: key of the recipe of clips that depend on their driving clips even where there is a pose video
 DRIVEN = "driving"
+#: and of clips in which somebody is replaced: its value names the mode
+MODE, REPLACE = "mode", "replace"
 #: what a clip depends on besides its case and seed: JSON values by name
 Recipe = dict[str, str | int | float | bool | None]
 
@@ -203,7 +205,7 @@ def described(spec: BaseSpec, recipe: Recipe) -> str:
     """The model in one line, for a run's header: what is needed to make its clips again."""
     files = " and ".join(str(path) for path in (spec.lora, spec.lora_2) if path)
     lora = f", LoRA {files} ({_short(recipe['lora'])})" if files else ""
-    keys = ("steps", "guidance", "guidance_2", "shift", "dtype")
+    keys = ("steps", "guidance", "guidance_2", "shift", "dtype", MODE)
     options = [f"{key} {recipe[key]}" for key in keys if recipe.get(key) is not None]
     led = recipe["negative_prompt"]
     options += ["Wan's own negative prompt" if led == NEGATIVE else f"negative prompt {led!r}"] if led else []

@@ -10,7 +10,7 @@ from typing import Any
 
 from ipa_bench.errors import Unscorable, UserError
 from ipa_bench.files import file_sha256, read_json, replacing
-from ipa_bench.models.checkpoint import DRIVEN, Recipe
+from ipa_bench.models.checkpoint import DRIVEN, MODE, REPLACE, Recipe
 from ipa_bench.types import Case
 
 RECIPE_NAME = "recipe.json"
@@ -99,6 +99,9 @@ class ClipFolder:
         said |= {} if case.pose else {"drawn_by": self.drawn_by}
         if self.recipe.get(DRIVEN):
             said["driving"] = self._hash(case.driving)
+        if self.recipe.get(MODE) == REPLACE:
+            around = {name: path for name in ("background", "character_mask") if (path := getattr(case, name))}
+            said |= {name: self._hash(path) for name, path in around.items()}
         if case.references:  # in their order; only where there are several: what was made without is still found
             said["reference"] = ",".join(self._hash(path) for _, path in case.references)
         if case.poses and not case.pose:

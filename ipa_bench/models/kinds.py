@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipa_bench.models import checkpoint
-from ipa_bench.models.checkpoint import DRIVEN, Checkpoint, Recipe
+from ipa_bench.models.checkpoint import DRIVEN, MODE, REPLACE, Checkpoint, Recipe
 from ipa_bench.models.specs import (
     AnimateSpec,
     BaseSpec,
@@ -144,6 +144,12 @@ def _driven(spec: BaseSpec, found: Checkpoint) -> Recipe:
     return checkpoint.recipe_of(spec, found) | {DRIVEN: True}
 
 
+def _animated(spec: AnimateSpec, found: Checkpoint) -> Recipe:
+    """The same of clips that depend on faces too, and on what stays around somebody who is replaced."""
+    mode: Recipe = {MODE: spec.mode} if spec.mode == REPLACE else {}  # what has been the only one is not named
+    return _driven(spec, found) | {"faces": face_crops.VERSION} | mode
+
+
 KINDS: dict[str, Kind] = {
     "folder": Kind(FolderSpec, Found(_folder, _folder_source, _match)),
     "damage": Kind(DamageSpec, Found(_damaged, lambda spec: f"{spec.damage}:{spec.strength}")),
@@ -181,7 +187,7 @@ KINDS: dict[str, Kind] = {
         AnimateSpec,
         Generated(
             locate=animate.locate,
-            recipe=lambda spec, found: _driven(spec, found) | {"faces": face_crops.VERSION},
+            recipe=_animated,
             source=checkpoint.described,
             load=_animate,
             owns=animate.owns,

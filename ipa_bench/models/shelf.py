@@ -12,7 +12,7 @@ MOST = 2**30
 
 def like(spec: BaseSpec) -> tuple[object, ...]:
     """What two models have to agree in for a case to give them the same: all but LoRAs and how they are sampled."""
-    return spec.kind, spec.model, spec.revision, spec.weights, spec.weights_2, spec.dtype, spec.vae_tiling
+    return spec.kind, spec.model, spec.revision, spec.weights, spec.weights_2, spec.dtype, spec.vae_tiling, *spec.shown
 
 
 class Shelf:

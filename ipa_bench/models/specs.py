@@ -17,7 +17,8 @@ EMBEDDED = "embedded"
 #: ``owner/name``; what is no such name and no folder is a mistake
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
-
+#: of Wan-Animate
+AnimateMode = Literal["animate", "replace"]
 #: how attention is computed; ``sdpa`` is another word for ``native``
 AttentionName = Annotated[Attention, BeforeValidator(speed.alias)]
 
@@ -143,10 +144,16 @@ class BaseSpec(_ModelTable):
         return Speed(self.attention, self.compile, self.fp8)
 
     @property
+    def shown(self) -> tuple[object, ...]:
+        """What of its own keys decides what a case gives it."""
+        return ()
+
+    @property
     def loaded(self) -> tuple[object, ...]:
         """What two models have to agree in to share their weights in memory."""
         files = (self.lora, self.lora_2, self.weights, self.weights_2)
-        return (self.kind, self.model, self.revision, *files, self.dtype, self.vae_tiling, self.offload, self.speed)
+        held = (self.dtype, self.vae_tiling, self.offload, self.speed)
+        return (self.kind, self.model, self.revision, *files, *held, *self.shown)
 
 
 class WanVaceSpec(BaseSpec):
@@ -165,6 +172,14 @@ class AnimateSpec(BaseSpec):
     """Wan-Animate: a picture, a pose video and the face of whoever drives."""
 
     kind: Literal["wan_animate"]
+    #: the person of the reference moves as the driving clip does, or takes somebody's place in a clip: the case's
+    #: ``background``, where its ``character_mask`` is white
+    mode: AnimateMode = "animate"
+
+    @property
+    def shown(self) -> tuple[object, ...]:
+        """Its mode."""
+        return (self.mode,)
 
 
 ModelSpec = FolderSpec | DamageSpec | FaultSpec | ReencodeSpec | BaseSpec

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,9 @@ class Kind:
     name: str
     save: Callable[[Path], Path]
     networks: tuple[str, ...] = ("transformer",)
+    #: keys of the base that are not usual, and a case's that these ask for
+    keys: Mapping[str, Any] = field(default_factory=dict)
+    of_case: str = ""
 
 
 def saved(pipe: Any, folder: Path) -> Path:
@@ -45,6 +48,12 @@ def saved(pipe: Any, folder: Path) -> Path:
 KINDS = {
     "phantom": Kind("phantom", lambda folder: saved(tiny_wan.phantom(), folder)),
     "animate": Kind("wan_animate", lambda folder: saved(tiny_wan.animate(), folder)),
+    "animate, replace": Kind(
+        "wan_animate",
+        lambda folder: saved(tiny_wan.animate(), folder),
+        keys={"mode": "replace"},
+        of_case='character_mask = "mask_{name}.mp4"',
+    ),
     "two experts": Kind("wan_vace", lambda folder: tiny_wan.save(folder, experts=2), ("transformer", "transformer_2")),
 }
 
@@ -55,11 +64,12 @@ def material(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     kind = KINDS[request.param]
     patch = pytest.MonkeyPatch()
     patch.setattr("ipa_bench.models.wan.face_crops.detector", lambda: lambda _: [])  # noise has no face
+    patch.setattr(tiny_runs, "SUITE", tiny_runs.SUITE + kind.of_case)
     folder = tiny_runs.write(tmp_path_factory.mktemp("material"))
     shutil.rmtree(folder / "model")
     kind.save(folder / "model")
     spec = kinds.KINDS[kind.name].spec(
-        name="base", kind=kind.name, model=str(folder / "model"), steps=2, guidance=2.0, dtype="fp32"
+        name="base", kind=kind.name, model=str(folder / "model"), steps=2, guidance=2.0, dtype="fp32", **kind.keys
     )
     model = Generator(spec, folder / "made")
     for case in load_suite(folder / "suite.toml").cases:
@@ -85,7 +95,7 @@ def test_each_method_trains_it_and_diffusers_loads_what_was_trained(
     monkeypatch.setenv("IPA_BENCH_CACHE", str(material[1] / "cache"))
     kind, folder = material
     # noise levels of both experts are among those that these seeds draw
-    changes: dict[str, Any] = {"train": {"steps": 2, "batch": 4, "lr": 0.02}}
+    changes: dict[str, Any] = {"train": {"steps": 2, "batch": 4, "lr": 0.02}, "model": dict(kind.keys)}
     if find(method).takes == "steps":  # of its own sampler
         monkeypatch.setattr(rewards, "REWARDS", (*rewards.REWARDS, tiny_runs.TOY))
         changes = {**tiny_runs.ONLINE, **changes}

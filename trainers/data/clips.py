@@ -211,6 +211,14 @@ def check_masks(config: DataConfig, cases: Iterable[Case]) -> None:
         )
 
 
+def check_places(cases: Iterable[Case]) -> None:
+    """Raise :class:`UserError` where somebody is to be replaced and a case does not say where they stand."""
+    lacking = [case.id for case in cases if case.character_mask is None]
+    if lacking:
+        why = f'model.mode = "replace", and case {lacking[0]} has no character_mask'
+        raise UserError(why, "give the case a video that is white where the person to replace stands")
+
+
 def hashes(data: Data) -> str:
     """One line that changes with anything that the model is shown of the clips and their cases."""
 
@@ -219,7 +227,8 @@ def hashes(data: Data) -> str:
 
     def given(case: Case) -> list[object]:
         people = (path for of_each in (case.references, case.poses) for _, path in of_each)
-        files = (case.driving, case.pose, case.reference, case.mask, *people)
+        around = filter(None, (case.background, case.character_mask))
+        files = (case.driving, case.pose, case.reference, case.mask, *people, *around)
         return [case.prompt, case.frames, case.fps, case.size, *map(of, files)]
 
     def shown(clip: Clip) -> list[object]:

@@ -213,7 +213,7 @@ class Encoder:
         # What the base is given comes rounded to its dtype.
         dtype = str(base.dtype)
         pictures = [path for _, path in case.references] or [case.reference or case.driving]
-        of_case = (*self._asked(case), *map(self._hash, pictures))
+        of_case = (*self._asked(case), *map(self._hash, [*pictures, *base.reads(case)]))
         given_keys = {name: digest(VERSION, name, self._model, dtype, *of_case) for name in base.shown}
         given = self._given(case, given_keys)
         prompt_key = self._prompt_key(case.prompt)

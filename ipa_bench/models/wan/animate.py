@@ -1,16 +1,18 @@
 """Wan-Animate as a base model: a picture, a pose video and the face of whoever drives, in segments of 77 frames.
 
-A pass is that of ``WanAnimatePipeline.__call__`` in its mode ``animate``. The picture's latents and a mask stand beside
-the noised latents, as channels, and its frame stands in front of the clip's: a latent frame of the flow, noised as the
-clip is and dropped in the end. What it is trained toward is the picture's own latents.
+A pass is that of ``WanAnimatePipeline.__call__``. The picture's latents and a mask stand beside the noised latents, as
+channels, and its frame stands in front of the clip's: a latent frame of the flow, noised as the clip is and dropped in
+the end. What it is trained toward is the picture's own latents. Beside the clip's own frames stands nothing in the mode
+``animate``, and in the mode ``replace`` the clip that stays around somebody, with a mask of what of it stays.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +21,9 @@ from torch import Tensor, nn
 
 from ipa_bench.errors import Unscorable
 from ipa_bench.models.base import FRONT, Condition, Given, Rung
-from ipa_bench.models.checkpoint import Checkpoint
+from ipa_bench.models.checkpoint import REPLACE, Checkpoint
 from ipa_bench.models.frames import frames_for
-from ipa_bench.models.specs import BaseSpec
+from ipa_bench.models.specs import AnimateSpec
 from ipa_bench.models.wan import conditioning, face_crops
 from ipa_bench.models.wan.animate_outline import MASK, SEGMENT, AnimateOutline
 from ipa_bench.models.wan.base import WanBase
@@ -38,6 +40,8 @@ class _Shown:
     pose: UInt8
     #: uint8 ``[1, 3, T, side, side]``
     face: Tensor
+    #: uint8 as ``pose``: what stays around who is replaced, and white where they stand; None: nobody is
+    around: tuple[UInt8, UInt8] | None
     #: the picture's latents with their mask, and what the image encoder sees in it
     first: Tensor
     image: Tensor
@@ -59,11 +63,15 @@ class Animate(WanBase):
     segment = SEGMENT
     #: finds faces in the driving clip; loaded when the first is looked for
     find: Find | None = None
+    #: whether somebody in a clip is replaced: the pipeline's mode ``replace``
+    replaces: bool = False
 
     @classmethod
-    def load(cls, spec: BaseSpec, checkpoint: Checkpoint, device: torch.device | str | None = None) -> Animate:
+    def load(cls, spec: AnimateSpec, checkpoint: Checkpoint, device: torch.device | str | None = None) -> Animate:
         """See :func:`ipa_bench.models.wan.pipeline.load_lazily`."""
-        return cls(*load_lazily(spec, checkpoint, device, pipeline("WanAnimatePipeline")))
+        made = cls(*load_lazily(spec, checkpoint, device, pipeline("WanAnimatePipeline")))
+        made.replaces = spec.mode == REPLACE
+        return made
 
     @cached_property
     def outline(self) -> AnimateOutline:
@@ -77,9 +85,10 @@ class Animate(WanBase):
         return [*super().aside, *([] if self.pipe.image_encoder is None else [self.pipe.image_encoder])]
 
     def given(self, case: Case, pose: Path | None) -> Given:
-        """Tensors of a batch of one: ``beside`` ``[4 + C, 1 + T', h, w]`` (masks and latents, of the picture in front
-        and of nothing behind it), ``pose`` ``[C, T', h, w]``, ``image`` ``[tokens, width]`` of the image encoder, and
-        ``face`` uint8 ``[3, T, side, side]``; of a longer clip those of its first segment.
+        """Tensors of a batch of one: ``beside`` ``[4 + C, 1 + T', h, w]`` (masks and latents: of the picture in front,
+        behind it of nothing, or of what stays around who is replaced), ``pose`` ``[C, T', h, w]``, ``image``
+        ``[tokens, width]`` of the image encoder, and ``face`` uint8 ``[3, T, side, side]``; of a longer clip those of
+        its first segment.
         """
         if pose is None:
             raise Unscorable("the case has no pose video")
@@ -88,42 +97,81 @@ class Animate(WanBase):
         if len(pictures) > 1:
             raise Unscorable(f"the case has {len(pictures)} references, and the model animates one person")
         size, person = (frames.shape[2], frames.shape[1]), Image.fromarray(pictures[0])
+        around = self._around(case, len(frames), fps, size) if self.replaces else None
         most, length = self.segment, len(frames)
         at_once, whole = conditioning.grid(self.pipe, min(length, most), size)
-        filled = conditioning.fill(frames, max(length, at_once), whole)
-        if length > most:  # as many segments as hold it, each after the first beginning with the last frame of before
+
+        def grown(clip: UInt8) -> UInt8:
+            filled = conditioning.fill(clip, max(length, at_once), whole)
+            if length <= most:
+                return filled
+            # as many segments as hold it, each after the first beginning with the last frame of the one before
             target = length + -(length - 1) % (most - 1)
-            filled = np.stack(self.pipe.pad_video_frames(list(filled), target))
+            return np.stack(self.pipe.pad_video_frames(list(filled), target))
+
+        filled = grown(frames)
+        stays = None if around is None else (grown(around[0]), grown(around[1]))
         with torch.inference_mode():
             pixels = self.pipe.vae_image_processor.preprocess(
                 person, height=whole[1], width=whole[0], resize_mode="fill"
             )
             first = self.pipe.prepare_reference_image_latents(pixels.to(self.device, torch.float32), device=self.device)
             image = self.pipe.encode_image(person, self.device)
-        shown = _Shown(filled, self._face(case, length, len(filled), fps), first, image, at_once, length, fps, size)
+        face = self._face(case, length, len(filled), fps)
+        shown = _Shown(filled, face, stays, first, image, at_once, length, fps, size)
         return self._segment(shown, 0, None)
 
     def _segment(self, shown: _Shown, start: int, before: UInt8 | None) -> Given:
         """What the segment from frame ``start`` on is given; ``before``: the frames that were made so far."""
         count, (height, width) = shown.at_once, shown.pose.shape[1:3]
-        last = None
+        last, place = None, slice(start, start + count)
+        around: dict[str, Any] = {"task": "animate"}
+        if shown.around is not None:
+            stays, mask = ([Image.fromarray(frame) for frame in clip[place]] for clip in shown.around)
+            pixels = self.pipe.video_processor.preprocess_video(stays, height, width)
+            taken = self.pipe.video_processor_for_mask.preprocess_video(mask, height, width)
+            around = {"task": REPLACE, "background_video": pixels.to(self.device), "mask_video": taken.to(self.device)}
         if before is not None:
             grown = conditioning.fill(before[-1:], 1, (width, height))
             last = torch.from_numpy(2.0 * (grown / np.float32(255)) - 1.0).permute(3, 0, 1, 2)[None].to(self.device)
         with torch.inference_mode():
             rest = self.pipe.prepare_prev_segment_cond_latents(
-                last, segment_frame_length=count, start_frame=start, height=height, width=width, device=self.device
+                last,
+                segment_frame_length=count,
+                start_frame=start,
+                height=height,
+                width=width,
+                device=self.device,
+                **around,
             )
             made = {
                 "beside": torch.cat([shown.first, rest], 2),
-                "pose": conditioning.encode_video(self.pipe, shown.pose[start : start + count]),
+                "pose": conditioning.encode_video(self.pipe, shown.pose[place]),
                 "image": shown.image,
             }
         rounded = {name: tensor.to(self.dtype).cpu() for name, tensor in made.items()}
-        rounded["face"] = shown.face[:, :, start : start + count].contiguous()
+        rounded["face"] = shown.face[:, :, place].contiguous()
         after = start + count - 1
         later = partial(self._segment, shown, after) if after + 1 < len(shown.pose) else None
         return Given(rounded, shown.length, shown.fps, shown.size, min(count, shown.length), int(start > 0), later)
+
+    def reads(self, case: Case) -> Sequence[Path | None]:
+        """What stays around who is replaced, and where they stand."""
+        return (case.background, case.character_mask) if self.replaces else ()
+
+    def _around(self, case: Case, length: int, fps: float, size: tuple[int, int]) -> tuple[UInt8, UInt8]:
+        """What stays around who is replaced and where they stand, uint8 ``[length, H, W, 3]``, brought to the pose's
+        rate and size. Without a clip of what stays it is the driving clip, black where they stand, as the authors'
+        preprocessing makes it. Raises :class:`Unscorable` where one is missing or too short.
+        """
+        if case.character_mask is None:
+            raise Unscorable('the case has no character_mask, which says where mode = "replace" puts the person')
+        asked = replace(case, frames=length, fps=fps, size=size)
+        mask, _ = frames_for(asked, case.character_mask)
+        stays, _ = frames_for(asked, case.background or case.driving)
+        if case.background is None:
+            stays = np.where(mask[..., :1] < 128, stays, np.uint8(0))
+        return stays, mask
 
     def _face(self, case: Case, length: int, frames: int, fps: float) -> Tensor:
         """The driving face of each of ``frames`` frames, padded as the pose is beyond ``length``."""
