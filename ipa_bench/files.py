@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -100,7 +101,7 @@ def sha256_of(path: Path | str) -> str:
     """
     with open(path, "rb") as file:
         found = os.fstat(file.fileno())
-        key = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        key = _key(found)
         known = _known.get(key)
         if known is None:
             known = hashlib.file_digest(file, "sha256").hexdigest()
@@ -109,12 +110,43 @@ def sha256_of(path: Path | str) -> str:
     return known
 
 
+def _key(found: os.stat_result) -> tuple[int, ...]:
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
 def file_sha256(path: Path | str) -> str:
     """:func:`sha256_of`. Raises :class:`Unscorable` where the file cannot be read."""
     try:
         return sha256_of(path)
     except OSError as error:
         raise Unscorable(f"{Path(path).name}: cannot be read: {error.strerror}") from error
+
+
+@dataclass(frozen=True)
+class Read:
+    """What a process that has read a file can tell others that have it too."""
+
+    sha256: str
+    bytes: int
+    #: nanoseconds
+    written: int
+
+    @classmethod
+    def of(cls, path: Path) -> Read | None:
+        """The file is read, where it has not been; None where it cannot be."""
+        try:
+            about = os.stat(path)
+            return cls(sha256_of(path), about.st_size, about.st_mtime_ns)
+        except OSError:
+            return None
+
+    def taken_over(self, path: Path) -> None:
+        """Know the hash of ``path`` without reading it, where it is the same file by length and time of writing."""
+        with suppress(OSError):
+            found = os.stat(path)
+            still = time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) > _FRESH
+            if still and (found.st_size, found.st_mtime_ns) == (self.bytes, self.written):
+                _known[_key(found)] = self.sha256
 
 
 def forget_hashes() -> None:

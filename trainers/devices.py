@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -22,6 +23,22 @@ from trainers.spent import Away
 #: that processes wait for each other: encoding and looking take one longer than another
 WAIT = timedelta(hours=4)
 _NO_TRACKER = "install it, or leave it out of train.trackers"
+
+
+def together() -> Ranks:
+    """The processes of this run, before any of them computes; from here on they wait for each other.
+
+    One, where nobody started several, and where accelerate has to say first what it lacks.
+    """
+    if int(os.environ.get("WORLD_SIZE") or 1) == 1:
+        return Ranks()
+    from accelerate import PartialState
+
+    try:
+        state: Any = PartialState(cpu=not torch.cuda.is_available(), timeout=WAIT)
+    except (ImportError, ValueError):
+        return Ranks()
+    return Ranks(state.process_index, state.num_processes)
 
 
 def check_trackers(wanted: Sequence[str]) -> None:

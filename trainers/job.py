@@ -79,6 +79,8 @@ def prepare(config: TrainConfig, method: MethodName, suite: Suite | None = None,
     published model's weights are not asked for.
     """
     suite = load_suite(Path(config.data.suite)) if suite is None else suite
+    if not dry and (config.rollouts is not None or find(method).file is not None):
+        clips.share(config.data, suite, method, devices.together(), online=config.rollouts is not None)
     data, reward = _data(config, method, suite)
     other = load_suite(Path(config.watch.suite)) if config.watch.suite else suite
     watched = tuple(case for case in other.cases if case.split == "val")[: config.watch.cases]

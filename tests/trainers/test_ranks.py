@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
 import signal
 from dataclasses import replace
@@ -13,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ipa_bench import files
 from ipa_bench.errors import UserError
 from ipa_bench.models.wan.vace import WanVace
 from tests import tiny_wan
@@ -67,6 +70,41 @@ def watch_both(folder: Path) -> None:
     """Tess is watched as vera is; nobody tests here."""
     suite = folder / "suite.toml"
     suite.write_text(suite.read_text().replace('split = "test"', 'split = "val"'))
+
+
+def test_of_two_processes_each_reads_half_of_what_is_trained_on(
+    training_server: Server, folder: Path, tmp_path: Path
+) -> None:
+    asked = order(folder, tmp_path / "out", "sft")
+    asked = replace(asked, method="dpo", changes={"train": {"steps": 1, "batch": 2}}, reads=True)
+    assert [process.wait() for process in together(training_server, asked, 2)] == [0, 0]
+    lines = [(tmp_path / "out" / f"read-{rank}.txt").read_text().split() for rank in range(2)]
+    read = [[name for name in of_one if name.endswith(".mp4")] for of_one in lines]
+    kinds = ("driving_{}.mp4", "pose_{}.mp4", "mask_{}.mp4", "{}_seed0.mp4", "{}_seed1.mp4")
+    assert sorted(read[0] + read[1]) == sorted(kind.format(who) for who in tiny_runs.PEOPLE for kind in kinds)  # once
+    assert abs(len(read[0]) - len(read[1])) <= 1
+
+
+def test_what_another_process_has_read_counts_for_the_same_file_alone(tmp_path: Path) -> None:
+    clip, other = tmp_path / "clip.mp4", tmp_path / "other.mp4"
+    for file in (clip, other):
+        file.write_bytes(b"frames")
+        os.utime(file, ns=(10**18, 10**18))
+    read = files.Read.of(clip)
+    assert read is not None
+    assert read.sha256 == hashlib.sha256(b"frames").hexdigest()
+    told = replace(read, sha256="told")
+    told.taken_over(clip)  # changed a moment ago, and may change again unseen
+    assert files.sha256_of(clip) == read.sha256
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "_FRESH", -1)
+        told.taken_over(clip)
+        assert files.sha256_of(clip) == "told"
+        other.write_bytes(b"Frames")  # at another time
+        told.taken_over(other)
+        assert files.sha256_of(other) == hashlib.sha256(b"Frames").hexdigest()
+    files.forget_hashes()
+    assert files.Read.of(tmp_path / "gone.mp4") is None
 
 
 @pytest.mark.parametrize("kind", ["FSDP", "DEEPSPEED", "MEGATRON_LM", "TPU"])

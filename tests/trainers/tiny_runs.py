@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -16,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ipa_bench import video
+from ipa_bench import files, video
 from ipa_bench.errors import UserError
 from ipa_bench.files import LORA_FILE, file_sha256, write_atomic
 from ipa_bench.metrics import Measured
@@ -257,6 +258,8 @@ class Order:
     pause_in: int | None = None
     #: in this round, after this many clips
     pause_at: tuple[int, int] | None = None
+    #: write down in ``out`` which clips this process has read whole
+    reads: bool = False
     #: runs one after another, into ``out``, ``out-1``, ...
     runs: int = 1
 
@@ -325,6 +328,8 @@ def _train(order: Order) -> int:
 
     Objective.loss = loss  # type: ignore[method-assign]
     rewards.REWARDS = (*rewards.REWARDS, TOY)
+    if order.reads:
+        _note_reads(out)
     try:
         for index in range(order.runs):
             folder = out if index == 0 else out.with_name(f"{out.name}-{index}")
@@ -335,6 +340,19 @@ def _train(order: Order) -> int:
         print(error)
         return 2
     return 0
+
+
+def _note_reads(out: Path) -> None:
+    """Every file that is hashed from here on gets a line of ``read-RANK.txt``."""
+    files._FRESH = -1  # the material may have been made just now
+    digest = hashlib.file_digest
+
+    def noted(file: Any, kind: Any) -> Any:
+        with (out / f"read-{os.environ['RANK']}.txt").open("a") as lines:
+            lines.write(f"{Path(file.name).name}\n")
+        return digest(file, kind)
+
+    hashlib.file_digest = noted
 
 
 def train(folder: Path, out: Path, method: MethodName, changes: Changes = NOTHING, **how: Any) -> Path:

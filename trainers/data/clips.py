@@ -10,7 +10,7 @@ from typing import Any
 
 from ipa_bench import video
 from ipa_bench.errors import Unscorable, UserError
-from ipa_bench.files import file_sha256
+from ipa_bench.files import Read, file_sha256
 from ipa_bench.metrics.seal import check_open
 from ipa_bench.models.clips import read_note
 from ipa_bench.select import read_candidates, read_pairs, read_selection
@@ -18,6 +18,10 @@ from ipa_bench.suite import Suite
 from ipa_bench.types import Case
 from trainers.config import DataConfig
 from trainers.methods import MethodName, find
+from trainers.ranks import Ranks
+
+#: ending of the latents that lie beside a clip
+_LATENTS = ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,39 @@ def clips(config: DataConfig, suite: Suite, method: MethodName) -> Data:
     found = _chosen(config, suite, method)
     check_open(found.by)
     return found
+
+
+def share(config: DataConfig, suite: Suite, method: MethodName, ranks: Ranks, *, online: bool) -> None:
+    """Have every file that is trained on read by one of the processes, so that all know its hash.
+
+    ``online``: clips are made as training goes on, and the cases alone are read. What cannot be read is left to those
+    who ask for it. Raises :class:`UserError` for a selection that cannot be read.
+    """
+    if ranks.count == 1:
+        return
+    cases = {case.id: case for case in suite.cases}
+    if online:
+        paths = [path for case in suite.cases if case.split == "train" for path in _files(case)]
+    else:
+        named = _named(config, method)
+        videos = [file for _, file in named]
+        paths = [*videos, *(file.with_suffix(_LATENTS) for file in videos)]
+        paths += [path for id_ in dict.fromkeys(id_ for id_, _ in named) if id_ in cases for path in _files(cases[id_])]
+    there = list(dict.fromkeys(path for path in paths if path is not None and path.is_file()))
+    for path, read in zip(there, ranks.shared(there, Read.of), strict=True):
+        if read is not None:
+            read.taken_over(path)
+
+
+def _named(config: DataConfig, method: MethodName) -> list[tuple[str, Path]]:
+    """(case, clip) of a selection, unchecked."""
+    path, takes = Path(config.selection or ""), find(method).takes
+    if takes == "pairs":
+        pairs = read_pairs(path)
+        chosen = pairs.strict if config.pairs == "strict" else pairs.preferences
+        return [(p.case, Path(file)) for p in chosen for file in (p.good, p.bad) if file]
+    rows = read_candidates(path).rows if takes == "candidates" else read_selection(path).rows
+    return [(row.case, Path(row.video)) for row in rows]
 
 
 def made_of(suite: Suite, by: Sequence[str], count: int) -> Data:
@@ -161,7 +198,7 @@ def _check_shape(case: Case, file: Path) -> None:
 
 def _latents_of(file: Path) -> Path | None:
     """The latents beside a clip, where the note of its making vouches for their bytes."""
-    latents = file.with_suffix(".safetensors")
+    latents = file.with_suffix(_LATENTS)
     if not latents.is_file():
         return None
     note = read_note(file)
@@ -219,6 +256,13 @@ def check_places(cases: Iterable[Case]) -> None:
         raise UserError(why, "give the case a video that is white where the person to replace stands")
 
 
+def _files(case: Case) -> list[Path | None]:
+    """What the model may be shown of a case; None for what has always had a place and is not there."""
+    people = (path for of_each in (case.references, case.poses) for _, path in of_each)
+    around = filter(None, (case.background, case.character_mask))
+    return [case.driving, case.pose, case.reference, case.mask, *people, *around]
+
+
 def hashes(data: Data) -> str:
     """One line that changes with anything that the model is shown of the clips and their cases."""
 
@@ -226,10 +270,7 @@ def hashes(data: Data) -> str:
         return None if file is None else file_sha256(file)
 
     def given(case: Case) -> list[object]:
-        people = (path for of_each in (case.references, case.poses) for _, path in of_each)
-        around = filter(None, (case.background, case.character_mask))
-        files = (case.driving, case.pose, case.reference, case.mask, *people, *around)
-        return [case.prompt, case.frames, case.fps, case.size, *map(of, files)]
+        return [case.prompt, case.frames, case.fps, case.size, *map(of, _files(case))]
 
     def shown(clip: Clip) -> list[object]:
         asked, files = given(clip.case)[:4], given(clip.case)[4:]
