@@ -128,9 +128,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: place.get(item.path, len(LONG)))
 
 
-def pytest_runtest_setup() -> None:
-    """Check shapes at the first calls of every test, whatever the tests before it called."""
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Check shapes at the first calls of every test, whatever the tests before it called; a GPU's wait for a GPU."""
     shapes.thrifty()
+    if item.get_closest_marker("gpu") is not None:
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("there is no GPU")
 
 
 #: real footage that is committed, see the README there

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ipa_bench.engine.processes import Progress
     from ipa_bench.models.outline import Outline, Shape
     from trainers.align.stages import Alignment
+    from trainers.config import TrainConfig
     from trainers.job import Job
     from trainers.run import Tell
 
@@ -168,9 +169,38 @@ def describe(job: Job, folder: Path) -> None:
         **(_rounds(job) if config.rollouts else {}),
         "watched": f"{len(job.watched)} cases, {len(config.watch.seeds)} samples each",
         "memory": estimate(job),
+        **({} if config.rollouts else _spends(job)),
+        "measured": "nothing of this: weights, trained values, Adam and disk are counted, activations a rule of thumb, "
+        "hours are FLOPs at an assumed speed",
         "writes": str(folder),
     }
     print_facts(lines)
+
+
+def _spends(job: Job) -> dict[str, str]:
+    """Hours and disk of a run on clips that are there."""
+    from trainers.cost_sheet import planned
+    from trainers.cost_sheet.rounds import DEVICE, PEAK, SHARE
+
+    config, data, outline, shape = job.config, job.data, _outline(job), _shape(job)
+    work = planned.work(config, job.method, outline, shape, len(job.watched))
+    count = _processes(config)
+    several = f", {work.hours(count):.1f} on {count}" if count > 1 else ""
+    cases = len({clip.case.id for clip in data.all})
+    disk = planned.disk(config, job.method, outline, shape, len(data.all), cases, job.start)
+    return {
+        "hours": f"{work.hours(1):.1f} on one {DEVICE}{several} ({work.flops / 1e15:.3g} PFLOP, "
+        f"{work.looks / work.flops:.0%} of it looks), at {SHARE:.0%} of {PEAK / 1e12:.0f} TFLOP/s; VAE, text and "
+        "scores are not in it",
+        "disk": f"{disk.most / 1e9:.2f} GB: encoded clips {disk.encoded / 1e9:.2f} (in the cache, {len(data.all)} of "
+        f"{cases} cases), the state {disk.state / 1e9:.2f}, twice while it is written, the result "
+        f"{disk.result / 1e9:.2f}",
+    }
+
+
+def _processes(config: TrainConfig) -> int:
+    """Those that share the work: as many as there are, or eight where weights are to be divided."""
+    return int(os.environ.get("WORLD_SIZE") or (8 if config.train.shard else 1))
 
 
 def _rounds(job: Job) -> dict[str, str]:
@@ -237,7 +267,7 @@ def estimate(job: Job) -> str:
     activations *= passes_of(methods.find(job.method), config, outline)
     known = held(config, job.start, outline)
     learned, total = known.device - known.weights, known.device + activations
-    count = int(os.environ.get("WORLD_SIZE") or 8) if config.train.shard else 1
+    count = _processes(config) if config.train.shard else 1
     # What is trained is divided too, unless it is an adapter.
     shared = known.device if config.adapter.full else known.weights
     total -= shared - shared // count

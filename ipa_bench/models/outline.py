@@ -146,6 +146,10 @@ class Outline(ABC):
     def condition(self, shape: Shape) -> Mapping[str, tuple[int, ...]]:
         """Name -> sides, without the batch, of each tensor that the model is given beside noised latents and time."""
 
+    def kept(self, shape: Shape) -> Mapping[str, tuple[int, ...]]:
+        """What of :meth:`condition` is kept of a clip: see :meth:`ipa_bench.models.base.Base.packed`."""
+        return self.condition(shape)
+
     def passes(self, guidance: float) -> int:
         """Forward passes of a denoising step: two with ``guidance`` above 1, unless the base has a rule of its own."""
         return 2 if guidance > 1 else 1

@@ -44,8 +44,8 @@ def saved(pipe: Any, folder: Path) -> Path:
     return folder
 
 
-#: one expert of Wan-VACE is what the other files test
 KINDS = {
+    "one expert": Kind("wan_vace", tiny_wan.save),
     "phantom": Kind("phantom", lambda folder: saved(tiny_wan.phantom(), folder)),
     "animate": Kind("wan_animate", lambda folder: saved(tiny_wan.animate(), folder)),
     "animate, replace": Kind(

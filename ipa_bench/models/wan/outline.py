@@ -89,6 +89,13 @@ class WanVaceOutline(Outline):
         control = (self.transformer["vace_in_channels"], shape.frames, shape.height, shape.width)
         return {"control": control, "prompt": (shape.text, self.transformer["text_dim"])}
 
+    def kept(self, shape: Shape) -> Mapping[str, tuple[int, ...]]:
+        """Without the mask's channels of the control latents, where there are such."""
+        found = self.condition(shape)
+        if "control" in found:
+            found["control"] = (2 * self.flow(shape)[0], *found["control"][1:])
+        return found
+
     def one_pass(self, shape: Shape, trained: Trained) -> Flops:
         """See :func:`ipa_bench.models.wan.flops.pass_flops`."""
         return flops.pass_flops(self.transformer, shape, trained)
