@@ -6,7 +6,9 @@ What is missing is known from small files: torch is imported only where there is
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,8 +110,7 @@ def generate(
     if not total:
         return Outcome(0, kept, 0)
     failed, count = 0, 0
-    for model in _loaded([plan for plan in known.values() if todo[plan.spec.name]], folder, device):
-        ledger = Ledger(folder, model.name)
+    for model, ledger in _loaded([plan for plan in known.values() if todo[plan.spec.name]], folder, device):
         with ledger.phase("generate", unit="clip", dtype=short_name(model.base.dtype)) as phase:
             for made in model.generate_many(todo[model.name]):
                 failed, count = failed + (made.path is None), count + 1
@@ -153,9 +154,9 @@ def _is_done(plan: Plan, case: Case, seed: int) -> bool:
         return True  # noted with its reason; the same inputs would fail again
 
 
-def _loaded(wanted: Sequence[Plan], folder: Path, device: torch.device | None) -> Iterator[Generator]:
-    """The models one after the other; neighbours that differ in how they are sampled share the weights, and those that
-    differ in their LoRA what cases give them.
+def _loaded(wanted: Sequence[Plan], folder: Path, device: torch.device | None) -> Iterator[tuple[Generator, Ledger]]:
+    """The models one after the other, each with its sheet; neighbours that differ in how they are sampled share the
+    weights, and those that differ in their LoRA what cases give them.
     """
     from ipa_bench.models.generator import Generator
     from ipa_bench.models.shelf import Shelf, like
@@ -170,11 +171,23 @@ def _loaded(wanted: Sequence[Plan], folder: Path, device: torch.device | None) -
             base = None  # freed before the next is loaded
         if like(spec) != kind:
             shelf, kind = Shelf(), like(spec)
+        ledger = Ledger(folder, spec.name)
         model = Generator(
-            spec, plan.clips.folder, pose_of=poses.of, drawn_by=drawn_by, device=device, base=base, shelf=shelf
-        )
-        yield model
+            spec, plan.clips.folder, pose_of=poses.of, drawn_by=drawn_by, device=device, base=base, shelf=shelf,
+            encoding=partial(_encoding, ledger),
+        )  # fmt: skip
+        yield model, ledger
         base, loaded = model.base, spec.loaded
+
+
+@contextmanager
+def _encoding(ledger: Ledger) -> Iterator[None]:
+    """Encoding a case has a phase of its own: only the first of models that share it does it, and their clips cost
+    the same.
+    """
+    with ledger.meter.phase("encode", unit="clip") as phase:
+        yield
+        phase.add(1)
 
 
 class Poses:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -107,10 +108,12 @@ class Generator:
         base: Base | None = None,
         sample: Sampler | None = None,
         shelf: Shelf | None = None,
+        encoding: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         """``pose_of`` draws the pose video of a case that has none (``drawn_by``: how, with a version); ``base`` is the
         loaded model of the same checkpoint, LoRA, dtype and memory options; ``sample`` another sampler than that of the
-        checkpoint's scheduler; ``shelf`` what models :func:`~ipa_bench.models.shelf.like` this one were given.
+        checkpoint's scheduler; ``shelf`` what models :func:`~ipa_bench.models.shelf.like` this one were given;
+        ``encoding`` a context in which a case is encoded that is not there.
 
         Raises :class:`UserError` where the checkpoint is not there, or ``folder`` holds clips made otherwise.
         """
@@ -121,7 +124,7 @@ class Generator:
         self._negative = str(recipe.get("negative_prompt", spec.negative_prompt or ""))
         self.clips = ClipFolder(folder, recipe, drawn_by)
         self.clips.open()
-        self._pose_of, self._sample = pose_of, sample
+        self._pose_of, self._sample, self._encoding = pose_of, sample, encoding
         self.base = base or kind.load(spec, checkpoint, device)
         self._shelf = Shelf() if shelf is None else shelf
         self._last: tuple[Case, Given] | None = None
@@ -240,7 +243,8 @@ class Generator:
         """What a case gives the model, kept for its other seeds. Raises Unscorable where that cannot be had."""
         found = self._last[1] if self._last and self._last[0] == case else self._shelf.get(case)
         if found is None:
-            found = self.base.given(case, self.base.pose_of(case, self._pose_of))
+            with self._encoding():
+                found = self.base.given(case, self.base.pose_of(case, self._pose_of))
             self._shelf.put(case, found)
         if found.later is not None and self._sample is not None:
             raise Unscorable(f"its {found.frames} frames are more than the model makes at once and learns from")

@@ -87,6 +87,10 @@ def test_its_work_is_counted_by_its_own_outline(suite: Suite, tmp_path: Path) ->
     # two steps; one pass without guidance and three with it
     assert phase.tokens.value == 4 * 2 * tokens + 4 * 2 * 3 * tokens
     assert phase.flops == phase.tokens
+    # each case was encoded once, for the model that came first, and that is no part of what its clips cost
+    of = ledger.read(tmp_path / "run").of
+    encoded = {name: [p.items.value for p in sheet.phases if p.name == "encode"] for name, sheet in of.items()}
+    assert encoded == {"toy": [2], "toy, guided": []}
 
 
 @pytest.mark.usefixtures("toy")
