@@ -159,11 +159,15 @@ def whole_media() -> Path:
 
 @dataclass(frozen=True)
 class Footage:
-    """Short real driving clips, and two systems' videos of them: ``fine`` compressed a little, ``poor`` a lot."""
+    """Short real driving clips, and two systems' videos of them: ``fine`` compressed a little, ``poor`` a lot.
+
+    ``longer`` holds the clips with half as many frames more, for what asks for a second of a hand.
+    """
 
     clips: Path
     fine: Path
     poor: Path
+    longer: Path
 
 
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
@@ -180,8 +184,8 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None
 
 @pytest.fixture(scope="session")
 def footage(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Footage:
-    """Three clips of 24 frames at 320 pixels, cut from the real footage, of two identities. They are not written to."""
-    folders = ("clips", "fine", "poor")
+    """Three clips of 16 frames at 320 pixels, cut from the real footage, of two identities. They are not written to."""
+    folders = ("clips", "fine", "poor", "longer")
 
     def make(root: Path) -> None:
         cuts = {"anna__near": ("hand.mp4", 0), "anna__wide": ("hand.mp4", 24), "bert__wave": ("gesture.mp4", 5)}
@@ -190,8 +194,9 @@ def footage(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Footage:
         for name, (source, start) in cuts.items():
             images = [f.image for i, f in enumerate(video.read_frames(media / source)) if start <= i < start + 24]
             images = [video.resize(image, (320, 180)) for image in images]
-            for folder, crf in zip(folders, (12, 22, 42), strict=True):
-                video.encode(images, root / folder / f"{name}.mp4", 25, crf=crf)
+            for folder, crf in zip(folders, (12, 22, 42, 12), strict=True):
+                shown = images if folder == "longer" else images[:16]
+                video.encode(shown, root / folder / f"{name}.mp4", 25, crf=crf)
 
     root = once(tmp_path_factory, "footage", make)
     return Footage(*(root / folder for folder in folders))

@@ -23,7 +23,7 @@ def own_cache(cache_folder, monkeypatch):
 
 @pytest.fixture
 def clip(footage):
-    return footage.clips / "bert__wave.mp4"
+    return footage.longer / "bert__wave.mp4"
 
 
 @pytest.fixture

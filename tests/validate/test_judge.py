@@ -143,7 +143,7 @@ def test_reports_hold_every_metric_and_are_strict_json():
     "call", ["tests.validate.few:main", pytest.param("ipa_bench.cli:main", marks=pytest.mark.slow)]
 )
 def test_a_real_clip_from_end_to_end(server, footage, cache_folder, tmp_path, call):
-    arguments = ["validate", footage.clips / "anna__wide.mp4", "-o", "out"]
+    arguments = ["validate", footage.longer / "anna__wide.mp4", "-o", "out"]
     environment = {**os.environ, "IPA_BENCH_CACHE": str(cache_folder), "COLUMNS": "120"}
     process = server.start(arguments, tmp_path, environment, tmp_path / "said", call=call)
     assert process.wait() == 0, process.errors

@@ -15,7 +15,7 @@ def test_frames_at_other_times_are_seen_as_a_look_at_them_sees_them(variant, foo
     """The clean version's hands in another order, against the same frames put in order, stored and looked at."""
     from ipa_bench import video
 
-    clip = footage.clips / "anna__wide.mp4"
+    clip = footage.longer / "anna__wide.mp4"
     cache = Cache(tmp_path)
     hands = Looker(cache).hands(clip)
     quick = ladder.observe_variant(clip, variant, hands, cache)
