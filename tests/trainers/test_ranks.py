@@ -160,21 +160,23 @@ def test_divided_weights_train_what_whole_ones_do(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [LORA, FULL, EXPERTS], ids=["lora", "full", "experts"])
+@pytest.mark.parametrize(
+    ("kind", "count"), [(LORA, 2), (FULL, 2), (EXPERTS, 2), (LORA, 4)], ids=["lora", "full", "experts", "lora of four"]
+)
 def test_a_run_with_divided_weights_that_was_killed_goes_on_to_the_same_bits(
-    training_server: Server, folder: Path, tmp_path: Path, kind: Any
+    training_server: Server, folder: Path, tmp_path: Path, kind: Any, count: int
 ) -> None:
-    changes = divided(folder, kind, batch=2, steps=4, save_every=1)
+    changes = divided(folder, kind, batch=count, steps=4, save_every=1)
     asked = replace(order(folder, tmp_path / "out", "sft"), method="sft", changes=changes)
-    processes = together(training_server, replace(asked, pause_in=2), 2)
-    processes[1].until_paused()
+    processes = together(training_server, replace(asked, pause_in=2), count)
+    processes[-1].until_paused()
     for process in processes:
         process.signal(signal.SIGKILL)
-    assert [process.wait() for process in processes] == [-signal.SIGKILL] * 2
+    assert [process.wait() for process in processes] == [-signal.SIGKILL] * count
     assert tiny_runs.state(tmp_path / "out")["step"] == 2
     for out in ("out", "whole"):
         again = replace(asked, out=str(tmp_path / out))
-        assert [process.wait() for process in together(training_server, again, 2)] == [0, 0]
+        assert [process.wait() for process in together(training_server, again, count)] == [0] * count
     assert_same_run(tmp_path / "whole", tmp_path / "out")
 
 
@@ -302,12 +304,13 @@ def loss_of(trained: FullPolicy) -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])  # of four, two have no case to look at
 def test_looks_are_shared_and_find_what_one_process_finds(
-    training_server: Server, folder: Path, tmp_path: Path
+    training_server: Server, folder: Path, tmp_path: Path, count: int
 ) -> None:
     watch_both(folder)
-    changes = {"train": {"steps": 1, "batch": 2}, "watch": {"cases": 2, "steps": 1}}
-    several_and_one(training_server, folder, tmp_path, "sft", changes)
+    changes = {"train": {"steps": 1, "batch": count}, "watch": {"cases": 2, "steps": 1}}
+    several_and_one(training_server, folder, tmp_path, "sft", changes, count)
     one, two = ((tmp_path / name / "watch.jsonl").read_text().splitlines() for name in ("one", "two"))
     assert one[0] == two[0]  # before the first step: the same bits
     assert len(one) == len(two) == 2
