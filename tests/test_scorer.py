@@ -21,7 +21,7 @@ from tests.hands import observed
 def clip(media, tmp_path_factory):
     """A second of a moving hand, small."""
     path = tmp_path_factory.mktemp("clip") / "hand.mp4"
-    frames = [f.image for f in video.read_frames(media / "hand.mp4")][:30]
+    frames = [f.image for f in video.read_frames(media / "hand.mp4", size=(320, 180))][:30]
     video.encode(frames, path, 25, crf=14)
     return path
 

@@ -43,7 +43,7 @@ def test_the_autoencoder_keeps_pictures() -> None:
 
     vae: Any = AutoencoderKLWan.from_pretrained(EMBEDDED_FOLDER, subfolder="vae", dtype=torch.float32)
     for identity in (0, 1):
-        clip = world.clip("test", identity, 0, frames=9)
+        clip = world.clip("test", identity, 0, frames=5)
         pixels = torch.from_numpy(clip.frames).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
         with torch.inference_mode():
             made = vae.decode(vae.encode(pixels).latent_dist.mode()).sample.clamp(-1, 1)
@@ -62,7 +62,7 @@ def scores(run: Path) -> dict[tuple[str, int, str, str], tuple[float | None, str
 def finished(cache_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the first case, by a process that begins with nothing."""
     out = tmp_path_factory.mktemp("runs") / "embedded"
-    command = [sys.executable, "-m", "ipa_bench", "run", "--out", out, "--limit", "1"]
+    command = [sys.executable, "-m", "ipa_bench", "run", "--out", out, "--limit", "1", "--jobs", "1"]
     done = subprocess.run(command, env=environment(cache_folder), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "ground truth, re-encoded" in done.stdout
@@ -87,7 +87,7 @@ def test_again_it_makes_nothing_and_says_the_same(
 ) -> None:
     clips = {clip: clip.stat().st_mtime_ns for clip in (finished / "videos").rglob("*.mp4")}
     before = scores(finished)
-    again = ["run", "--out", finished, "--limit", "1"]
+    again = ["run", "--out", finished, "--limit", "1", "--jobs", "1"]
     done = server.run(again, tmp_path, environment(cache_folder), tmp_path / "said")
     assert done.returncode == 0, done.stderr
     assert {clip: clip.stat().st_mtime_ns for clip in (finished / "videos").rglob("*.mp4")} == clips

@@ -105,12 +105,9 @@ def test_results_come_in_order_from_workers_that_started_once(engine, node, tmp_
 
 
 def test_an_error_arrives_as_itself_and_in_its_turn(engine, node):
-    got = []
-    with pytest.raises(UserError, match=r"^item 5 is bad \(mend it\)$"):
-        got.extend(engine.imap(far.fails, range(9), 2))
     results = engine.imap(far.fails, range(9), 2)
     assert [next(results) for _ in range(5)] == [0, 1, 2, 3, 4]
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match=r"^item 5 is bad \(mend it\)$"):
         next(results)
 
 
@@ -166,14 +163,14 @@ def test_an_item_that_kills_three_workers_is_named(engine, node, tmp_path):
 # ---------------------------------------------------------------------------------------------------------------------
 # many jobs
 
-MODELS, VERSIONS = 10, 5
+MODELS, VERSIONS = 10, 3
 #: of every kind, but of those without a network beyond the one that finds hands
 METRICS = ("hand_quality", "hand_quality.motion", "hand.keypoint_error", "hand.jitter", "hand.ssim", "frame.psnr")
 
 
 @pytest.fixture(scope="module", params=[10, pytest.param(34, marks=pytest.mark.slow)], ids=["300", "a thousand"])
 def many(footage, cache_folder, tmp_path_factory, request):
-    """A suite of 300 or 1,020 videos, which are 15 different ones of 12 frames in a mixed order, and their records.
+    """A suite of 300 or 1,020 videos, which are 9 different ones of 12 frames in a mixed order, and their records.
 
     What is expected of a video is what one process says of the same bytes, which it is shown once.
     """
@@ -186,7 +183,7 @@ def many(footage, cache_folder, tmp_path_factory, request):
         cases.append(Case(clip.stem, root / "clips" / clip.name, root / "clips" / clip.name, identity=clip.stem[:4]))
         for version in range(VERSIONS):
             (root / f"v{version}").mkdir(exist_ok=True)
-            video.encode(images, root / f"v{version}" / clip.name, 25, crf=20 + 5 * version)
+            video.encode(images, root / f"v{version}" / clip.name, 25, crf=20 + 9 * version)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IPA_BENCH_CACHE", str(cache_folder))
         distinct = [_model(root, f"v{version}") for version in range(VERSIONS)]
@@ -199,7 +196,7 @@ def many(footage, cache_folder, tmp_path_factory, request):
             folder = root / f"m{model}" / case.id
             folder.mkdir(parents=True)
             for seed in range(seeds):
-                version, file = (7 * seed + 3 * model + row) % VERSIONS, folder / f"seed{seed}.mp4"
+                version, file = (7 * seed + 2 * model + row) % VERSIONS, folder / f"seed{seed}.mp4"
                 os.link(root / f"v{version}" / f"{case.id}.mp4", file)
                 unit = (case.id, seed, f"m{model}")
                 expected[unit] = _of_unit(once.records()[case.id, 0, f"v{version}"], unit, file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def test_a_shorter_clip_waits_on_its_last_frame_and_all_loop_together(opened: Ta
           const videos = [...document.querySelectorAll("video")];
           const begin = performance.now();
           let before = 0, rounds = 0, worst = 0;
-          while (performance.now() - begin < 4500) {
+          while (rounds < 2 && performance.now() - begin < 4500) {
             await new Promise(requestAnimationFrame);
             const times = videos.map((video) => video.currentTime);
             if (times[0] < before - 1) rounds += 1;
@@ -148,11 +149,12 @@ def test_every_panel_shows_the_frame_of_that_moment(browser: Any, tmp_path: Path
         assert found.trouble == []
 
 
+@pytest.mark.slow
 def test_real_footage_plays_in_step(browser: Any, tmp_path: Path, whole_media: Path) -> None:
-    """Clips of different length, size and rate, as they come from cameras."""
+    """Clips of different length, size and rate, as they come from cameras; by default, three of two rates, above."""
     hand, person = whole_media / "hand_640x360.mp4", whole_media / "gesture_1280x720.mp4"
     slow = tmp_path / "slow.mp4"
-    halved = (frame.image for index, frame in enumerate(video.read_frames(hand)) if index % 2 == 0)
+    halved = (frame.image for index, frame in enumerate(islice(video.read_frames(hand), 100)) if index % 2 == 0)
     video.encode(halved, slow, 12.5, preset="veryfast")
     view = build.make_run(tmp_path, models={"a": (25.0, 1.0, 0.05), "b": (25.0, 1.0, 0.05)}, identities=1, videos=False)
     (case,) = view.header.cases

@@ -122,9 +122,11 @@ def test_a_round_that_was_killed_goes_on_to_the_same_bits(
         assert file.read_bytes() == (tmp_path / "whole" / later / file.name).read_bytes()
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_at_any_moment_it_ends_the_same(
     training_server: Server, folder: Path, tmp_path: Path
 ) -> None:
+    """By default the same run is killed once, above, and an alignment at any two moments (align/test_stages.py)."""
     method, changes = RUNS["sft"]
     changes = {**changes, "train": {**changes["train"], "steps": 24, "save_every": 1}}
     asked = replace(order(folder, tmp_path / "out", "sft"), changes=changes)
