@@ -24,6 +24,8 @@ NAMES = (
 VALUES = (
     # wall time: of videos, phases, steps and measurements
     (r".*", r".*/(process_|clip_)?seconds(/value|/\d+)?"),
+    # what of it a processor was busy, and what was waited: costs say both since they can tell
+    (r".*", r".*/(cpu|waited)/value"),
     (r".*/costs/.*", r"/(begin|end)"),
     (r"cost/cost\.json", r".*/decode/\d+"),
     (r".*/card\.json", r"/cost/train_seconds"),

@@ -56,7 +56,8 @@ def select(tree: Tree) -> None:
         "best": ("--top-k", 1),
         "good": ("--threshold", 0.2, "--per-identity", 1),
         "quality-pairs": ("--pairs", 0.001),
-        "pairs": ("--pairs", 1e-6, "--metric", "frame.psnr"),
+        # candidates are scored by what chooses alone: no other metric is known of them any more
+        "pairs": ("--pairs", 1e-6, "--metric", "hand_quality"),
     }.items():
         tree.run(f"select-{name}", "select", "align/round1/candidates", *rule, "--out", f"chosen/{name}.json")
 
