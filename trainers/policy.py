@@ -174,7 +174,7 @@ class LoraPolicy(Policy):
         for network in self.networks:
             settings = LoraConfig(
                 r=config.rank,
-                lora_alpha=alpha,  # type: ignore[arg-type]
+                lora_alpha=alpha,
                 lora_dropout=config.dropout,
                 init_lora_weights="gaussian",
                 target_modules=self.base.adapted(config.layers, config.blocks),

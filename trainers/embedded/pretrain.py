@@ -125,7 +125,7 @@ def export(folder: Path, vae: Any, transformer: Any, tokenizer: Any, encoder: An
 
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
-    pipe: Any = WanVACEPipeline(  # type: ignore[no-untyped-call]
+    pipe: Any = WanVACEPipeline(
         tokenizer=tokenizer, text_encoder=encoder, vae=vae, scheduler=tiny.build_scheduler(), transformer=transformer
     )
     pipe.to("cpu", torch.bfloat16)

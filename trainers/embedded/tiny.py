@@ -49,7 +49,7 @@ def build_vae(config: VaeConfig) -> Any:
     """
     if config.start:
         return _taken(AutoencoderKLWan, config.start, "vae", {"z_dim": config.z_dim})
-    vae: Any = AutoencoderKLWan(  # type: ignore[no-untyped-call]
+    vae: Any = AutoencoderKLWan(
         base_dim=config.encoder_dim,
         decoder_base_dim=config.decoder_dim,
         z_dim=config.z_dim,
@@ -87,7 +87,7 @@ def _start(vae: nn.Module) -> None:
                 weight[:, :, *last, weight.shape[-2] // 2, weight.shape[-1] // 2] += centre
             if isinstance(module, WanResidualBlock):
                 nn.init.zeros_(module.conv2.weight)
-                nn.init.zeros_(module.conv2.bias)  # type: ignore[arg-type]
+                nn.init.zeros_(module.conv2.bias)
 
 
 def build_transformer(config: TransformerConfig, z_dim: int) -> Any:
@@ -103,7 +103,7 @@ def build_transformer(config: TransformerConfig, z_dim: int) -> Any:
             "ffn_dim": config.ffn_dim,
         }
         return _taken(WanVACETransformer3DModel, config.start, "transformer", must)
-    return WanVACETransformer3DModel(  # type: ignore[no-untyped-call]
+    return WanVACETransformer3DModel(
         patch_size=(1, *config.patch),
         num_attention_heads=config.heads,
         attention_head_dim=config.head_dim,
@@ -120,7 +120,7 @@ def build_transformer(config: TransformerConfig, z_dim: int) -> Any:
 
 def build_scheduler() -> Any:
     """Euler steps along the flow, with the noise levels that training saw."""
-    return FlowMatchEulerDiscreteScheduler(shift=SHIFT)  # type: ignore[no-untyped-call]
+    return FlowMatchEulerDiscreteScheduler(shift=SHIFT)
 
 
 def build_text(seed: int) -> tuple[Any, Any]:
@@ -133,7 +133,7 @@ def build_text(seed: int) -> tuple[Any, Any]:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",
         eos_token="</s>",

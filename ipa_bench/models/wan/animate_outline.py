@@ -122,7 +122,7 @@ def _shapes(config: tuple[tuple[str, Any], ...]) -> dict[str, tuple[int, ...]]:
     if known.get("motion_encoder_channel_sizes"):
         known["motion_encoder_channel_sizes"] = dict(known["motion_encoder_channel_sizes"])
     with torch.device("meta"):
-        made: Any = WanAnimateTransformer3DModel.from_config(known)  # type: ignore[no-untyped-call]
+        made: Any = WanAnimateTransformer3DModel.from_config(known)
     return {name: tuple(parameter.shape) for name, parameter in made.named_parameters()}
 
 

@@ -90,13 +90,13 @@ def base(
         return kind(SimpleNamespace(transformer=one, transformer_2=two, config=config))
     torch.manual_seed(seed)
     if outline.folder is not None:
-        vae: Any = AutoencoderKLWan.from_pretrained(  # type: ignore[no-untyped-call]
+        vae: Any = AutoencoderKLWan.from_pretrained(
             outline.folder / "vae", torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
         )
     else:
-        vae = AutoencoderKLWan.from_config(dict(outline.vae))  # type: ignore[no-untyped-call]
+        vae = AutoencoderKLWan.from_config(dict(outline.vae))
     quicken(vae)
-    scheduler = FlowMatchEulerDiscreteScheduler(shift=SHIFT)  # type: ignore[no-untyped-call]
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=SHIFT)
     parts = {"tokenizer": None, "text_encoder": None, "vae": vae.to(device).eval(), "scheduler": scheduler}
     experts = {} if two is None else {SECOND: two, "boundary_ratio": outline.boundary}
     return kind(getattr(diffusers, outline.classes[1])(**parts, transformer=one, **experts, **outline.absent))

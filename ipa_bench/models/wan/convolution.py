@@ -20,7 +20,7 @@ def quicken(vae: Any) -> None:
     """Let the causal convolutions of ``vae`` take oneDNN's kernel wherever an input is float32 on a processor."""
     for module in vae.modules():
         if isinstance(module, WanCausalConv3d):
-            module._conv_forward = partial(_convolved, module)  # type: ignore[method-assign]
+            module._conv_forward = partial(_convolved, module)
 
 
 def _convolved(layer: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

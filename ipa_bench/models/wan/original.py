@@ -33,7 +33,7 @@ def read(kind: Any, config: Path, files: Sequence[Path], dtype: torch.dtype) -> 
     with torch.device("meta"):
         wanted = {name: tensor.shape for name, tensor in kind.from_config(about).state_dict().items()}
     if not wanted.keys() <= found.keys():
-        found = convert_wan_transformer_to_diffusers(found)  # type: ignore[no-untyped-call]
+        found = convert_wan_transformer_to_diffusers(found)
     _check(files, found, wanted, config)
     made = kind.from_single_file(found, config=str(config), local_files_only=True)
     kept = set(kind._keep_in_fp32_modules or ())

@@ -64,7 +64,7 @@ def load(
     from transformers.utils import logging as of_transformers
 
     of_diffusers.disable_progress_bar()
-    of_transformers.disable_progress_bar()  # type: ignore[no-untyped-call]
+    of_transformers.disable_progress_bar()
     dtype = DTYPES[spec.dtype]
     elsewhere = {
         network: original.read(_class_of(checkpoint.folder, network), checkpoint.folder / network, files, dtype)
