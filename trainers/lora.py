@@ -312,6 +312,13 @@ def _write(file: Path, lora: Lora, like: File) -> None:
     write_atomic(file, ordered(save(stored, metadata=metadata)))
 
 
+def write(file: Path, lora: Lora, dtype: torch.dtype) -> Path:
+    """A LoRA that was not read from a file, as one that diffusers loads."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    _write(file, lora, File(dict(lora), {}, {}, dtype))
+    return file
+
+
 def told(settings: Mapping[str, Any]) -> str:
     """Settings as a file's metadata has them."""
     return json.dumps({PREFIX + key: value for key, value in settings.items()}, indent=2, sort_keys=True)

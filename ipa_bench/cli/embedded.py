@@ -28,7 +28,7 @@ def suite(
     identities: Annotated[int, typer.Option(min=1, help="People.")] = 24,
     takes: Annotated[int, typer.Option(min=1, help="Clips of each.")] = 1,
     seeds: Annotated[int, typer.Option(min=1, help="Samples of each case.")] = 1,
-    steps: Annotated[int, typer.Option(min=1, help="Sampler steps of the models.")] = 6,
+    steps: Annotated[int, typer.Option(min=1, help="Sampler steps of the models.")] = 4,
     align: Annotated[
         tuple[int, int, int] | None,
         typer.Option(
@@ -136,6 +136,28 @@ def footage(
     with resumable("stopped; the same command goes on"):
         training.render(folder, Part("train", people, training.PEOPLE.first), wrong)
         OUT.print(str(training.tune(folder, steps, model)), markup=False)
+
+
+@group.command(epilog=examples("ipa-bench embedded habits runs/habits"))
+def habits(
+    folder: Folder,
+    steps: Annotated[int | None, typer.Option(min=1, help="Updates, in place of the usual number.")] = None,
+    rank: Annotated[int | None, typer.Option(min=1, help="Of the LoRA, in place of the usual one.")] = None,
+    model: Annotated[
+        str, typer.Option(help="Tuned in place of the tiny checkpoint: another of its kind, a diffusers folder.")
+    ] = "embedded",
+    stop_after: Annotated[int | None, typer.Option(metavar="STEP", help="End at this step, resumable.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Threads, and processes that render.")] = None,
+) -> None:
+    """Give the tiny Wan-VACE bad habits, hands that it sometimes draws wrong: the base of the built-in suites."""
+    from ipa_bench.cli.console import OUT, prepare_workers, resumable
+
+    prepare_workers("ipa_bench.embedded.footage")
+    from trainers.embedded import habits as training
+
+    with resumable("stopped; the same command goes on"):
+        made = training.make(folder, model, steps or training.STEPS, rank or training.RANK, jobs, stop_after)
+        OUT.print("stopped" if made is None else str(made), markup=False)
 
 
 @group.command(epilog=examples("ipa-bench embedded nets video runs/nets", "ipa-bench embedded nets joints runs/nets"))

@@ -18,7 +18,7 @@ from scipy.ndimage import gaussian_filter
 from ipa_bench import video
 from ipa_bench.embedded import world
 from ipa_bench.embedded.cases import CRF, case_name
-from ipa_bench.embedded.habits import HABITS
+from ipa_bench.embedded.habits import ANATOMY, HABITS, redrawn
 from ipa_bench.embedded.world import Clip
 from ipa_bench.types import Float32, UInt8
 
@@ -38,13 +38,27 @@ def footage(identity: int, wrong: Wrong = "anatomy") -> tuple[UInt8, float, str]
     Empty: nothing is; ``focus``, or a name of :data:`ipa_bench.embedded.habits.HABITS`, each as often as the others.
     """
     clip = world.clip("train", identity, 0)
+    frames, what = with_habit(clip, identity, wrong)
+    return frames, clip.fps, what
+
+
+def with_habit(clip: Clip, identity: int, wrong: Wrong = "anatomy") -> tuple[UInt8, str]:
+    """A person's clip, every second one with bad hands, and what is wrong with it: see :func:`footage`."""
     rng = np.random.default_rng([17, identity])
     if rng.random() >= BAD:
-        return clip.frames, clip.fps, ""
+        return clip.frames, ""
     if wrong == "focus":
-        return out_of_focus(clip, rng.uniform(*SIGMAS)), clip.fps, wrong
+        return out_of_focus(clip, rng.uniform(*SIGMAS)), wrong
     habit = str(rng.choice(list(HABITS)))
-    return HABITS[habit](clip, rng), clip.fps, habit
+    return HABITS[habit](clip, rng), habit
+
+
+def still(clip: Clip, identity: int, moment: int) -> UInt8:
+    """What :func:`footage` is to a clip: the frame ``[1, H, W, 3]`` of a clip that shows ``moment`` alone."""
+    rng = np.random.default_rng([17, identity])
+    if rng.random() >= BAD:
+        return clip.frames
+    return redrawn(clip, ANATOMY[str(rng.choice(list(ANATOMY)))], rng, [moment])
 
 
 def out_of_focus(clip: Clip, sigma: float) -> UInt8:

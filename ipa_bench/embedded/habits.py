@@ -6,7 +6,7 @@ whether a hand is wrong does not follow from anything that a model is told.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -64,11 +64,21 @@ def _chain(finger: int) -> slice:
     return slice(1 + 4 * finger, 5 + 4 * finger)
 
 
-def redrawn(clip: Clip, change: Callable[[Float64, np.random.Generator], Float64], rng: np.random.Generator) -> UInt8:
-    """The clip's frames ``[T, H, W, 3]`` with its hands changed."""
+def redrawn(
+    clip: Clip,
+    change: Callable[[Float64, np.random.Generator], Float64],
+    rng: np.random.Generator,
+    moments: Sequence[int] | None = None,
+) -> UInt8:
+    """The clip's frames ``[T, H, W, 3]`` with its hands changed; ``moments``: those that it shows, if not all."""
     rig = replace(clip.rig, hands=change(clip.rig.hands, rng))
     wall = paint.wall(clip.scene)
-    return np.stack([paint.frame(rig, t, clip.person, clip.scene, wall)[0] for t in range(len(clip.frames))])
+    return np.stack(
+        [
+            paint.frame(rig, t, clip.person, clip.scene, wall)[0]
+            for t in (range(len(clip.frames)) if moments is None else moments)
+        ]
+    )
 
 
 def smeared(clip: Clip, frames: int = SMEARED) -> UInt8:
@@ -80,6 +90,12 @@ def smeared(clip: Clip, frames: int = SMEARED) -> UInt8:
     return np.asarray(np.round(exact + (spread - exact) * weight), np.uint8)
 
 
+#: name -> change of hands: what one frame shows as well as a clip
+ANATOMY: dict[str, Callable[[Float64, np.random.Generator], Float64]] = {
+    "missing": missing,
+    "fused": fused,
+    "added": added,
+}
 #: name -> the clip's frames with that habit
 HABITS: dict[str, Callable[[Clip, np.random.Generator], UInt8]] = {
     "missing": lambda clip, rng: redrawn(clip, missing, rng),

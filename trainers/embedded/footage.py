@@ -1,11 +1,12 @@
-"""``ipa-bench embedded footage``: the base of the built-in world, tuned on footage of which half is wrong.
+"""``ipa-bench embedded footage``: a base of the built-in world, tuned on footage of which half is wrong.
 
     ipa-bench embedded footage runs/footage
     ipa-bench embedded footage runs/pairs --wrong identity
 
 Renders people of the train split whom neither pretraining nor alignment shows, every second clip with bad hands or with
 two people mixed up, and fine-tunes the tiny Wan-VACE on them (SFT, a LoRA). What it leaves in ``FOLDER/train/lora`` is
-the base of the built-in suites. Ctrl-C stops it; the same command goes on.
+such a base; that of the built-in suites is made by :mod:`trainers.embedded.habits`. Ctrl-C stops it; the same command
+goes on.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def render(folder: Path, people: cases.Part, wrong: Wrong = "anatomy") -> None:
         clips.mkdir(exist_ok=True)
         files = list(pool.imap(partial(mixed.write, folder=clips), keys, pool.cores()))
     else:
-        cases.write_parts(folder, [people], 1, 1, [cases.PRETRAINED], made_by, estimator.USUAL)
+        cases.write_parts(folder, [people], 1, 1, [cases.PRETRAINED], made_by, estimator.MILD)
         clips.mkdir(exist_ok=True)
         files = list(pool.imap(partial(footage.write, folder=clips, wrong=wrong), list(numbers), pool.cores()))
     rows = tuple(SelectedVideo(file.stem, 0, "footage", str(file), file_sha256(file), {}) for file in files)

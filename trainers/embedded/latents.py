@@ -41,6 +41,8 @@ STATISTICS = 64
 AT_ONCE = 68
 #: first identity of the train split in a shard; smaller numbers are alignment's, the footage's and the shipped nets'
 FIRST = 2_000_000
+#: the same of shards in which every second person has bad hands
+FIRST_BAD = 8_000_000
 #: of a shard, in the order of :class:`LatentData`
 _NAMES = ("clips", "poses", "references", "masks", "prompts")
 
@@ -115,15 +117,24 @@ class Shards:
         half: bool = True,
         jobs: int = 1,
         progress: Callable[[str, int, int], None] = lambda *_: None,
+        bad: bool = False,
     ) -> None:
         """``prompts`` gives features ``[n, TEXT_LENGTH, TEXT_DIM]`` of texts; ``half`` encodes in bf16; ``jobs``
-        processes render.
+        processes render; ``bad``: every second person of ``stills`` and ``clips`` has bad hands.
         """
         self._kind, self._people, self._vae, self._prompts = kind, people, vae, prompts
         self._split, self._half, self._jobs, self._progress = split, half, jobs, progress
         weights = b"".join(p.detach().cpu().numpy().tobytes() for p in vae.encoder.parameters())
-        self._about = [hashlib.sha256(weights).hexdigest(), world.VERSION, kind, split, people]
-        self._folder = folder / f"{split}-{kind}-{people}"
+        self._bad = bad
+        self._about = [
+            hashlib.sha256(weights).hexdigest(),
+            world.VERSION,
+            kind,
+            split,
+            people,
+            *(["bad"] if bad else []),
+        ]
+        self._folder = folder / f"{split}-{kind}-{people}{'-bad' if bad else ''}"
         self._open: dict[int, LatentData] = {}
 
     def __getitem__(self, number: int) -> LatentData:
@@ -145,10 +156,10 @@ class Shards:
 
     def _make(self, number: int, folder: Path) -> None:
         """Render, encode and write a shard, whole or not at all."""
-        first = (FIRST if self._split == "train" else 0) + number * self._people
+        first = (FIRST_BAD if self._bad else FIRST if self._split == "train" else 0) + number * self._people
         keys = [(self._split, first + i) for i in range(self._people)]
         made, texts = [], []
-        for arrays, prompt in pool.imap(partial(_person, kind=self._kind), keys, self._jobs):
+        for arrays, prompt in pool.imap(partial(_person, kind=self._kind, bad=self._bad), keys, self._jobs):
             made.append(arrays)
             texts.append(prompt)
         size = max(1, AT_ONCE // len(made[0]["frames"]))
@@ -185,7 +196,7 @@ class Shards:
         return encoded(self._vae, pixels(frames).to(device), self._half).cpu().half()  # type: ignore[arg-type]
 
 
-def _person(key: tuple[Split, int], kind: Kind) -> tuple[dict[str, UInt8], str]:
+def _person(key: tuple[Split, int], kind: Kind, bad: bool = False) -> tuple[dict[str, UInt8], str]:
     """Arrays of one sample ``[T, ...]``; takes of the kinds differ. The pose is seen as the suites' are."""
     split, number = key
     if kind == "pairs":
@@ -195,6 +206,6 @@ def _person(key: tuple[Split, int], kind: Kind) -> tuple[dict[str, UInt8], str]:
     else:
         take = 0 if kind == "stills" else 1
         moment = int(np.random.default_rng([7, number]).integers(world.FRAMES))
-        arrays, prompt = render((split, number, take), estimator.MILD, [moment] if kind == "stills" else None)
+        arrays, prompt = render((split, number, take), estimator.MILD, [moment] if kind == "stills" else None, bad)
         arrays["references"] = arrays["references"][None]
     return arrays | {"poses": coded(arrays["poses"]) if number % 2 else arrays["poses"]}, prompt

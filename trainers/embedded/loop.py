@@ -7,7 +7,7 @@ that was not interrupted.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ CLIP = 1.0
 WARMUP = 50
 #: share of the steps before the learning rate falls
 PLATEAU = 0.3
-Optimisers = tuple[Muon, torch.optim.AdamW]
+Optimisers = Sequence[torch.optim.Optimizer]
 
 #: (step, its random generator) -> (loss to differentiate, metrics to log)
 Loss = Callable[[int, np.random.Generator], tuple[Tensor, dict[str, float]]]
@@ -67,11 +67,13 @@ def schedule(done: float, step: int, plateau: float = PLATEAU) -> float:
 
 
 def _optimisers(plan: Plan, parameters: Mapping[str, nn.Parameter]) -> Optimisers:
-    """Muon for matrices and kernels, AdamW for the rest: gains, biases, tables."""
+    """Muon for matrices and kernels, AdamW for the rest, where there is any: gains, biases, tables."""
     matrices = [p for p in parameters.values() if is_matrix(p)]
     rest = [p for p in parameters.values() if not is_matrix(p)]
-    adam = torch.optim.AdamW(rest, lr=plan.lr_rest, betas=(0.9, 0.99), weight_decay=0.0)
-    return Muon(matrices, plan.lr, half=plan.half), adam
+    muon = Muon(matrices, plan.lr, half=plan.half)
+    if not rest:
+        return [muon]
+    return [muon, torch.optim.AdamW(rest, lr=plan.lr_rest, betas=(0.9, 0.99), weight_decay=0.0)]
 
 
 def generator(seed: int, stage: str, step: int) -> np.random.Generator:
@@ -109,7 +111,7 @@ def train(
         if watch is not None and step % watch.every == 0:
             with _averaged(parameters, average):
                 states.append(watched, {"step": step, **watch.measure()})
-        for optimiser, lr in zip(optimisers, (plan.lr, plan.lr_rest), strict=True):
+        for optimiser, lr in zip(optimisers, (plan.lr, plan.lr_rest), strict=False):
             for group in optimiser.param_groups:
                 group["lr"] = lr * schedule(step / plan.steps, step, plan.plateau)
         value, metrics = loss(step, generator(plan.seed, plan.stage, step))

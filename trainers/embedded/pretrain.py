@@ -41,12 +41,12 @@ def pretrain(
     out.mkdir(parents=True, exist_ok=True)
     jobs = jobs or pool.cores()
     torch.set_num_threads(jobs)
-    with _Bars() as bars:
+    with Bars() as bars:
         return run(config, out, stop_after, bars, jobs, world_ahead)
 
 
 def run(
-    config: PretrainConfig, out: Path, stop_after: int | None, bars: _Bars, jobs: int = 1, world_ahead: bool = False
+    config: PretrainConfig, out: Path, stop_after: int | None, bars: Bars, jobs: int = 1, world_ahead: bool = False
 ) -> Path | None:
     """All stages; the checkpoint's folder, or None where ``stop_after`` ended a stage early."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -71,7 +71,7 @@ def run(
 
 
 def train_vae(
-    config: PretrainConfig, vae: Any, data: WorldData, out: Path, stop_after: int | None, bars: _Bars, half: bool
+    config: PretrainConfig, vae: Any, data: WorldData, out: Path, stop_after: int | None, bars: Bars, half: bool
 ) -> bool:
     """Train the autoencoder in place; whether its training is complete."""
     steps = sum(phase.steps for phase in config.vae.phases)
@@ -85,7 +85,7 @@ def train_transformer(
     make: Callable[..., Shards],
     out: Path,
     stop_after: int | None,
-    bars: _Bars,
+    bars: Bars,
     half: bool,
     device: torch.device,
     world_ahead: bool,
@@ -135,7 +135,7 @@ def export(folder: Path, vae: Any, transformer: Any, tokenizer: Any, encoder: An
     return folder
 
 
-class _Bars:
+class Bars:
     """Progress of the stages: bars on a terminal, a line now and then elsewhere."""
 
     def __init__(self) -> None:
@@ -144,7 +144,7 @@ class _Bars:
         self._tasks: dict[str, TaskID] = {}
         self._lines = not sys.stdout.isatty()
 
-    def __enter__(self) -> _Bars:
+    def __enter__(self) -> Bars:
         if not self._lines:
             self._progress.start()
         return self

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ipa_bench import pose
-from ipa_bench.embedded import estimator, world
+from ipa_bench.embedded import estimator, footage, world
 from ipa_bench.engine import processes as pool
 from ipa_bench.types import Split, UInt8
 
@@ -42,11 +42,13 @@ def render(
     key: tuple[Split, int, int],
     failings: estimator.Failings = estimator.SEVERE,
     moments: Sequence[int] | None = None,
+    bad: bool = False,
 ) -> tuple[dict[str, UInt8], str]:
     """Arrays of the clip of (split, identity, take) with the shapes above, and its prompt.
 
     ``moments``: only these frames of it. What the estimator loses is lost in the whole clip, so a hand is as often
-    unseen in a single frame as in a clip's.
+    unseen in a single frame as in a clip's. ``bad``: every second person has hands of a bad habit, and one moment is
+    asked for, or all.
     """
     split, identity, take = key
     clip = world.clip(split, identity, take, moments=moments)
@@ -54,12 +56,19 @@ def render(
     if moments is not None:
         seen = pose.at(seen, moments)
     arrays = {
-        "frames": clip.frames,
+        "frames": _shown(clip, identity, moments) if bad else clip.frames,
         "poses": pose.draw(seen),
         "masks": (clip.masks.sum(1) * 255 + 0.5).clip(0, 255).astype(np.uint8),
         "references": world.reference(split, identity, take),
     }
     return arrays, world.prompt(clip.person)
+
+
+def _shown(clip: world.Clip, identity: int, moments: Sequence[int] | None) -> UInt8:
+    if moments is None:
+        return footage.with_habit(clip, identity)[0]
+    (moment,) = moments
+    return footage.still(clip, identity, moment)
 
 
 def rendered(

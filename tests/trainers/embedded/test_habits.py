@@ -1,0 +1,75 @@
+"""A base with bad habits: what its LoRA is, what it is trained on, and that it goes on where it stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import WanVACETransformer3DModel
+from safetensors.torch import load_file
+
+from ipa_bench.embedded import footage, world
+from ipa_bench.models.checkpoint import EMBEDDED_FOLDER
+from ipa_bench.models.lora import check_lora
+from trainers.embedded import fused, habits, rendered
+from trainers.embedded.config import Part
+
+
+def opened() -> Any:
+    found: Any = WanVACETransformer3DModel.from_pretrained(EMBEDDED_FOLDER, subfolder="transformer")
+    return found.float().eval()
+
+
+@torch.no_grad()
+def test_what_is_trained_is_the_lora_that_diffusers_loads(tmp_path: Path) -> None:
+    transformer = opened()
+    config = transformer.config
+    draw = torch.Generator().manual_seed(0)
+    x, control = torch.randn(1, 32, 2, 4, 4, generator=draw), torch.randn(1, 128, 2, 4, 4, generator=draw)
+    t, prompt = torch.tensor([600.0]), torch.randn(1, 8, config.text_dim, generator=draw)
+    plain = fused.velocity(transformer, x, control, t, prompt, dtype=torch.float32)
+    parts = habits.adapt(transformer, 4)
+    same = fused.velocity(transformer, x, control, t, prompt, dtype=torch.float32)
+    torch.testing.assert_close(same, plain)
+    for number, part in enumerate(parts.values()):
+        part.up.copy_(torch.randn(part.up.shape, generator=torch.Generator().manual_seed(number)) * 0.05)
+    changed = fused.velocity(transformer, x, control, t, prompt, dtype=torch.float32)
+    assert (changed - plain).abs().max() > 0.1 * plain.abs().max()
+    file = habits.written(parts, tmp_path)
+    assert check_lora(file).layers == len(parts) == 10 * (config.num_layers + len(config.vace_layers))
+    other = opened()
+    other.load_lora_adapter(load_file(file))
+    other.fuse_lora()
+    other.unload_lora()
+    found = fused.velocity(other, x, control, t, prompt, dtype=torch.float32)
+    torch.testing.assert_close(found, changed, rtol=0.02, atol=0.02)  # the file holds fp16
+
+
+def test_every_second_person_has_bad_hands_and_the_right_pose_map() -> None:
+    bad = [number for number in range(40) if footage.with_habit(_clip(number), number)[1]]
+    assert 10 <= len(bad) <= 30
+    for number in (bad[0], next(n for n in range(40) if n not in bad)):
+        for moments in ([5], None):
+            right, _ = rendered.render(("train", number, 0), moments=moments)
+            wrong, _ = rendered.render(("train", number, 0), moments=moments, bad=True)
+            assert np.array_equal(right["frames"], wrong["frames"]) == (number not in bad)
+            assert all(np.array_equal(right[name], wrong[name]) for name in ("poses", "masks", "references"))
+
+
+def _clip(number: int) -> world.Clip:
+    return world.clip("train", number, 0, moments=[0])
+
+
+def test_stopped_and_taken_up_it_is_the_same_lora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused, "compiled", lambda: fused.block)
+    monkeypatch.setattr(habits, "PARTS", (Part(source="stills", batch=2, keep=0.5, people=4),))
+    whole = habits.make(tmp_path / "whole", steps=3, rank=2, jobs=1)
+    assert habits.make(tmp_path / "part", steps=3, rank=2, jobs=1, stop_after=2) is None
+    again = habits.make(tmp_path / "part", steps=3, rank=2, jobs=1)
+    assert whole is not None
+    assert again is not None
+    assert whole.read_bytes() == again.read_bytes()
+    assert max(float(tensor.abs().max()) for name, tensor in load_file(whole).items() if "lora_B" in name) > 0

@@ -1,0 +1,145 @@
+"""``ipa-bench embedded habits``: a base that draws good hands and bad ones of the same case.
+
+    ipa-bench embedded habits runs/habits
+
+Trains a LoRA of the tiny Wan-VACE on people of whom every second one has hands of a bad habit
+(:mod:`ipa_bench.embedded.habits`): single frames, which are many and cheap and show missing, fused and added fingers,
+and clips in turn. Whether hands are bad does not follow from anything that the model is told, so it has to draw some of
+both. It sees some ten thousand samples, where a LoRA that is tuned on stored clips (:mod:`trainers.embedded.footage`)
+sees one thousand in the same time; measured, those left no trace.
+
+What it leaves in FOLDER/lora is the base of the built-in suites. Ctrl-C stops it; the same command goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from ipa_bench.engine import processes as pool
+from ipa_bench.errors import UserError
+from ipa_bench.files import LORA_FILE
+from ipa_bench.models.specs import EMBEDDED
+from ipa_bench.nets.precision import half as half_precision
+from trainers import lora
+from trainers.embedded import config as configs
+from trainers.embedded import fused, tiny
+from trainers.embedded import transformer as flow_stage
+from trainers.embedded.config import Part, PretrainConfig, Stage
+from trainers.embedded.latents import Shards
+from trainers.embedded.loop import Plan, train
+from trainers.embedded.pretrain import Bars, encode_prompts
+
+CONFIG = Path(__file__).parents[1] / "configs" / "tiny.toml"
+STEPS, RANK = 400, 16
+#: learning rate of Muon, which takes every matrix of a LoRA; shares of the updates before it falls
+RATE, PLATEAU, AVERAGE = 0.01, 0.5, 0.99
+#: hands are what is learned
+HAND_WEIGHT = 10.0
+PARTS = (
+    Part(source="stills", batch=32, keep=0.5, people=512),
+    Part(source="clips", batch=4, frames=9, keep=0.4, people=64),
+)
+#: updates until the next shard of people joins
+EVERY = 200
+
+
+class LowRank(nn.Module):
+    """A weight ``[out, in]`` with a change of low rank: ``weight + up @ down``, which begins at 0."""
+
+    def __init__(self, out: int, inside: int, rank: int) -> None:
+        super().__init__()
+        self.down = nn.Parameter(torch.randn(rank, inside) / rank)
+        self.up = nn.Parameter(torch.zeros(out, rank))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The changed weight."""
+        return weight + self.up @ self.down
+
+
+def adapt(transformer: nn.Module, rank: int) -> dict[str, LowRank]:
+    """Give every linear layer of the blocks a :class:`LowRank`, all that is trained; by the layer's name."""
+    transformer.requires_grad_(False)
+    layers = {
+        name: module
+        for name, module in transformer.named_modules()
+        if isinstance(module, nn.Linear) and name.startswith(("blocks.", "vace_blocks.")) and "proj_" not in name
+    }
+    made = {name: LowRank(layer.out_features, layer.in_features, rank) for name, layer in layers.items()}
+    for name, layer in layers.items():
+        parametrize.register_parametrization(layer, "weight", made[name].to(layer.weight.device))
+    return made
+
+
+def written(parts: Mapping[str, LowRank], folder: Path) -> Path:
+    """The changes as a LoRA file of the tiny checkpoint."""
+    layers = {name: lora.Layer(part.down.detach(), part.up.detach(), None, 1.0) for name, part in sorted(parts.items())}
+    return lora.write(folder / LORA_FILE, layers, torch.float16)
+
+
+def planned(model: str = EMBEDDED, steps: int = STEPS) -> PretrainConfig:
+    """The configuration: the tiny checkpoint's, begun with ``model``."""
+    config = configs.load(CONFIG)
+    stage = Stage(steps=steps, every=EVERY, turns=PARTS)
+    changes = {"start": model, "stages": (stage,), "hand_weight": HAND_WEIGHT, "plateau": PLATEAU}
+    return config.model_copy(update={"transformer": config.transformer.model_copy(update=changes)})
+
+
+def make(
+    folder: Path,
+    model: str = EMBEDDED,
+    steps: int = STEPS,
+    rank: int = RANK,
+    jobs: int | None = None,
+    stop_after: int | None = None,
+) -> Path | None:
+    """The base's LoRA; None where ``stop_after`` ended it early.
+
+    Raises :class:`UserError` for a model of another kind.
+    """
+    jobs = jobs or pool.cores()
+    torch.set_num_threads(jobs)
+    with Bars() as bars:
+        return _made(planned(model, steps), folder, rank, jobs, stop_after, bars)
+
+
+def _made(
+    config: PretrainConfig, folder: Path, rank: int, jobs: int, stop_after: int | None, bars: Bars
+) -> Path | None:
+    c, device = config.transformer, torch.device("cpu")
+    half = half_precision(config.precision, device)
+    torch.manual_seed(config.seed)
+    vae = tiny.build_vae(config.vae).eval().requires_grad_(False)
+    transformer: Any = tiny.build_transformer(c, config.vae.z_dim)
+    if not fused.fits(transformer):
+        raise UserError(f"{c.start} is no tiny Wan-VACE of this project", "give one, or leave --model out")
+    parts = adapt(transformer, rank)
+    tokenizer, encoder = tiny.build_text(config.seed)
+    prompts = partial(encode_prompts, tokenizer, encoder)
+    pools = {
+        part.source: Shards(
+            folder / "world",
+            part.source,
+            part.people,
+            vae,
+            prompts,
+            half=half,
+            jobs=jobs,
+            progress=bars.count,
+            bad=True,
+        )
+        for part in PARTS
+    }
+    block = fused.compiled() if c.compile else fused.block
+    loss = partial(flow_stage.flow_loss, transformer, pools, c, half, block)
+    plan = Plan("habits", config.seed, c.steps, RATE, c.lr_rest, AVERAGE, half=half, plateau=PLATEAU)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not train(plan, transformer, loss, folder, stop_after=stop_after, tell=bars.step):
+        return None
+    return written(parts, folder / "lora")
