@@ -22,8 +22,8 @@ from ipa_bench.types import Split
 #: H.264 quality of driving clips and pose maps
 CRF = 12
 #: sampler steps of the built-in suites' models
-STEPS = 6
-#: LoRAs of the tiny checkpoint: the base (``trainers.embedded.footage``), and what ``ipa-bench align`` made of it
+STEPS = 4
+#: LoRAs of the tiny checkpoint: the base (``trainers.embedded.habits``), and what ``ipa-bench align`` made of it
 LORAS = Path(__file__).parent / "suite" / "lora"
 
 
@@ -53,16 +53,16 @@ def write(
 ) -> Path:
     """Render ``identities`` x ``takes`` cases, people from ``first`` on, into ``folder`` and write ``suite.toml``.
 
-    Its models are the ground truth, re-encoded, and the base and the aligned model, sampled in ``steps`` with ``seeds``
-    seeds.
+    Its models are the ground truth, re-encoded, and the tiny checkpoint as it was pretrained, with the base's habits,
+    and aligned, sampled in ``steps`` with ``seeds`` seeds.
 
     Raises :class:`UserError` where the folder cannot be written.
     """
     made_by = f"ipa-bench embedded suite {folder.as_posix()} --split {split} --identities {identities} --takes {takes}"
     made_by += (f" --first {first}" if first else "") + (" --sealed" if sealed else "")
-    models = [TRUTH, model(BASE, steps), model("aligned", steps)]
+    models = [TRUTH, model("pretrained", steps, lora=False), model(BASE, steps), model("aligned", steps)]
     parts = [Part(split, identities, first)]
-    return write_parts(folder, parts, takes, seeds, models, made_by, estimator.USUAL, sealed=sealed)
+    return write_parts(folder, parts, takes, seeds, models, made_by, estimator.MILD, sealed=sealed)
 
 
 def write_alignment(folder: Path, parts: Sequence[Part] = ALIGNMENT, steps: int = STEPS) -> Path:
@@ -74,7 +74,7 @@ def write_alignment(folder: Path, parts: Sequence[Part] = ALIGNMENT, steps: int 
     counts = " ".join(str(asked.get(part.split, 0)) for part in ALIGNMENT)
     made_by = f"ipa-bench embedded suite {folder.as_posix()} --align {counts}"
     models = [TRUTH, model("pretrained", steps, lora=False), model(BASE, steps)]
-    return write_parts(folder, parts, 1, 1, models, made_by, estimator.USUAL)
+    return write_parts(folder, parts, 1, 1, models, made_by, estimator.MILD)
 
 
 def write_parts(
@@ -159,11 +159,19 @@ model = "embedded"
 steps = {steps}
 """
 #: the tiny checkpoint as it was pretrained; and the name of the one that has bad habits, which is aligned
-PRETRAINED = _TINY.format(name="pretrained", lora="", steps=6)
+PRETRAINED = _TINY.format(name="pretrained", lora="", steps=STEPS)
 BASE = "base"
 
 #: what the candidates of the LoRA in the package were chosen by
-_CHOSEN_BY = ("hand_quality@1", "hand_quality.place@1", "hand_quality.sharpness@1", "hand_quality.motion@1")
+_CHOSEN_BY = (
+    "hand_quality@3",
+    "hand_quality.shape@3",
+    "hand_quality.sharpness@3",
+    "hand_quality.motion@3",
+    "hand_quality.alignment@3",
+    "hand.psnr@1",
+    "hand.anatomy_shift@1",
+)
 
 
 def model(name: str, steps: int, *, lora: bool = True) -> str:

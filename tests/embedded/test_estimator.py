@@ -31,7 +31,7 @@ def test_estimates_repeat_and_are_near_what_is_true() -> None:
     assert 0.005 < error.mean() < 0.3
 
 
-@pytest.mark.parametrize("failings", [estimator.SEVERE, estimator.USUAL])
+@pytest.mark.parametrize("failings", [estimator.SEVERE, estimator.USUAL, estimator.MILD])
 def test_hands_are_lost_fingers_dropped_and_frames_skipped_as_often_as_said(failings: estimator.Failings) -> None:
     clip = world.clip("train", 0, 0, frames=17)
     found = np.concatenate(

@@ -46,6 +46,8 @@ MODELS = (
     _FAULT.format(name="other shirt", fault="leak", strength="strong"),
     _FAULT.format(name="blended", fault="blend", strength="medium"),
 )
+#: people of a clip that the tiny checkpoint was trained on, besides one
+TRAINED = 2
 
 
 class Arrays(NamedTuple):
@@ -88,12 +90,15 @@ def write(
 ) -> Path:
     """Render ``groups`` x ``takes`` cases of ``people`` each into ``folder``, and write ``suite.toml`` last.
 
-    Its models are ``models`` as TOML tables; by default :data:`MODELS`: no checkpoint ships that animates several.
+    Its models are ``models`` as TOML tables; by default :data:`MODELS`, and for two people the tiny checkpoint, which
+    was trained on pairs.
     Raises :class:`UserError` where the folder cannot be written.
     """
     keys = [Key(people, split, group, take) for group in range(groups) for take in range(takes)]
     made_by = f"ipa-bench embedded suite {folder.as_posix()} --people {people} --split {split} --identities {groups}"
-    return write_keys(folder, keys, seeds, MODELS if models is None else models, f"{made_by} --takes {takes}")
+    if models is None:
+        models = [*MODELS, *([cases.PRETRAINED] if people == TRAINED else [])]
+    return write_keys(folder, keys, seeds, models, f"{made_by} --takes {takes}")
 
 
 def write_alignment(folder: Path, people: int, parts: Sequence[Part], lora: Path | None = None) -> Path:

@@ -108,7 +108,7 @@ def test_the_published_grid():
 def test_the_built_in_grid():
     tiny = subject("embedded", random_weights=False)
     assert (tiny.outline.time, tiny.outline.space, tiny.outline.text) == (2, 8, 64)
-    assert tiny.tokens(Clip(128, 128, 17), 2) == 2 * (9 + 1) * 8 * 8
+    assert tiny.tokens(Clip(128, 128, 17), 2) == 2 * (9 + 1) * 16 * 8
     assert tiny.outline.folder is not None
     assert subject("embedded", random_weights=True).outline.folder is None
 
