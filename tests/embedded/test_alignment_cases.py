@@ -18,7 +18,7 @@ from ipa_bench.suite import Suite, load_suite
 from tests.verbs import verb
 
 #: of the built-in suite without scenes, by version 0.1, whose cases could have no masks
-BUILT_IN_HASH = "f156cbaa2fc64fa2cb07f5886f5ea1f463f190ed7e850c1df216abcbb4614fe5"
+BUILT_IN_HASH = "25b5a7fb0f5cf54e9e9ca59b848367f026752fb1c1204fd4495403de9381fdcf"
 
 
 @pytest.fixture(scope="module")
