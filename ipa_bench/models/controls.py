@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ipa_bench import video
-from ipa_bench.embedded.group.faults import Fault, faulty
+from ipa_bench.embedded.group import faults
 from ipa_bench.embedded.group.setting import key_of, setting
 from ipa_bench.embedded.group.shot import shot
 from ipa_bench.errors import Unscorable
@@ -60,7 +60,8 @@ class FaultModel:
     """Renders the case's scene of the built-in world with a fault into ``folder``; the poses stay those of the case."""
 
     name: str
-    fault: Fault
+    #: of :data:`ipa_bench.embedded.group.faults.FAULTS`; the name, which other processes can be sent
+    fault: str
     strength: Strength
     folder: Path
 
@@ -72,7 +73,9 @@ class FaultModel:
         if case.world is None:
             raise Unscorable("the case is no scene of several people of the built-in world")
         described = setting(key_of(case.world))
-        drawn = shot(faulty(described, self.fault, self.strength, seed + zlib.crc32(case.world.encode())))
+        drawn = shot(
+            faults.faulty(described, faults.find(self.fault), self.strength, seed + zlib.crc32(case.world.encode()))
+        )
         return _written(drawn.frames, path, described.fps, FAULT_CRF)
 
 

@@ -112,7 +112,8 @@ def _faulty(spec: FaultSpec, videos: Path, hands: Hands) -> Model:
     from ipa_bench.embedded.group.faults import find
     from ipa_bench.models.controls import FaultModel
 
-    return FaultModel(spec.name, find(spec.fault), spec.strength, videos)
+    find(spec.fault)
+    return FaultModel(spec.name, spec.fault, spec.strength, videos)
 
 
 def _reencoded(spec: ReencodeSpec, videos: Path, hands: Hands) -> Model:

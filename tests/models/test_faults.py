@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,6 +53,14 @@ def test_a_fault_changes_its_scene_and_nothing_else(suite: Suite, tmp_path: Path
     assert model.generate(case, 1) != path
     with pytest.raises(Unscorable, match="no scene of several people"):
         model.generate(replace(case, world=None), 3)
+
+
+def test_every_fault_can_be_sent_to_another_process(suite: Suite, tmp_path: Path) -> None:
+    specs = [model for model in suite.models if isinstance(model, FaultSpec)]
+    assert len(specs) == 3
+    for spec in specs:
+        model = build(spec, tmp_path)
+        assert pickle.loads(pickle.dumps(model)) == model
 
 
 def test_a_fault_that_is_none_is_named(tmp_path: Path) -> None:
