@@ -158,8 +158,7 @@ model = "embedded"
 {lora}dtype = "fp32"
 steps = {steps}
 """
-#: the tiny checkpoint as it was pretrained; and the name of the one that has bad habits, which is aligned
-PRETRAINED = _TINY.format(name="pretrained", lora="", steps=STEPS)
+#: name of the one that has bad habits, which is aligned
 BASE = "base"
 
 #: what the candidates of the LoRA in the package were chosen by
@@ -179,6 +178,10 @@ def model(name: str, steps: int, *, lora: bool = True) -> str:
     place = f'lora = "lora/{name}.safetensors"\n' if lora else ""
     chosen = f"trained_on = {list(_CHOSEN_BY)}\n".replace("'", '"') if name == "aligned" else ""
     return _TINY.format(name=name, lora=place, steps=steps) + chosen
+
+
+#: the tiny checkpoint as it was pretrained
+PRETRAINED = model("pretrained", STEPS, lora=False)
 
 
 def case_name(split: Split, identity: int, take: int) -> str:

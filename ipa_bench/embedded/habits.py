@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from scipy.ndimage import gaussian_filter, uniform_filter1d
@@ -73,12 +74,8 @@ def redrawn(
     """The clip's frames ``[T, H, W, 3]`` with its hands changed; ``moments``: those that it shows, if not all."""
     rig = replace(clip.rig, hands=change(clip.rig.hands, rng))
     wall = paint.wall(clip.scene)
-    return np.stack(
-        [
-            paint.frame(rig, t, clip.person, clip.scene, wall)[0]
-            for t in (range(len(clip.frames)) if moments is None else moments)
-        ]
-    )
+    shown = range(len(clip.frames)) if moments is None else moments
+    return np.stack([paint.frame(rig, t, clip.person, clip.scene, wall)[0] for t in shown])
 
 
 def smeared(clip: Clip, frames: int = SMEARED) -> UInt8:
@@ -90,6 +87,10 @@ def smeared(clip: Clip, frames: int = SMEARED) -> UInt8:
     return np.asarray(np.round(exact + (spread - exact) * weight), np.uint8)
 
 
+def _redrawn(change: Callable[[Float64, np.random.Generator], Float64], clip: Clip, rng: np.random.Generator) -> UInt8:
+    return redrawn(clip, change, rng)
+
+
 #: name -> change of hands: what one frame shows as well as a clip
 ANATOMY: dict[str, Callable[[Float64, np.random.Generator], Float64]] = {
     "missing": missing,
@@ -98,8 +99,6 @@ ANATOMY: dict[str, Callable[[Float64, np.random.Generator], Float64]] = {
 }
 #: name -> the clip's frames with that habit
 HABITS: dict[str, Callable[[Clip, np.random.Generator], UInt8]] = {
-    "missing": lambda clip, rng: redrawn(clip, missing, rng),
-    "fused": lambda clip, rng: redrawn(clip, fused, rng),
-    "added": lambda clip, rng: redrawn(clip, added, rng),
+    **{name: partial(_redrawn, change) for name, change in ANATOMY.items()},
     "smeared": lambda clip, _: smeared(clip),
 }

@@ -1,6 +1,6 @@
 """A recipe of alignment against what it began with: the table of a sealed set.
 
-    python reports/alignment/sealed.py OUT.json RUN [RUN ...] [--against base pretrained]
+    python reports/alignment/sealed.py OUT.json RUN [RUN ...] --suite SUITE [--against base pretrained]
 
 Models called ``NAME, seed K`` are training runs of one recipe. Rows of the table are metrics: the mean of every model,
 and the recipe minus each model of ``--against``, paired on cases and seeds of the sample, with 95 % intervals over

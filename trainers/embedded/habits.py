@@ -112,8 +112,8 @@ def make(
 def _made(
     config: PretrainConfig, folder: Path, rank: int, jobs: int, stop_after: int | None, bars: Bars
 ) -> Path | None:
-    c, device = config.transformer, torch.device("cpu")
-    half = half_precision(config.precision, device)
+    c = config.transformer
+    half = half_precision(config.precision, torch.device("cpu"))
     torch.manual_seed(config.seed)
     vae = tiny.build_vae(config.vae).eval().requires_grad_(False)
     transformer: Any = tiny.build_transformer(c, config.vae.z_dim)
@@ -122,20 +122,8 @@ def _made(
     parts = adapt(transformer, rank)
     tokenizer, encoder = tiny.build_text(config.seed)
     prompts = partial(encode_prompts, tokenizer, encoder)
-    pools = {
-        part.source: Shards(
-            folder / "world",
-            part.source,
-            part.people,
-            vae,
-            prompts,
-            half=half,
-            jobs=jobs,
-            progress=bars.count,
-            bad=True,
-        )
-        for part in PARTS
-    }
+    shards = partial(Shards, folder / "world", vae=vae, prompts=prompts, half=half, jobs=jobs, bad=True)
+    pools = {part.source: shards(kind=part.source, people=part.people, progress=bars.count) for part in PARTS}
     block = fused.compiled() if c.compile else fused.block
     loss = partial(flow_stage.flow_loss, transformer, pools, c, half, block)
     plan = Plan("habits", config.seed, c.steps, RATE, c.lr_rest, AVERAGE, half=half, plateau=PLATEAU)

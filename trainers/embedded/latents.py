@@ -126,14 +126,8 @@ class Shards:
         self._split, self._half, self._jobs, self._progress = split, half, jobs, progress
         weights = b"".join(p.detach().cpu().numpy().tobytes() for p in vae.encoder.parameters())
         self._bad = bad
-        self._about = [
-            hashlib.sha256(weights).hexdigest(),
-            world.VERSION,
-            kind,
-            split,
-            people,
-            *(["bad"] if bad else []),
-        ]
+        about = [hashlib.sha256(weights).hexdigest(), world.VERSION, kind, split, people]
+        self._about = [*about, "bad"] if bad else about
         self._folder = folder / f"{split}-{kind}-{people}{'-bad' if bad else ''}"
         self._open: dict[int, LatentData] = {}
 
