@@ -93,7 +93,7 @@ def main() -> None:
     def both(row: str, other: str) -> tuple[Values, Values]:
         ours: Values = {}
         theirs: Values = {}
-        for key in details[row].keys() & details[other].keys():
+        for key in sorted(details[row].keys() & details[other].keys()):
             pair = found_in_both(details[row][key], details[other][key])
             if pair is not None:
                 ours[key], theirs[key] = pair
