@@ -196,7 +196,7 @@ def _pictures(
         raise Unscorable(f"{name}: damaged after {shown} frames: {error.strerror}") from error
     if not shown:
         raise Unscorable(f"{name}: no frame decodes")
-    if cut or _is_short(stream, packets, end):
+    if cut or _is_short(stream, packets, end) or _ends_in_a_packet(container):
         of = f" of {stream.frames}" if stream.frames else ""
         raise Unscorable(f"{name}: truncated: {shown}{of} frames decode")
 
@@ -217,6 +217,15 @@ def _is_short(stream: VideoStream, packets: int, end: Fraction) -> bool:
     if declared is None or (stream.frames and packets + 1 >= stream.frames):
         return False
     return declared - end > _frame_seconds(stream)
+
+
+def _ends_in_a_packet(container: InputContainer) -> bool:
+    """Whether a transport stream breaks off inside a packet: of 188 bytes, 192 with a time code, 204 with parity.
+
+    Where the cut falls into the first packet of a picture or into a table, every picture before it is whole and the
+    decoder has nothing to complain of.
+    """
+    return container.format.name == "mpegts" and all(container.size % size for size in (188, 192, 204))
 
 
 def _frame_seconds(stream: VideoStream) -> Fraction:
