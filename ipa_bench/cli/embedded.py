@@ -138,9 +138,15 @@ def footage(
         OUT.print(str(training.tune(folder, steps, model)), markup=False)
 
 
-@group.command(epilog=examples("ipa-bench embedded habits runs/habits"))
+@group.command(
+    epilog=examples("ipa-bench embedded habits runs/habits", "ipa-bench embedded habits runs/mixed --wrong identity")
+)
 def habits(
     folder: Folder,
+    wrong: Annotated[
+        Literal["anatomy", "identity"],
+        typer.Option(help="Missing, fused, added and smeared fingers; or two people mixed up."),
+    ] = "anatomy",
     steps: Annotated[int | None, typer.Option(min=1, help="Updates, in place of the usual number.")] = None,
     rank: Annotated[int | None, typer.Option(min=1, help="Of the LoRA, in place of the usual one.")] = None,
     model: Annotated[
@@ -149,14 +155,17 @@ def habits(
     stop_after: Annotated[int | None, typer.Option(metavar="STEP", help="End at this step, resumable.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Threads, and processes that render.")] = None,
 ) -> None:
-    """Give the tiny Wan-VACE bad habits, hands that it sometimes draws wrong: the base of the built-in suites."""
+    """Give the tiny Wan-VACE bad habits, hands that it sometimes draws wrong: the base of the built-in suites.
+
+    Or people of a pair whom it sometimes takes for each other.
+    """
     from ipa_bench.cli.console import OUT, prepare_workers, resumable
 
-    prepare_workers("ipa_bench.embedded.footage")
+    prepare_workers("ipa_bench.embedded.group.footage" if wrong == "identity" else "ipa_bench.embedded.footage")
     from trainers.embedded import habits as training
 
     with resumable("stopped; the same command goes on"):
-        made = training.make(folder, model, steps or training.STEPS, rank or training.RANK, jobs, stop_after)
+        made = training.make(folder, model, steps, rank or training.RANK, jobs, stop_after, wrong)
         OUT.print("stopped" if made is None else str(made), markup=False)
 
 

@@ -1,22 +1,26 @@
-"""``ipa-bench embedded habits``: a base that draws good hands and bad ones of the same case.
+"""``ipa-bench embedded habits``: a base that draws good hands and bad ones of the same case, or mixes people up.
 
     ipa-bench embedded habits runs/habits
+    ipa-bench embedded habits runs/mixed --wrong identity
 
 Trains a LoRA of the tiny Wan-VACE on people of whom every second one has hands of a bad habit
 (:mod:`ipa_bench.embedded.habits`): single frames, which are many and cheap and show missing, fused and added fingers,
-and clips in turn. Whether hands are bad does not follow from anything that the model is told, so it has to draw some of
-both. It sees some ten thousand samples, where a LoRA that is tuned on stored clips (:mod:`trainers.embedded.footage`)
-sees one thousand in the same time; measured, those left no trace.
+and clips in turn. Or on clips of two people of which every second one mixes them up
+(:mod:`ipa_bench.embedded.group.footage`). Whether a sample is bad does not follow from anything that the model is told,
+so it has to draw some of both. It sees some ten thousand samples, where a LoRA that is tuned on stored clips
+(:mod:`trainers.embedded.footage`) sees one thousand in the same time; measured, those left no trace.
 
 What it leaves in FOLDER/lora is the base of the built-in suites. Ctrl-C stops it; the same command goes on.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +28,7 @@ from torch.nn.utils import parametrize
 
 from ipa_bench.engine import processes as pool
 from ipa_bench.errors import UserError
-from ipa_bench.files import LORA_FILE
+from ipa_bench.files import LORA_FILE, write_atomic
 from ipa_bench.models.specs import EMBEDDED
 from ipa_bench.nets.precision import half as half_precision
 from trainers import lora
@@ -37,17 +41,38 @@ from trainers.embedded.loop import Plan, train
 from trainers.embedded.pretrain import Bars, encode_prompts
 
 CONFIG = Path(__file__).parents[1] / "configs" / "tiny.toml"
-STEPS, RANK = 400, 16
+RANK = 16
 #: learning rate of Muon, which takes every matrix of a LoRA; shares of the updates before it falls
 RATE, PLATEAU, AVERAGE = 0.01, 0.5, 0.99
-#: hands are what is learned
-HAND_WEIGHT = 10.0
-PARTS = (
-    Part(source="stills", batch=32, keep=0.5, people=512),
-    Part(source="clips", batch=4, frames=9, keep=0.4, people=64),
-)
-#: updates until the next shard of people joins
-EVERY = 200
+#: what is wrong: hands, or who is who
+Wrong = Literal["anatomy", "identity"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a habit is learned from."""
+
+    steps: int
+    #: kinds of samples, in turns
+    parts: tuple[Part, ...]
+    #: updates until the next shard of people joins
+    every: int
+    #: how much more that counts which may be wrong: hands, or the people of a pair
+    weight: float
+
+
+RECIPES: dict[Wrong, Recipe] = {
+    "anatomy": Recipe(
+        400,
+        (
+            Part(source="stills", batch=32, keep=0.5, people=512),
+            Part(source="clips", batch=4, frames=9, keep=0.4, people=64),
+        ),
+        every=200,
+        weight=10.0,
+    ),
+    "identity": Recipe(600, (Part(source="pairs", batch=4, frames=9, keep=0.4, people=64),), every=100, weight=3.0),
+}
 
 
 class LowRank(nn.Module):
@@ -83,30 +108,45 @@ def written(parts: Mapping[str, LowRank], folder: Path) -> Path:
     return lora.write(folder / LORA_FILE, layers, torch.float16)
 
 
-def planned(model: str = EMBEDDED, steps: int = STEPS) -> PretrainConfig:
+def planned(model: str = EMBEDDED, steps: int | None = None, wrong: Wrong = "anatomy") -> PretrainConfig:
     """The configuration: the tiny checkpoint's, begun with ``model``."""
-    config = configs.load(CONFIG)
-    stage = Stage(steps=steps, every=EVERY, turns=PARTS)
-    changes = {"start": model, "stages": (stage,), "hand_weight": HAND_WEIGHT, "plateau": PLATEAU}
+    config, recipe = configs.load(CONFIG), RECIPES[wrong]
+    stage = Stage(steps=steps or recipe.steps, every=recipe.every, turns=recipe.parts)
+    changes = {"start": model, "stages": (stage,), "hand_weight": recipe.weight, "plateau": PLATEAU}
     return config.model_copy(update={"transformer": config.transformer.model_copy(update=changes)})
 
 
 def make(
     folder: Path,
     model: str = EMBEDDED,
-    steps: int = STEPS,
+    steps: int | None = None,
     rank: int = RANK,
     jobs: int | None = None,
     stop_after: int | None = None,
+    wrong: Wrong = "anatomy",
 ) -> Path | None:
-    """The base's LoRA; None where ``stop_after`` ended it early.
+    """The base's LoRA; None where ``stop_after`` ended it early. ``steps``: updates, in place of the recipe's.
 
-    Raises :class:`UserError` for a model of another kind.
+    Raises :class:`UserError` for a model of another kind, and for a folder that was begun with other options.
     """
     jobs = jobs or pool.cores()
     torch.set_num_threads(jobs)
     with Bars() as bars:
-        return _made(planned(model, steps), folder, rank, jobs, stop_after, bars)
+        config = planned(model, steps, wrong)
+        _check_same(folder, config, rank)
+        return _made(config, folder, rank, jobs, stop_after, bars)
+
+
+def _check_same(folder: Path, config: PretrainConfig, rank: int) -> None:
+    """Raises :class:`UserError` where the folder was begun with other options; else notes these in it."""
+    marker = folder / "about.json"
+    c = config.transformer
+    about = {"model": c.start, "rank": rank, "stages": [stage.model_dump(mode="json") for stage in c.stages]}
+    if not marker.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(marker, json.dumps(about).encode())
+    elif json.loads(marker.read_text()) != about:
+        raise UserError(f"{folder} was begun with other options", "give the same, or another folder")
 
 
 def _made(
@@ -123,11 +163,11 @@ def _made(
     tokenizer, encoder = tiny.build_text(config.seed)
     prompts = partial(encode_prompts, tokenizer, encoder)
     shards = partial(Shards, folder / "world", vae=vae, prompts=prompts, half=half, jobs=jobs, bad=True)
-    pools = {part.source: shards(kind=part.source, people=part.people, progress=bars.count) for part in PARTS}
+    parts_of = c.stages[0].turns
+    pools = {part.source: shards(kind=part.source, people=part.people, progress=bars.count) for part in parts_of}
     block = fused.compiled() if c.compile else fused.block
     loss = partial(flow_stage.flow_loss, transformer, pools, c, half, block)
     plan = Plan("habits", config.seed, c.steps, RATE, c.lr_rest, AVERAGE, half=half, plateau=PLATEAU)
-    folder.mkdir(parents=True, exist_ok=True)
     if not train(plan, transformer, loss, folder, stop_after=stop_after, tell=bars.step):
         return None
     return written(parts, folder / "lora")

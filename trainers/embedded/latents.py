@@ -25,6 +25,7 @@ from torch import Tensor
 from ipa_bench import video
 from ipa_bench.embedded import estimator, world
 from ipa_bench.embedded.group import cases as groups
+from ipa_bench.embedded.group import footage as mixed
 from ipa_bench.embedded.group.setting import WIDTHS, Key
 from ipa_bench.engine import processes as pool
 from ipa_bench.types import Split, UInt8
@@ -41,7 +42,7 @@ STATISTICS = 64
 AT_ONCE = 68
 #: first identity of the train split in a shard; smaller numbers are alignment's, the footage's and the shipped nets'
 FIRST = 2_000_000
-#: the same of shards in which every second person has bad hands
+#: the same of shards in which every second person has bad hands, or every second pair is mixed up
 FIRST_BAD = 8_000_000
 #: of a shard, in the order of :class:`LatentData`
 _NAMES = ("clips", "poses", "references", "masks", "prompts")
@@ -54,7 +55,7 @@ class LatentData:
     clips: Float16
     poses: Float16
     references: Float16
-    #: how much of a latent element hands cover, ``[n, T', h, w]`` in [0, 1]
+    #: how much of a latent element hands cover, ``[n, T', h, w]`` in [0, 1]; of bad pairs, the people
     masks: Float16
     #: ``[n, TEXT_LENGTH, TEXT_DIM]``
     prompts: Float16
@@ -120,7 +121,8 @@ class Shards:
         bad: bool = False,
     ) -> None:
         """``prompts`` gives features ``[n, TEXT_LENGTH, TEXT_DIM]`` of texts; ``half`` encodes in bf16; ``jobs``
-        processes render; ``bad``: every second person of ``stills`` and ``clips`` has bad hands.
+        processes render; ``bad``: every second person of ``stills`` and ``clips`` has bad hands, every second pair
+        is mixed up.
         """
         self._kind, self._people, self._vae, self._prompts = kind, people, vae, prompts
         self._split, self._half, self._jobs, self._progress = split, half, jobs, progress
@@ -190,12 +192,15 @@ class Shards:
         return encoded(self._vae, pixels(frames).to(device), self._half).cpu().half()  # type: ignore[arg-type]
 
 
-def _person(key: tuple[Split, int], kind: Kind, bad: bool = False) -> tuple[dict[str, UInt8], str]:
+def _person(person: tuple[Split, int], kind: Kind, bad: bool = False) -> tuple[dict[str, UInt8], str]:
     """Arrays of one sample ``[T, ...]``; takes of the kinds differ. The pose is seen as the suites' are."""
-    split, number = key
+    split, number = person
     if kind == "pairs":
-        made = groups.arrays(Key(2, split, number), estimator.MILD)
-        arrays = {"frames": made.frames, "poses": made.poses, "masks": made.hands, "references": made.references}
+        key = Key(2, split, number)
+        made = mixed.footage(key, estimator.MILD).arrays if bad else groups.arrays(key, estimator.MILD)
+        # What is wrong with a bad one is wrong all over somebody.
+        masks = made.people.max(1) if bad else made.hands
+        arrays = {"frames": made.frames, "poses": made.poses, "masks": masks, "references": made.references}
         prompt = made.prompt
     else:
         take = 0 if kind == "stills" else 1

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ipa_bench import video
-from ipa_bench.embedded import world
+from ipa_bench.embedded import estimator, world
 from ipa_bench.embedded.cases import CRF
 from ipa_bench.embedded.group.cases import Arrays, arrays, case_name
 from ipa_bench.embedded.group.faults import FAULTS, STRENGTHS, Strength, faulty
@@ -34,12 +34,12 @@ class Clip(NamedTuple):
     fault: tuple[str, Strength] | None
 
 
-def footage(key: Key) -> Clip:
-    """A clip of the train split; the same for the same key. Raises ValueError for another split."""
+def footage(key: Key, failings: estimator.Failings = estimator.USUAL) -> Clip:
+    """A clip of the train split; the same for the same arguments. Raises ValueError for another split."""
     if key.split != "train":
         raise ValueError(f"footage is of the train split, not {key.split}")
     rng = np.random.default_rng([29, *map(int, (key.people, key.group, key.take))])
-    made = arrays(key)
+    made = arrays(key, failings)
     if rng.random() >= WRONG:
         return Clip(made, None)
     kind, strength = KINDS[int(rng.integers(len(KINDS)))], STRENGTHS[int(rng.integers(len(STRENGTHS)))]

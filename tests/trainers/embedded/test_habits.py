@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ from diffusers import WanVACETransformer3DModel
 from safetensors.torch import load_file
 
 from ipa_bench.embedded import footage, world
+from ipa_bench.embedded.group import footage as mixed
+from ipa_bench.embedded.group.setting import Key
+from ipa_bench.errors import UserError
 from ipa_bench.models.checkpoint import EMBEDDED_FOLDER
 from ipa_bench.models.lora import check_lora
-from trainers.embedded import fused, habits, rendered
+from trainers.embedded import fused, habits, latents, rendered
 from trainers.embedded.config import Part
 
 
@@ -65,7 +69,7 @@ def _clip(number: int) -> world.Clip:
 
 def test_stopped_and_taken_up_it_is_the_same_lora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fused, "compiled", lambda: fused.block)
-    monkeypatch.setattr(habits, "PARTS", (Part(source="stills", batch=2, keep=0.5, people=4),))
+    small(monkeypatch, Part(source="stills", batch=2, keep=0.5, people=4))
     whole = habits.make(tmp_path / "whole", steps=3, rank=2, jobs=1)
     assert habits.make(tmp_path / "part", steps=3, rank=2, jobs=1, stop_after=2) is None
     again = habits.make(tmp_path / "part", steps=3, rank=2, jobs=1)
@@ -73,3 +77,32 @@ def test_stopped_and_taken_up_it_is_the_same_lora(tmp_path: Path, monkeypatch: p
     assert again is not None
     assert whole.read_bytes() == again.read_bytes()
     assert max(float(tensor.abs().max()) for name, tensor in load_file(whole).items() if "lora_B" in name) > 0
+
+
+def small(monkeypatch: pytest.MonkeyPatch, part: Part, wrong: habits.Wrong = "anatomy") -> None:
+    """The recipe on a few samples."""
+    monkeypatch.setitem(habits.RECIPES, wrong, replace(habits.RECIPES[wrong], parts=(part,)))
+
+
+def test_a_folder_begun_with_other_options_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused, "compiled", lambda: fused.block)
+    small(monkeypatch, Part(source="stills", batch=2, keep=0.5, people=4))
+    habits.make(tmp_path, steps=2, rank=2, jobs=1, stop_after=1)
+    for changes in ({"steps": 3, "rank": 2}, {"steps": 2, "rank": 3}):
+        with pytest.raises(UserError, match="begun with other options"):
+            habits.make(tmp_path, jobs=1, **changes)
+
+
+def test_pairs_are_mixed_up_in_every_second_clip_and_people_count_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused, "compiled", lambda: fused.block)
+    small(monkeypatch, Part(source="pairs", batch=2, frames=9, keep=0.4, people=2), "identity")
+    made = habits.make(tmp_path, steps=2, rank=2, jobs=1, wrong="identity")
+    assert made is not None
+    assert max(float(tensor.abs().max()) for name, tensor in load_file(made).items() if "lora_B" in name) > 0
+    (shard,) = (tmp_path / "world").glob("train-pairs-2-bad/00000")
+    shown = np.load(shard / "masks.npy")
+    keys = [Key(2, "train", latents.FIRST_BAD + number) for number in range(2)]
+    people = [mixed.footage(key).arrays.people.max(1) / 255 for key in keys]
+    assert shown.mean((1, 2, 3)) == pytest.approx([float(each.mean()) for each in people], abs=0.02)
