@@ -307,13 +307,15 @@ def describe_alignment(work: Alignment, stages: Sequence[str]) -> None:
     config = work.config
     count = len(work.cases("train")) * config.candidates.per_case
     test = len(work.cases("test")) * config.evaluate.seeds
+    by = config.choose.metric if config.reward is None else " + ".join(term.reward for term in config.reward.term)
+    again = "; the same on clips that nobody chose" if config.control else ""
     lines = {
         "base": f"{work.base.name}: {work.base.model}, {work.base.steps} steps",
         "stages": ", ".join(stages),
         "candidates": f"{len(work.cases('train'))} train cases x {config.candidates.per_case} = {count}, "
         f"in {config.rounds} round{'s' if config.rounds > 1 else ''}",
-        "choose": f"{config.choose.metric}, the best {config.choose.top_k or 'all'} of each case",
-        "train": f"{config.method}, {config.train.steps} updates of {config.train.batch}",
+        "choose": f"{by}, the best {config.choose.top_k or 'all'} of each case",
+        "train": f"{config.method}, {config.train.steps} updates of {config.train.batch}{again}",
         "evaluate": f"{len(work.cases('test'))} test cases x {config.evaluate.seeds} seeds x "
         f"{len(work.evaluation().models)} models = {test * len(work.evaluation().models)} clips",
         "writes": str(work.out),

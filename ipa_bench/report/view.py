@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
 
 from ipa_bench.cost.ledger import Costs
 from ipa_bench.store import Details, RunHeader, Unit, UnitRecord
@@ -20,6 +21,8 @@ FEW_IDENTITIES = 5
 NAMED = 3
 #: with more models than this a text shows each against the best and against its base, and not against every other
 EVERY_PAIR = 3
+#: so many models that were made from one base are shown against one another even then
+SIBLINGS = 3
 
 
 def no_details(unit: Unit) -> Details | None:
@@ -119,16 +122,21 @@ def primary_comparisons(view: ReportView) -> tuple[Comparison, ...]:
 
 
 def told_pairs(view: ReportView) -> frozenset[frozenset[str]]:
-    """The pairs of models that a text has room for: all of a few; of many, each with the best and with its base."""
+    """The pairs of models that a text has room for: all of a few; of many, each with the best and with its base.
+
+    Where few were made from one base, they are told apart too: what was aligned, and its control.
+    """
     names = [row.model for row in view.leaderboard.rows]
     if len(names) <= EVERY_PAIR:
         return frozenset(frozenset((one, other)) for one in names for other in names if one != other)
     bounds = upper_bounds(view)
     best = next((name for name in names if name not in bounds), names[0])
     bases = {model: entry.base for model, entry in view.costs.post_training.items() if entry.base is not None}
-    return frozenset(
-        frozenset((name, other)) for name in names for other in (best, bases.get(name)) if other and other != name
-    )
+    made = {base: [name for name in names if bases.get(name) == base] for base in bases.values()}
+    siblings = [each for each in made.values() if len(each) <= SIBLINGS]
+    pairs = [(name, other) for name in names for other in (best, bases.get(name)) if other and other != name]
+    pairs += [(one, other) for each in siblings for one, other in combinations(each, 2)]
+    return frozenset(map(frozenset, pairs))
 
 
 def told(view: ReportView, every: Iterable[Comparison]) -> tuple[Comparison, ...]:

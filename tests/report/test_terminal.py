@@ -146,6 +146,9 @@ def test_many_models_are_shown_against_the_best_and_their_base(tmp_path: Path) -
     view = replace(view, costs=replace(view.costs, post_training={"c": made}))
     best = {frozenset(("a", other)) for other in "bcde"}
     assert told_pairs(view) == best | {frozenset("cd")}
+    # of few that were made from one base: what was aligned against its control
+    both = replace(view, costs=replace(view.costs, post_training={"c": made, "e": made}))
+    assert told_pairs(both) == best | {frozenset(pair) for pair in ("cd", "ed", "ce")}
     # the ground truth in disguise is nobody's best
     entries = tuple(replace(m, kind="reencode") if m.name == "a" else m for m in view.header.models)
     view = replace(view, header=replace(view.header, models=entries))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from ipa_bench import select
@@ -15,6 +14,7 @@ from ipa_bench.errors import UserError
 from ipa_bench.select import Chooser, Selection
 from ipa_bench.store import RunStore, UnitRecord
 from trainers.align.config import AlignConfig
+from trainers.align.control import any_of
 from trainers.align.effects import SHOWN
 from trainers.config import RolloutConfig
 from trainers.methods import MethodName, find
@@ -73,24 +73,11 @@ class AblationConfig(Table):
 
 def chosen(row: Row, store: RunStore, by: Chooser, records: Sequence[UnitRecord]) -> Selection:
     """The clips of a row that takes good ones, or any. Raises :class:`UserError` where there are too few."""
-    drawn = [*as_they_come(records, row.top_k)] if row.rule == "random" else [*records]
-    found = select.choose(store, by, top_k=row.top_k, records=drawn)
     if row.rule == "random":
-        place = {record.unit: number for number, record in enumerate(drawn)}
-        rows = sorted(found.rows, key=lambda each: place[each.case, each.seed, each.model])
-        found = replace(found, by=(), rows=tuple(rows))
+        found = any_of(store, by, records, dict.fromkeys((record.case for record in records), row.top_k))
+    else:
+        found = select.choose(store, by, top_k=row.top_k, records=records)
     return first(found, row.clips)
-
-
-def as_they_come(records: Sequence[UnitRecord], count: int) -> Iterator[UnitRecord]:
-    """``count`` records of each case, drawn without looking at their scores."""
-    by_case: dict[str, list[UnitRecord]] = {}
-    for record in records:
-        by_case.setdefault(record.case, []).append(record)
-    rng = np.random.default_rng(0)
-    for case in sorted(by_case):
-        for index in rng.permutation(len(by_case[case]))[:count]:
-            yield by_case[case][index]
 
 
 def first(selection: Selection, count: int | None) -> Selection:

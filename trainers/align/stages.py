@@ -6,13 +6,14 @@ folder, and does nothing where that is there already: stopped anywhere, the same
     OUT/round1/candidates/     a run: videos, latents, scores
     OUT/round1/selection.json  (or pairs.json)
     OUT/round1/train/          state, logs, lora/
-    OUT/evaluation/            a run: base and aligned models on the test split
+    OUT/round1/control/        with ``control``: selection.json and train/, of clips that nobody chose
+    OUT/evaluation/            a run: base, aligned models and the control on the test split
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,7 @@ from ipa_bench.types import Case, Split
 from trainers import methods, rewards
 from trainers import run as training
 from trainers.align.config import AlignConfig, ChooseConfig
+from trainers.align.control import any_of, as_many
 from trainers.config import base_of
 from trainers.methods import MethodName
 from trainers.rewards import Reward
@@ -43,6 +45,8 @@ Clips = Callable[[RunStore, Chooser, Sequence[UnitRecord]], Selection]
 #: a metric that looks at pixels alone
 CHEAPEST = "frame.psnr"
 STAGES = ("generate", "score", "select", "train", "evaluate")
+#: name of the model that is trained on clips that nobody chose
+CONTROL = "control, any clips"
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,11 @@ class Alignment:
     def round(self, number: int) -> Path:
         """The folder of a round, from 1."""
         return self.out / f"round{number}"
+
+    @property
+    def control(self) -> Path:
+        """The folder of what is trained on clips that nobody chose."""
+        return self.round(1) / "control"
 
     def lora(self, number: int) -> Path | None:
         """The LoRA that a round makes; of round 0, the base's own or None."""
@@ -100,21 +109,21 @@ class Alignment:
     def evaluation(self) -> Suite:
         """What is compared in the end: the suite's other models, the base, and the model of each round."""
         others = [spec for spec in self.suite.models if spec.name != self.base.name]
+        by = chosen_by(self.config)
         rounds = [
-            self.base.model_copy(
-                update={
-                    "name": "aligned" if self.config.rounds == 1 else f"aligned, round {number}",
-                    "lora": self.lora(number),
-                    "trained_on": chosen_by(self.config),
-                    "post_training": PostTrainingTable(base=self.base.name),
-                }
-            )
+            self._trained("aligned" if self.config.rounds == 1 else f"aligned, round {number}", self.lora(number), by)
             for number in range(1, self.config.rounds + 1)
         ]
+        if self.config.control:
+            rounds.append(self._trained(CONTROL, self.control / "train" / training.LORA_FOLDER, ()))
         seeds = tuple(range(self.config.evaluate.seeds))
         return replace(
             self.suite, cases=self.cases("test"), models=(*others, self.base, *rounds), seeds=seeds, whole=()
         )
+
+    def _trained(self, name: str, lora: Path | None, by: tuple[str, ...]) -> BaseSpec:
+        post = PostTrainingTable(base=self.base.name)
+        return self.base.model_copy(update={"name": name, "lora": lora, "trained_on": by, "post_training": post})
 
 
 def all_metrics(method: MethodName, pairs: str) -> bool:
@@ -136,7 +145,8 @@ def alignment(suite: Suite, file: Path, config: AlignConfig, out: Path) -> Align
     """Check that a suite can be aligned with. Raises :class:`UserError` for what is missing."""
     base = _base(suite, file, config.base)
     base_of(base)
-    file_of(config.method)
+    if file_of(config.method) != methods.find("ipa").file and config.control:
+        raise UserError(f"{config.method} learns from more than good clips: it has no control", "sft and ipa have one")
     made = Alignment(suite, file, config, base, out)
     needed: tuple[tuple[Split, str], ...] = (("train", "generate candidates for"), ("test", "evaluate on"))
     for split, need in needed:
@@ -188,14 +198,20 @@ def align(
                 harness.run_prepared(run, jobs=jobs, sets=False, progress=progress)
         if "select" in only:
             _need(folder / "candidates" / HEADER_NAME, "score")
-            choose(work, work.config.method, RunStore.load(folder / "candidates"), folder)
+            store = RunStore.load(folder / "candidates")
+            chosen = choose(work, work.config.method, store, folder)
+            if work.config.control and number == 1:
+                choose_any(work, store, select.read_selection(chosen))
         if "train" in only:
-            _need(folder / file_of(work.config.method), "select")
             train(work, number, tell)
+            if work.config.control and number == 1:
+                train_control(work, tell)
     if "evaluate" not in only:
         return None
     for number in range(1, work.config.rounds + 1):
         _need(work.round(number) / "train" / training.LORA_FOLDER, "train")
+    if work.config.control:
+        _need(work.control / "train" / training.LORA_FOLDER, "train")
     return harness.run(work.evaluation(), work.out / "evaluation", jobs=jobs, progress=progress)
 
 
@@ -219,8 +235,8 @@ def forget(work: Alignment, stage: str) -> None:
         folder = work.round(number)
         # A round begins with the LoRA of the one before it.
         later = first if number == 1 or stage == "evaluate" else STAGES
-        gone = {"generate": ["candidates"], "train": ["train"]}
-        gone["select"] = sorted({method.file for method in methods.METHODS if method.file})
+        gone = {"generate": ["candidates"], "train": ["train", "control/train"]}
+        gone["select"] = ["control", *sorted({method.file for method in methods.METHODS if method.file})]
         gone["score"] = [f"candidates/{name}" for name in ("scores", "floor", "details", "run.json")]
         for path in (folder / name for each in later for name in gone.get(each, ())):
             if path.is_dir():
@@ -232,15 +248,29 @@ def forget(work: Alignment, stage: str) -> None:
 
 def train(work: Alignment, number: int, tell: training.Tell = lambda *_: None) -> Path:
     """The LoRA of a round."""
-    folder, config = work.round(number), work.config
-    model = base_of(work.base)
-    chosen = folder / file_of(config.method)
-    job = training.prepare(config.training(model, work.file, chosen, work.lora(number - 1)), config.method, work.suite)
-    lora = training.train(job, folder / "train", tell=tell)
-    if lora is None:
-        raise RuntimeError("training ended early without being asked to")
-    cost_ledger.write_beside_lora(folder / "train" / training.LORA_FOLDER, spent(work, number))
+    folder = work.round(number)
+    lora = _train(work, folder, work.lora(number - 1), tell)
+    cost_ledger.write_beside_lora(lora, spent(work, number))
     return lora
+
+
+def train_control(work: Alignment, tell: training.Tell = lambda *_: None) -> Path:
+    """The LoRA of clips that nobody chose."""
+
+    def of_control(stage: str, done: int, total: int, metrics: Mapping[str, float], alarm: str = "", /) -> None:
+        tell(f"control: {stage}", done, total, metrics, alarm and f"control: {alarm}")
+
+    return _train(work, work.control, work.base.lora, of_control)
+
+
+def _train(work: Alignment, folder: Path, start: Path | None, tell: training.Tell) -> Path:
+    """``folder/train/lora``, trained on what is chosen in ``folder``, from the LoRA ``start``."""
+    config, chosen = work.config, folder / file_of(work.config.method)
+    _need(chosen, "select")
+    job = training.prepare(config.training(base_of(work.base), work.file, chosen, start), config.method, work.suite)
+    if training.train(job, folder / "train", tell=tell) is None:
+        raise RuntimeError("training ended early without being asked to")
+    return folder / "train" / training.LORA_FOLDER
 
 
 def spent(work: Alignment, rounds: int) -> Cost | None:
@@ -276,6 +306,16 @@ def choose(
         select.write_pairs(found, path)
     else:
         select.write_selection((clips or partial(_good, rule))(store, by, scored), path)
+    return path
+
+
+def choose_any(work: Alignment, store: RunStore, chosen: Selection) -> Path:
+    """Write as many clips of each case as were chosen, but as they come."""
+    reward = rewarded_by(work.config)
+    scored = rewards.rewarded(store.records().values(), {case.id: case for case in work.suite.cases}, reward)
+    work.control.mkdir(parents=True, exist_ok=True)
+    path = work.control / file_of(work.config.method)
+    select.write_selection(any_of(store, reward.chooser, scored, as_many(chosen)), path)
     return path
 
 

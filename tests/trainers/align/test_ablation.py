@@ -28,8 +28,9 @@ from tests.forked import Server
 from tests.trainers.align import tiny_align
 from tests.verbs import verb
 from trainers.align.ablation import Ablation
+from trainers.align.control import as_they_come
 from trainers.align.effects import effect
-from trainers.align.rows import AblationConfig, Row, as_they_come, first
+from trainers.align.rows import AblationConfig, Row, first
 
 METRIC = "frame.psnr@1"
 ROWS = """
@@ -138,7 +139,7 @@ def test_random_clips_are_any_and_as_many_as_asked_for(tmp_path: Path) -> None:
     assert chosen(row.model_copy(update={"clips": 3}), VALUES, tmp_path) == found[::2]
     assert read_selection(tmp_path / "rows" / "r" / "selection.json").by == ()
     assert read_selection(tmp_path / "rows" / "b" / "selection.json").by == (METRIC,)
-    seeds = {each.seed for each in as_they_come(records({("a", seed): 0.0 for seed in range(50)}), 25)}
+    seeds = {each.seed for each in as_they_come(records({("a", seed): 0.0 for seed in range(50)}), {"a": 25})}
     assert seeds != set(range(25))
     assert seeds != set(range(25, 50))
 

@@ -227,6 +227,32 @@ def test_a_second_round_goes_on_from_the_first(material: Path, whole: Whole, tmp
     assert lora[0].read_bytes() != (whole.out / "round1" / "train" / "lora" / LORA_FILE).read_bytes()
 
 
+def test_a_control_is_trained_alike_on_clips_that_nobody_chose(material: Path, whole: Whole, tmp_path: Path) -> None:
+    out = begun(whole, tmp_path / "out", "round1")
+    work = alignment(material, out, control=True)
+    store = align.align(work, jobs=1)
+    assert store is not None
+    assert [m.name for m in store.header.models] == ["base", "aligned", "control, any clips"]
+    best, drawn = (read_selection(folder / "selection.json") for folder in (work.round(1), work.control))
+    assert [row.case for row in drawn.rows] == [row.case for row in best.rows]
+    assert {(row.case, row.seed) for row in drawn.rows} != {(row.case, row.seed) for row in best.rows}
+    assert drawn.by == ()
+    cards = [
+        json.loads((folder / "train" / "lora" / "card.json").read_bytes()) for folder in (work.round(1), work.control)
+    ]
+    assert cards[0]["config"]["train"] == cards[1]["config"]["train"]
+    models = {m.name: m for m in work.evaluation().models}
+    assert models["aligned"].trained_on == ("frame.psnr@1",)
+    assert models["control, any clips"].trained_on == ()
+    values = {s.model: s.value for s in store.scores() if s.metric == "frame.psnr@1" and s.case == "test0__take0"}
+    assert len(set(values.values())) == 3
+    align.forget(work, "train")
+    assert (work.control / "selection.json").exists()
+    assert not (work.control / "train").exists()
+    with pytest.raises(UserError, match="it has no control"):
+        alignment(material, out, control=True, method="dpo")
+
+
 def test_pairs_are_chosen_for_dpo(whole: Whole, material: Path, tmp_path: Path) -> None:
     choose = align_config.ChooseConfig(metric="frame.psnr", margin=1e-6, pairs="all")
     out = begun(whole, tmp_path / "out", "round1/candidates")
