@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
-from scipy.optimize import linear_sum_assignment
 
+from ipa_bench.metrics.assignment import matched
 from ipa_bench.metrics.pairing import pair_times
 from ipa_bench.types import Observation
 
@@ -156,7 +156,7 @@ def bound(clip: Observation, truth: Observation, chosen: Int[ndarray, " K"]) -> 
     frames, tracks = clip["found"].shape
     column = np.tile(len(chosen) + np.arange(tracks), (frames, 1))
     for frame in range(frames):
-        faces, places = linear_sum_assignment(distance[frame])
+        faces, places = matched(distance[frame])
         near = distance[frame, faces, places] <= REACH
         column[frame, faces[near]] = places[near]
     rows, faces = np.nonzero(clip["found"])
@@ -222,7 +222,7 @@ def assign(people: People) -> Int[ndarray, " K"]:
     gain = np.where(weight, people.likeness, 0.0).sum(axis=0)
     # Of tracks that are equally alike the longer one stands for the person: also where no face is large enough.
     seen = (people.found[:, :, None] & people.expected[:, None, :]).sum(axis=0)
-    tracks, persons = linear_sum_assignment(gain + 1e-9 * seen, maximize=True)
+    tracks, persons = matched(gain + 1e-9 * seen, maximize=True)
     chosen = np.full(people.likeness.shape[2], -1)
     chosen[persons] = tracks
     return chosen
@@ -257,7 +257,7 @@ def exchanges(stand: Standing, gain: float = GAIN) -> Int[ndarray, "T K"]:
         present = np.flatnonzero(stand.judged[frame])
         if len(present):
             likeness = stand.likeness[frame][present]
-            best = linear_sum_assignment(likeness, maximize=True)[1]
+            best = matched(likeness, maximize=True)[1]
             changed = best != state[present]
             rows = np.arange(len(present))
             better = (likeness[rows, best] - likeness[rows, state[present]]).sum()

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
+from ipa_bench.metrics.assignment import matched
 from ipa_bench.types import Float32, Float64
 
 Int64 = NDArray[np.int64]
@@ -50,9 +50,9 @@ def join(
             faces = list(zip(centres, box[:, 3], number, strict=True))
             cost = np.array([[_cost(track, *face, time, unlike) for track in tracks] for face in faces])
             if tracks:
-                rows, columns = linear_sum_assignment(np.where(np.isfinite(cost), cost, 1e3))
-                matched = np.isfinite(cost[rows, columns])
-                owner[rows[matched]] = columns[matched]
+                rows, columns = matched(np.where(np.isfinite(cost), cost, 1e3))
+                near = np.isfinite(cost[rows, columns])
+                owner[rows[near]] = columns[near]
             for index in range(len(box)):
                 if owner[index] < 0:
                     owner[index] = len(tracks)

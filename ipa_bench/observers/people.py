@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
-from scipy.optimize import linear_sum_assignment
 
+from ipa_bench.metrics.assignment import matched
 from ipa_bench.observers.base import Arrays, Observer, Truth
 from ipa_bench.observers.face_tracks import join
 from ipa_bench.observers.hands import find_hands, wrists_between
@@ -125,7 +125,7 @@ def belonging(hands: Sequence[Hand], bodies: Sequence[Body]) -> list[tuple[int, 
     held = np.array([hand.landmarks[WRIST] for hand in hands], np.float64)
     away: Float64 = np.linalg.norm(held[:, None] - wrists[None, :, :2], axis=-1) / np.maximum(wrists[:, 2], 1.0)
     cost = np.where(np.isfinite(away) & (away <= REACH), away, 2 * REACH)
-    for hand, wrist in zip(*linear_sum_assignment(cost), strict=True):
+    for hand, wrist in zip(*matched(cost), strict=True):
         if cost[hand, wrist] <= REACH:
             owners[hand] = (int(wrist) // 2, int(wrist) % 2)
     return owners

@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 from rich.table import Table
-from scipy.optimize import linear_sum_assignment
 
 from ipa_bench import video
 from ipa_bench.cache import Cache, digest
 from ipa_bench.errors import Unscorable, UserError
 from ipa_bench.files import file_sha256
 from ipa_bench.metrics import identity
+from ipa_bench.metrics.assignment import matched
 from ipa_bench.metrics.base import Measured
 from ipa_bench.metrics.people import LEAST_HEIGHT, SFACE, People, beside
 from ipa_bench.models.damage import STRENGTHS, Strength
@@ -54,7 +54,7 @@ def matched_anew(people: People) -> Measured:
     for likeness, judged in zip(people.likeness, people.judged, strict=True):
         rows = likeness[judged]
         if len(rows):
-            values += list(rows[linear_sum_assignment(rows, maximize=True)])
+            values += list(rows[matched(rows, maximize=True)])
     return Measured(float(np.mean(values))) if values else Measured(None, "no face is seen")
 
 

@@ -43,6 +43,13 @@ def test_help_is_instant_and_loads_no_library():
         assert verb in result.stdout
 
 
+def test_workers_load_neither_torch_nor_scipy_to_begin_with():
+    """Both are slow to import; who needs them is asked for later, or not at all."""
+    code = "import sys, ipa_bench.harness.workers; print(sorted({'torch', 'scipy', 'matplotlib'} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout == "[]\n", result.stdout + result.stderr
+
+
 def test_run_prints_a_leaderboard_and_writes_every_report(started_tool, tool, footage, tmp_path):
     (tmp_path / "clips").mkdir()
     for name in ("anna__near.mp4", "bert__wave.mp4"):

@@ -11,7 +11,6 @@ from functools import lru_cache
 
 import numpy as np
 from PIL import Image
-from scipy.ndimage import maximum_filter
 
 from ipa_bench.embedded import paint, world
 from ipa_bench.embedded.group.faults import COLOURS, SHAPES, mixed
@@ -112,6 +111,8 @@ class Reader:
         Compared is what any candidate covers, but not what is in front, nor what only some of them cover of somebody
         behind, whose look is not known either.
         """
+        from scipy.ndimage import maximum_filter  # slow to import: the table of observers comes by here
+
         described = self._setting
         drawn, parts = [], []
         for person in self._galleries[slot]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 
 from ipa_bench import video
 from ipa_bench.embedded import estimator, paint, relief
@@ -88,6 +87,8 @@ def _through(lens: Lens, frames: UInt8, fps: float) -> UInt8:
     if lens.zoom != 1:
         frames = np.stack([_zoomed(frame, lens.zoom) for frame in frames])
     if lens.blur:
+        from scipy.ndimage import gaussian_filter  # slow to import: the table of observers comes by here
+
         frames = gaussian_filter(frames, (0, lens.blur, lens.blur, 0), mode="nearest")
     if lens.crf is not None:
         frames = np.stack([f.image for f in video.read_bytes(video.encode_bytes(frames, fps, crf=lens.crf))])
