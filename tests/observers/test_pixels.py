@@ -17,6 +17,7 @@ from ipa_bench.observers.pixels import (
     Box,
     PixelObserver,
     PixelSession,
+    _sums,
     compare,
     hand_boxes,
     luma,
@@ -64,6 +65,18 @@ def test_mse_psnr_and_l1_are_those_of_scikit_image_and_numpy():
         peak_signal_noise_ratio(other, one, data_range=255), rel=1e-6
     )
     assert l1 == pytest.approx(np.abs(one.astype(float) - other).mean(), rel=1e-6)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 33000), (97, 131), (64, 1024), (270, 481)])
+def test_differences_are_summed_exactly(height, width):
+    rng = np.random.default_rng(height)
+    one, other = (rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(2))
+    one[-1], other[-1] = 255, 0
+    away = one.astype(np.int64) - other
+    whole = _sums(one, other)
+    assert whole.tolist() == [(away**2).sum(), np.abs(away).sum(), height * width]
+    box = np.s_[height // 3 :, width // 4 : width // 2 + 1]
+    assert _sums(one[box], other[box]).tolist() == [(away[box] ** 2).sum(), np.abs(away[box]).sum(), away[box].size / 3]
 
 
 def test_zeros_against_ones():
