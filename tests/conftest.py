@@ -37,7 +37,7 @@ os.fsync = lambda _: None
 
 # How long an example takes is not what is tested: machines are busy. --hypothesis-profile=thorough looks further.
 settings.register_profile("thorough", deadline=None, max_examples=1000)
-settings.register_profile("few", deadline=None, max_examples=40)
+settings.register_profile("few", deadline=None, max_examples=20)
 settings.load_profile("few")
 
 
@@ -217,8 +217,8 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 Tool = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-#: of those fixtures that tests of this run use
-_servers: dict[str, Server] = {}
+#: the one of this process, where its tests use one
+_servers: list[Server] = []
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -227,27 +227,22 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     gc.freeze()  # what was imported stays: it need not be looked through for what can go, a third of a second each time
     used = {name for item in session.items for name in getattr(item, "fixturenames", ())}
-    for name in ("server", "training_server"):
-        if name in used:
-            _servers[name] = Server(training=name == "training_server")
-
-
-def _served(name: str) -> Iterator[Server]:
-    found = _servers.get(name) or Server(training=name == "training_server")
-    yield found
-    found.close()
+    if "server" in used:
+        _servers.append(Server(training="training_server" in used))
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """What forks processes that score and report: see :mod:`tests.forked`."""
-    yield from _served("server")
+    (found,) = _servers
+    yield found
+    found.close()
 
 
 @pytest.fixture(scope="session")
-def training_server() -> Iterator[Server]:
-    """What forks processes that make clips or train."""
-    yield from _served("training_server")
+def training_server(server: Server) -> Server:
+    """The same, which has imported what makes clips and trains too."""
+    return server
 
 
 def _variables(cache: Path, more: dict[str, str] | None) -> dict[str, str]:

@@ -17,7 +17,7 @@ from ipa_bench.nets.fold import prepare
 from trainers.embedded.nets.samples import blurred, noisy, shifted, wrong_hands, wrong_person
 
 #: people of val; none is among those of the nets' own held-out figures
-FIRST, PEOPLE = 100, 16
+FIRST, PEOPLE = 100, 8
 MIDDLE = 8
 
 

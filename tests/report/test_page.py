@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,22 @@ from tests.report.pages import INK, READY, open_page, settle
 from tests.report.test_html import HOSTILE
 
 
+@pytest.fixture(scope="module")
+def shared(browser: Any, written: tuple[ReportView, Path]) -> Iterator[Tab]:
+    with tab(browser) as found:
+        open_page(found, written[1])
+        yield found
+        assert found.trouble == []
+
+
+@pytest.fixture
+def board(shared: Tab) -> Tab:
+    """A page whose tables several tests sort and filter, with its switches as it opens."""
+    shared.page.uncheck("#all-metrics")
+    shared.page.select_option("#pair", "0")
+    return shared
+
+
 def column(found: Tab, table: str, number: int) -> list[str]:
     rows = found.page.locator(f"{table} tbody tr:visible")
     return [row.locator("> *").nth(number).get_attribute("data-sort") for row in rows.all()]
@@ -31,41 +48,41 @@ def test_it_opens_sorted_by_the_primary_metric(opened: Tab, written: tuple[Repor
     assert "keypoint" in sorted_by.inner_text()
 
 
-def test_a_click_on_a_head_sorts_by_number_and_again_turns_it(opened: Tab) -> None:
-    opened.page.check("#all-metrics")
-    heads = opened.page.locator("#board thead th")
+def test_a_click_on_a_head_sorts_by_number_and_again_turns_it(board: Tab) -> None:
+    board.page.check("#all-metrics")
+    heads = board.page.locator("#board thead th")
     for number in range(2, heads.count()):
         head = heads.nth(number)
         for direction in (None, None):
             del direction
             head.locator("button").click()
-            values = [float(text) for text in column(opened, "#board", number) if text]
+            values = [float(text) for text in column(board, "#board", number) if text]
             assert values == sorted(values, reverse=head.get_attribute("aria-sort") == "descending")
-            assert opened.page.locator("#board th[aria-sort]").count() == 1
+            assert board.page.locator("#board th[aria-sort]").count() == 1
 
 
-def test_missing_values_stay_last_whichever_way(opened: Tab) -> None:
-    opened.page.evaluate("document.querySelector('#board tbody td:nth-child(4)').dataset.sort = ''")
-    button = opened.page.locator("#board thead th").nth(3).locator("button")
+def test_missing_values_stay_last_whichever_way(board: Tab) -> None:
+    board.page.evaluate("document.querySelector('#board tbody td:nth-child(4)').dataset.sort = ''")
+    button = board.page.locator("#board thead th").nth(3).locator("button")
     for _ in range(2):
         button.click()
-        keys = column(opened, "#board", 3)
+        keys = column(board, "#board", 3)
         assert keys[-1] == ""
         assert "" not in keys[:-1]
 
 
-def test_all_metrics_show_when_asked_for(opened: Tab) -> None:
-    visible = opened.page.locator("#board thead th:visible")
+def test_all_metrics_show_when_asked_for(board: Tab) -> None:
+    visible = board.page.locator("#board thead th:visible")
     assert visible.count() == 2 + 6
-    opened.page.check("#all-metrics")
+    board.page.check("#all-metrics")
     assert visible.count() == 2 + len(build.METRICS)
 
 
-def test_pairs_are_shown_one_at_a_time(opened: Tab) -> None:
-    rows = opened.page.locator("#pairs tbody tr:visible")
+def test_pairs_are_shown_one_at_a_time(board: Tab) -> None:
+    rows = board.page.locator("#pairs tbody tr:visible")
     assert rows.count() == len(build.METRICS)
     before = rows.first.inner_text()
-    opened.page.select_option("#pair", "1")
+    board.page.select_option("#pair", "1")
     assert rows.count() == len(build.METRICS)
     assert rows.first.inner_text() != before
 
@@ -184,7 +201,7 @@ def test_cases_can_be_ordered_by_how_bad_they_are(opened: Tab, written: tuple[Re
 
 
 def test_hostile_names_are_only_text(browser: Any, tmp_path: Path) -> None:
-    view = build.make_run(tmp_path, names=HOSTILE, identities=2, models=dict(list(build.MODELS.items())[:2]))
+    view = build.make_run(tmp_path, names=HOSTILE, identities=1, models=dict(list(build.MODELS.items())[:2]))
     evil = tmp_path / "videos" / "<img src=x onerror=alert(1)>.mp4"
     unit = (HOSTILE["wave_0"], 0, HOSTILE["base"])
     record = view.records[unit]
@@ -217,16 +234,15 @@ def test_a_script_that_gets_in_all_the_same_does_not_run(browser: Any, written: 
         assert not [text for text in found.trouble if text.startswith("dialog")]
 
 
-@pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("width", [420, 1400])
-def test_nothing_sticks_out_at_any_width(
-    browser: Any, written: tuple[ReportView, Path], width: int, dark: bool
-) -> None:
-    with tab(browser, width=width, dark=dark) as found:
-        open_page(found, written[1])
-        assert found.page.evaluate("document.documentElement.scrollWidth") <= width
-        paper = found.page.evaluate("getComputedStyle(document.body).backgroundColor")
-        assert (sum(int(part) for part in paper[4:-1].split(",")) < 200) == dark
+def test_nothing_sticks_out_at_any_width(browser: Any, written: tuple[ReportView, Path]) -> None:
+    for width, dark in ((420, True), (1400, False)):
+        with tab(browser, width=width, dark=dark) as found:
+            open_page(found, written[1])
+            for dark_now in (dark, not dark):
+                found.page.emulate_media(color_scheme="dark" if dark_now else "light")
+                assert found.page.evaluate("document.documentElement.scrollWidth") <= width
+                paper = found.page.evaluate("getComputedStyle(document.body).backgroundColor")
+                assert (sum(int(part) for part in paper[4:-1].split(",")) < 200) == dark_now
 
 
 @pytest.mark.parametrize("kind", ["one model", "no details"])

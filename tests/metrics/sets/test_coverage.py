@@ -166,7 +166,7 @@ def check(found, draws):
 
 @pytest.mark.parametrize(("name", "draws"), [("alike", 25), ("paired", 25), ("difference", 25)])
 def test_intervals_of_sixteen_clips_cover(name, draws):
-    check(coverage(WORLDS[name], 16, 64, draws, more=draws), draws)
+    check(coverage(WORLDS[name], 16, 32, draws, more=draws), draws)
 
 
 def test_a_correction_that_misses_is_doubted():

@@ -69,7 +69,7 @@ def test_many_identities_are_left_out_in_groups_of_one_size(identities, blocks):
     x, y = sets(identities, 2)
     pair = pair_sets(x, y, (own("a", identities), own("a", identities)))
     values = np.random.default_rng(1).normal(size=identities)
-    found = [jackknife(pair, mean_of(values, pair.x_of), np.random.default_rng(s)) for s in range(200)]
+    found = [jackknife(pair, mean_of(values, pair.x_of), np.random.default_rng(s)) for s in range(100)]
     assert {spread.blocks for spread in found} == {blocks}
     # each is an estimate from other blocks; their mean is the standard error's square
     assert np.mean([s.variance[0] for s in found]) == pytest.approx(values.var(ddof=1) / identities, rel=0.06)
@@ -90,7 +90,7 @@ def test_the_excess_of_the_jackknife_is_known(clips):
     """Of products of two of n standard normal numbers, by hand: the variance is 2 / (n (n − 1)), the jackknife's mean
     4 / (n (n − 2)), about twice that. A mean has a part of first order only, where nothing is too much."""
     rng = np.random.default_rng(0)
-    n, draws = 40, 120
+    n, draws = 40, 60
     pair = pair_sets(*sets(clips * n, 2), (own("a", clips * n, clips), own("a", clips * n, clips)))
     first, second, jackknifed = np.zeros((3, draws))
     for draw in range(draws):

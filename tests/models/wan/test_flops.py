@@ -152,8 +152,12 @@ def test_forward_flops_at_the_width_of_wan():
     assert forward_flops(made.config, shape) == counted
 
 
-@pytest.mark.parametrize("shape", SHAPES[:2], ids=str)
-@pytest.mark.parametrize("trained", ["full", *LORAS], ids=str)
+@pytest.mark.parametrize(
+    ("trained", "shape"),
+    # what an adapter costs and what a shape costs are told apart: all adapters at the quicker of two shapes
+    [*((trained, SHAPES[0]) for trained in ("full", *LORAS)), ("full", SHAPES[1]), (LORAS[3], SHAPES[1])],
+    ids=str,
+)
 def test_training_flops_are_those_counted(trained, shape):
     made = model(trained=trained)
 
