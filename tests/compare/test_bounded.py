@@ -184,12 +184,12 @@ def test_the_primary_metric_is_corrected_over_the_pairs_of_models() -> None:
 
 
 def test_equal_models_seldom_differ_however_many_they_are() -> None:
-    """400 boards of 8 equal models, 28 pairs each: without a correction most boards would have a false winner."""
+    """200 boards of 8 equal models, 28 pairs each: without a correction most boards would have a false winner."""
     rng = np.random.default_rng(8)
     models = [f"m{i}" for i in range(8)]
     info = MetricInfo("m@1", "share", "higher", "", "")
     wrong = unguarded = 0
-    for draw in rng.beta(6, 2, (400, 8, 6)):
+    for draw in rng.beta(6, 2, (200, 8, 6)):
         scores = [Score(f"c{i}", 0, m, info.id, float(v)) for m, row in zip(models, draw, strict=True)
                   for i, v in enumerate(row)]  # fmt: skip
         found = leaderboard(scores, identity_of={}, units=[(f"c{i}", 0) for i in range(6)], models=models,
@@ -197,4 +197,4 @@ def test_equal_models_seldom_differ_however_many_they_are() -> None:
         assert len(found.comparisons) == len(list(combinations(models, 2)))
         wrong += any(c.verdict != "unclear" for c in found.comparisons)
         unguarded += any(c.p is not None and c.p < 0.05 for c in found.comparisons)
-    assert wrong / 400 < 0.08 < 0.3 < unguarded / 400
+    assert wrong / 200 < 0.08 < 0.3 < unguarded / 200

@@ -1,7 +1,6 @@
 """What the meter says of the machine against work of known size, and against the machine's own counters."""
 
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -18,9 +17,9 @@ from ipa_bench.cost import Meter, device
 from ipa_bench.cost.amount import NO_TORCH, UNUSED, Amount, added, larger
 from ipa_bench.cost.device import INTERVAL, HostMemory, matmul_peak
 from ipa_bench.engine import processes as pool
+from tests.cost.looking import MB, hold, wait_for_looks
 from tests.models.wan.counting import count_flops
 
-MB = 10**6
 ROOT = Path(__file__).parents[2]
 
 
@@ -29,20 +28,6 @@ def restless(monkeypatch):
     """Looks rest little: a search of a busy machine is otherwise followed by many seconds without one."""
     monkeypatch.setattr(device, "_REST", 5)
     monkeypatch.setattr(device, "_SEARCH_REST", 5)
-
-
-def wait_for(counter, count=2):
-    """Until the thread has looked (or searched) so many times more."""
-    wanted, end = counter() + count, time.monotonic() + 100
-    while counter() < wanted:
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
-def wait_for_looks(memory, count=2):
-    """Until descendants that are new have been seen."""
-    wait_for(lambda: memory.searches, 1)
-    wait_for(lambda: memory.looks, count)
 
 
 def test_peaks_and_sums_leave_out_what_used_no_gpu_and_nothing_else():
@@ -59,7 +44,7 @@ PHASES = """
 import json
 import numpy as np
 from ipa_bench.cost import Meter, device
-from tests.cost.test_device import MB, wait_for_looks
+from tests.cost.looking import MB, wait_for_looks
 
 device._REST = device._SEARCH_REST = 5
 meter = Meter()
@@ -96,15 +81,6 @@ def test_a_short_peak_that_is_the_highest_of_the_process_is_seen():
     assert memory.peak() - high == pytest.approx(300 * MB, rel=0.1)
     memory.mark()
     assert memory.peak() < before + 50 * MB
-
-
-def hold(folder):
-    """In a worker: 150 MB, until told to let go."""
-    array = np.ones(150 * MB, np.uint8)
-    (folder / f"{os.getpid()}.here").touch()
-    while not (folder / "go").exists():
-        time.sleep(0.01)
-    return int(array[0])
 
 
 def test_memory_of_workers_counts_and_what_they_share_counts_once(tmp_path, restless):

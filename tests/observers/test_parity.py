@@ -69,7 +69,7 @@ def test_landmarks_world_and_presence_are_those_of_the_graph(whole_media, clip):
 def test_landmarks_are_those_of_the_tasks_runtime_once_its_region_is_turned_as_it_turns_it(whole_media, runtime, clip):
     turned, upright = HandNet(TASKS_TILT), HandNet()
     same, ours, theirs = [], 0, 0
-    for image in _frames(whole_media / clip, 10):
+    for image in _frames(whole_media / clip, 20):
         official = runtime.find(image)
         same += _compare(_hands(turned, image), [hand.landmarks for hand in official])
         ours += len(_hands(upright, image))

@@ -123,7 +123,8 @@ def test_settings_of_a_method_are_part_of_its_run_and_of_no_other(plain: Path) -
         tiny_runs.job(plain, "wsft", {"methods": {"wsft": {"temperature": 0.0}}})
 
 
-@pytest.mark.parametrize("method", ["ipa", "dpo"])
+#: of DPO the reference is asked about two clips of a pair; of IPA, about one of them
+@pytest.mark.parametrize("method", [pytest.param("ipa", marks=pytest.mark.slow), "dpo"])
 def test_a_remembered_reference_changes_nothing(plain: Path, tmp_path: Path, method: MethodName) -> None:
     changes = {"train": {"draws": 1}}
     known = tmp_path / "cache" / "reference"
