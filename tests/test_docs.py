@@ -11,12 +11,14 @@ from ipa_bench.metrics import METRICS
 from ipa_bench.metrics.alignment import MAX_LAG, MAX_OFFSET
 from ipa_bench.metrics.document import table, updated
 from ipa_bench.metrics.quality import (
+    GAINED_TOLERANCE,
     LAG_TOLERANCE,
+    LOST_TOLERANCE,
     OFFSET_TOLERANCE,
     RATIO_TOLERANCE,
     SHAPE_TOLERANCE,
-    SHARPNESS_TOLERANCE,
     STALL_TOLERANCE,
+    STORED,
     WEIGHTS,
 )
 from ipa_bench.metrics.table import SET_METRICS
@@ -63,11 +65,12 @@ def test_links_and_pictures_lead_somewhere(path):
 
 
 def test_the_composite_is_stated_as_it_is_computed():
-    (text,) = re.findall(r"\*\*hand_quality@3\*\*.*?\n\n", METRICS_DOC, re.DOTALL)
+    (text,) = re.findall(r"\*\*hand_quality@4\*\*.*?\n\n", METRICS_DOC, re.DOTALL)
     flat = " ".join(text.split())
     for words in (
         f"`shape` ({WEIGHTS['shape']:g}: exp(−e / {SHAPE_TOLERANCE:g})",
-        f"`sharpness` ({WEIGHTS['sharpness']:g}: exp(−|ln ratio| / {SHARPNESS_TOLERANCE:g}))",
+        f"`sharpness` ({WEIGHTS['sharpness']:g}: of what |ln ratio| is beyond {STORED:g}, x, "
+        f"1 / (1 + x / {LOST_TOLERANCE:g}) where the driving hand's detail is lost and exp(−x / {GAINED_TOLERANCE:g})",
         f"`motion` ({WEIGHTS['motion']:g}: exp(−(stall / {STALL_TOLERANCE:g}",
         f"(speed + jitter) / {RATIO_TOLERANCE:g})",
         f"`alignment` ({WEIGHTS['alignment']:g}: exp(−((offset / {OFFSET_TOLERANCE:g})² + (lag / {LAG_TOLERANCE:g} s)²",

@@ -31,7 +31,7 @@ from ipa_bench.select import (
 from ipa_bench.store import CaseEntry, FloorRecord, ModelEntry, RunHeader, RunStore, UnitRecord
 from ipa_bench.types import Better, MetricInfo, Score
 
-Q = "hand_quality@3"
+Q = "hand_quality@4"
 
 
 def record(case: str, seed: int, value: float | None = None, *, video: bool = True, **more: float | None) -> UnitRecord:
@@ -224,7 +224,7 @@ def test_rules_that_make_no_sense(rule: dict[str, float], said: str) -> None:
 
 
 def test_a_run_without_values_is_said_to_have_none() -> None:
-    with pytest.raises(UserError, match="none of 1 videos has a file and a value of hand_quality@3"):
+    with pytest.raises(UserError, match="none of 1 videos has a file and a value of hand_quality@4"):
         chosen([record("a1", 0, None)], top_k=1)
     with pytest.raises(UserError, match="no scored video"):
         chosen([], top_k=1)
@@ -237,7 +237,7 @@ def test_metrics_are_found_by_name_and_misspelt_ones_corrected() -> None:
     assert select(two, cases=CASES, metric="q@2", better="higher", top_k=1).by == ("q@2",)
     with pytest.raises(UserError) as error:
         select(RECORDS, cases=CASES, metric="hand_qualty@1", better="higher", top_k=1)
-    assert error.value.fix == "did you mean hand_quality@3?"
+    assert error.value.fix == "did you mean hand_quality@4?"
 
 
 def test_a_selection_is_read_back(tmp_path: Path) -> None:

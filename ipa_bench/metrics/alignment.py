@@ -22,8 +22,10 @@ from ipa_bench.metrics.pairing import REACH, HandPair, period
 MAX_OFFSET = 0.03
 #: seconds that a hand may be late or early before it is another movement
 MAX_LAG = 0.4
-#: a lag is believed where it lowers the mean joint error to this share, and by this many hand sizes
-BELIEVED = 0.875
+#: a lag is believed where it lowers the mean joint error to this share, and by this many hand sizes. The share falls
+#: evenly from no lag to ``MAX_LAG``: of twenty shifts one fits the noise of a small hand's joints by chance, and a
+#: large one costs much
+BELIEVED, BELIEVED_AT_MOST = 0.875, 0.575
 LEAST_GAIN = 0.005
 
 
@@ -47,8 +49,8 @@ def estimate(pair: HandPair) -> Alignment | None:
 
     Lags of up to 0.4 s are tried, in frames; of each the offset is the median over hands and frames of the median over
     joints, so that a wrong finger moves neither. A lag's mean joint error, after its offset, is compared with that of
-    no lag over the same driving frames; it is believed where it is lower by an eighth and by 0.005 hand sizes. A hand
-    that is still has no lag.
+    no lag over the same driving frames; it is believed where it is lower by 0.005 hand sizes and by an eighth, of the
+    largest lags by three eighths and a twentieth. A hand that is still has no lag.
     """
     step = period(pair.times)
     fits = {0: _fit(pair, 0)}
@@ -89,7 +91,8 @@ def _fit(pair: HandPair, shift: int) -> _Fit | None:
         distance = np.linalg.norm(apart - offset, axis=-1).mean(axis=-1) / pair.size
         errors.append(float(distance[both].mean()))
     unshifted, shifted = errors
-    believed = shifted <= min(BELIEVED * unshifted, unshifted - LEAST_GAIN)
+    share = BELIEVED - (BELIEVED - BELIEVED_AT_MOST) * min(abs(shift) * period(pair.times) / MAX_LAG, 1.0)
+    believed = shifted <= min(share * unshifted, unshifted - LEAST_GAIN)
     return _Fit(offset, unshifted - shifted if believed else 0.0)
 
 

@@ -104,22 +104,49 @@ def worst_finger(evidence: Evidence) -> Measured:
 def sharpness(evidence: Evidence) -> Measured:
     """ln(generated energy / reference energy), its size in all frames or in the fastest, whichever is larger; >= 0.
 
-    Energy is the Laplacian energy of each video's own hand box over its variance (``observers/crops.py``); blur and
-    invented texture both cost. The median over all frames, and that over the tenth of them in which the
-    reference's hand changes most: blur that only moving hands have leaves the rest as sharp as before. The reference is
-    the ground truth, or the driving video where there is none. The series is the signed logarithm.
+    The two are :func:`sharpness_medians`: blur and invented texture both cost. The series is the signed logarithm.
+    """
+    ratio = sharpness_ratio(evidence)
+    if isinstance(ratio, Measured):
+        return ratio
+    value = max(abs(each) for each in sharpness_medians(evidence))
+    both = np.isfinite(ratio)
+    return Measured(value, series=over_frames(np.where(both, ratio, 0.0), both, NO_HAND).series)
+
+
+def sharpness_ratio(evidence: Evidence) -> Float[ndarray, "T 2"] | Measured:
+    """ln(generated energy / reference energy) of each hand that both videos show, NaN for others; below 0 is blur.
+
+    Energy is the Laplacian energy of each video's own hand box over its variance (``observers/crops.py``). The
+    reference is the ground truth, or the driving video where there is none.
     """
     pair = evidence.truth or evidence.driving
     if pair is None:
         return unknown(evidence.no_driving)
-    both = pair.found & (pair.reference_sharpness > 0) & (pair.generated_sharpness > 0)
+    both = _both_sharp(pair)
     if not both.any():
         return unknown("no hand is seen in both videos" if pair.wanted.any() else NO_HAND)
-    ratio = np.log(np.where(both, pair.generated_sharpness, 1.0) / np.where(both, pair.reference_sharpness, 1.0))
-    series = over_frames(ratio, both, NO_HAND).series
+    ours, theirs = (np.where(both, each, 1.0) for each in (pair.generated_sharpness, pair.reference_sharpness))
+    return np.where(both, np.log(ours / theirs), np.nan)
+
+
+def sharpness_medians(evidence: Evidence) -> tuple[float, ...]:
+    """Medians of :func:`sharpness_ratio` over all hands, and over the tenth whose reference changes most (8 at least).
+
+    Blur that only moving hands have leaves the rest as sharp as before. None of either where no hand is in both videos.
+    """
+    pair = evidence.truth or evidence.driving
+    ratio = sharpness_ratio(evidence)
+    if pair is None or isinstance(ratio, Measured):
+        return ()
+    both = _both_sharp(pair)
     fastest = np.argsort(-pair.reference_change[both], kind="stable")
     fast = ratio[both][fastest[: max(round(FAST * len(fastest)), LEAST_FAST)]]
-    return Measured(float(max(abs(np.median(ratio[both])), abs(np.median(fast)))), series=series)
+    return float(np.median(ratio[both])), float(np.median(fast))
+
+
+def _both_sharp(pair: HandPair) -> Bool[ndarray, "T 2"]:
+    return np.asarray(pair.found & (pair.reference_sharpness > 0) & (pair.generated_sharpness > 0), bool)
 
 
 def bone_drift(evidence: Evidence) -> Measured:

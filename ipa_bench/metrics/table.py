@@ -33,7 +33,7 @@ def _info(
 
 
 def _composite(name: str, blind_spot: str, measure: Callable[[Evidence], Measured]) -> Metric:
-    return Metric(_info(f"{name}@3", "0-1", "higher", "ipa-bench scorer", blind_spot, floor=True), measure)
+    return Metric(_info(f"{name}@4", "0-1", "higher", "ipa-bench scorer", blind_spot, floor=True), measure)
 
 
 _WANG = "Wang et al., IEEE TIP 2004"
@@ -229,7 +229,7 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         _info(
-            "hand.offset@1",
+            "hand.offset@2",
             "frame widths",
             "lower",
             "ipa-bench: one shift for all hands of the video, median over hands, frames and joints",
@@ -240,7 +240,7 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         _info(
-            "hand.lag@2",
+            "hand.lag@3",
             "seconds",
             "lower",
             "ipa-bench: the shift at which the driving motion fits best, an offset in space apart",

@@ -95,7 +95,7 @@ def test_score_gives_numbers_and_json(tool, footage):
     result = tool("score", footage.fine / "anna__wide.mp4", "--driving", footage.clips / "anna__wide.mp4", "--json")
     assert result.returncode == 0, result.stderr
     (entry,) = json.loads(result.stdout)
-    assert 0.5 < entry["scores"]["hand_quality@3"]["value"] < 1
+    assert 0.5 < entry["scores"]["hand_quality@4"]["value"] < 1
     assert entry["scores"]["frame.psnr@1"]["value"] > 30
     free = tool("score", footage.clips)
     assert free.returncode == 0
@@ -132,7 +132,7 @@ path = "{footage.poor}"
     assert chosen.returncode == 0, chosen.stderr
     selection = json.loads((tmp_path / "train" / "selection.json").read_text())
     assert [row["model"] for row in selection["rows"]] == ["fine"]
-    assert "hand_quality.shape@3" in selection["by"]
+    assert "hand_quality.shape@4" in selection["by"]
     pairs = tool("select", "train", "--pairs", "0.05")
     assert pairs.returncode == 0, pairs.stderr
     assert "strict" in pairs.stdout
@@ -147,7 +147,7 @@ def test_a_price_is_a_number(tool):
 def test_metrics_doctor_and_weights_answer(tool, tmp_path):
     table = tool("metrics")
     assert table.returncode == 0
-    for metric in ("hand_quality@3", "hand.pck10@1", "rest.psnr@1"):
+    for metric in ("hand_quality@4", "hand.pck10@1", "rest.psnr@1"):
         assert metric in table.stdout
     assert "palm_detection_full" in tool("weights", "list").stdout
     verified = tool("weights", "verify", "palm_detection_full")

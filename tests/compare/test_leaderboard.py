@@ -70,13 +70,13 @@ def test_a_metric_that_a_model_was_trained_on_is_marked() -> None:
 def test_metrics_of_the_same_networks_are_marked_and_others_are_not() -> None:
     every = [
         replace(score, metric=metric)
-        for metric in ("hand_quality@3", "hand.recall@1", "rest.psnr@1")
+        for metric in ("hand_quality@4", "hand.recall@1", "rest.psnr@1")
         for score in scored("a", A) + scored("b", B)
     ]
     metrics = [find(name).info for name in ("hand_quality", "hand.recall", "rest.psnr")]
-    taught = {"a": ("hand_quality@3",)}
+    taught = {"a": ("hand_quality@4",)}
     found = board(every, ["a", "b"], metrics=metrics, primary="rest.psnr", trained_on=taught)
-    assert [row.no_evidence for row in found.rows] == [("hand_quality@3", "hand.recall@1"), ()]
+    assert [row.no_evidence for row in found.rows] == [("hand_quality@4", "hand.recall@1"), ()]
     notes = [comparison.why.partition("a trained on ")[2] for comparison in found.comparisons]
     assert notes == ["this metric", "a metric of the same networks", ""]
 

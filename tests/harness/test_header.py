@@ -23,6 +23,6 @@ def test_who_is_who_is_asked_for_by_naming_people_or_the_metric() -> None:
     assert "identity.swap.sface@1" in added
     assert all(name.startswith("identity.") and ".sface@" in name for name in added)
     assert named == [m.info.id for m in METRICS if m.info.id in named]  # in report order
-    assert ids(SOLO, metrics=("identity.gap.dlib",)) == ["hand_quality@3", *PART_IDS, "identity.gap.dlib@1"]
+    assert ids(SOLO, metrics=("identity.gap.dlib",)) == ["hand_quality@4", *PART_IDS, "identity.gap.dlib@1"]
     primary = ids(SOLO, primary="identity.similarity.sface")
     assert set(primary) - set(plain) == {"identity.similarity.sface@1"}

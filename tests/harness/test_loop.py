@@ -49,11 +49,11 @@ def test_the_better_system_wins_and_a_second_run_has_nothing_to_do(suite, whole,
     shutil.copytree(whole, tmp_path / "run")
     store = RunStore.load(tmp_path / "run")
     board = harness.view(store).leaderboard
-    assert board.primary == "hand_quality@3"
-    means = {row.model: row.cells["hand_quality@3"].mean for row in board.rows}
+    assert board.primary == "hand_quality@4"
+    means = {row.model: row.cells["hand_quality@4"].mean for row in board.rows}
     assert means["fine"] > means["poor"]
     assert board.rows[0].model == "fine"
-    assert {row.cells["hand_quality@3"].scored for row in board.rows} == {3}
+    assert {row.cells["hand_quality@4"].scored for row in board.rows} == {3}
     seen = []
     again = harness.run(suite, tmp_path / "run", jobs=1, progress=lambda *event: seen.append(event))
     assert numbers(again) == numbers(store)
@@ -139,12 +139,12 @@ def test_missing_and_broken_videos_are_reasons_and_are_tried_again(suite, footag
     assert scores["anna__wide"].reason == "no video named anna__wide in some"
     assert scores["bert__wave"].reason is None
     board = harness.view(RunStore.load(tmp_path / "run")).leaderboard
-    assert (board.rows[0].cells["hand_quality@3"].scored, board.rows[0].cells["hand_quality@3"].missing) == (1, 2)
+    assert (board.rows[0].cells["hand_quality@4"].scored, board.rows[0].cells["hand_quality@4"].missing) == (1, 2)
     # mended, the next run takes them up
     for name in ("anna__near.mp4", "anna__wide.mp4"):
         shutil.copy(footage.fine / name, folder / name)
     mended = harness.run(partial, tmp_path / "run", jobs=1)
-    assert all(s.reason is None for s in mended.scores() if s.model == "some" and s.metric == "hand_quality@3")
+    assert all(s.reason is None for s in mended.scores() if s.model == "some" and s.metric == "hand_quality@4")
 
 
 def test_a_video_that_was_made_anew_is_scored_anew(footage, tmp_path):

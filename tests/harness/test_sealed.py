@@ -13,7 +13,7 @@ from ipa_bench.suite import load_suite
 
 def header(*models: str, created: str = "2026-01-01T00:00:00+00:00") -> RunHeader:
     entries = tuple(ModelEntry(name, "folder", f"videos/{name}") for name in models)
-    return RunHeader("run", "f" * 64, "hand_quality@3", (0,), (), (), entries, tool_version="1.0", created=created)
+    return RunHeader("run", "f" * 64, "hand_quality@4", (0,), (), (), entries, tool_version="1.0", created=created)
 
 
 def test_each_evaluation_counts_once(tmp_path: Path) -> None:

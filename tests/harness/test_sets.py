@@ -52,7 +52,7 @@ def run(folder: Path, material: Path, clip_of: dict[str, Callable[[int], Path]],
     truth = [str(material / "truth" / f"{i}.mp4") for i in range(people)]
     cases = tuple(CaseEntry(f"c{i}", f"p{i}", "test", path, path, ()) for i, path in enumerate(truth))
     header = RunHeader(
-        name="sets", suite_hash="0" * 64, primary="hand_quality@3", seeds=(0,), metrics=("hand_quality@3",),
+        name="sets", suite_hash="0" * 64, primary="hand_quality@4", seeds=(0,), metrics=("hand_quality@4",),
         cases=cases, models=tuple(ModelEntry(name, "folder", name, ()) for name in clip_of), environment={},
         tool_version="0", created="2026-01-01T00:00:00+00:00",
     )  # fmt: skip

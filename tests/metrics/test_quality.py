@@ -195,7 +195,7 @@ def test_what_missing_hands_leave_untold_costs():
 def test_every_metric_is_in_the_table_once_and_can_be_found():
     ids = [m.info.id for m in METRICS]
     assert len(ids) == len(set(ids))
-    assert find("hand_quality").info.id == "hand_quality@3"
+    assert find("hand_quality").info.id == "hand_quality@4"
     with pytest.raises(UserError, match="did you mean 'hand_quality'"):
         find("hand_qualty")
 
@@ -204,14 +204,15 @@ def test_metrics_of_earlier_versions_are_known_and_not_computed():
     assert not {info.id for info in FORMER} & {m.info.id for m in METRICS}
     with pytest.raises(UserError, match="hand_quality@1 is no longer computed") as error:
         find("hand_quality@1")
-    assert error.value.fix == "name hand_quality@3, its present version"
+    assert error.value.fix == "name hand_quality@4, its present version"
     with pytest.raises(UserError, match="hand_quality_free@1 is no longer computed"):
         find("hand_quality_free")
     held = ("hand.recall@1", "hand_quality@1", "hand_quality.place@1", "hand_quality.motion@1")
     assert [info.id for info in infos_of(held)] == [held[1], held[2], held[3], held[0]]
     assert info_in("hand_quality", held).id == "hand_quality@1"
-    assert info_in("hand_quality", ()).id == "hand_quality@3"
+    assert info_in("hand_quality", ()).id == "hand_quality@4"
     assert parts_of("hand_quality@1") == tuple(f"hand_quality.{p}@1" for p in ("place", "sharpness", "motion"))
-    assert parts_of("hand_quality@3") == PART_IDS
-    assert parts_of("hand_quality@2") == tuple(part.replace("@3", "@2") for part in PART_IDS)
+    assert parts_of("hand_quality@4") == PART_IDS
+    for version in ("@2", "@3"):
+        assert parts_of(f"hand_quality{version}") == tuple(part.replace("@4", version) for part in PART_IDS)
     assert parts_of("hand.recall@1") == ()

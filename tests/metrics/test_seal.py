@@ -19,7 +19,7 @@ from tests.trainers import tiny_runs
 from trainers.align import config as align_config
 from trainers.data import clips
 
-TRUTH, Q = "rest.truth@1", "hand_quality@3"
+TRUTH, Q = "rest.truth@1", "hand_quality@4"
 WHY = "it reads what the renderer drew"
 
 

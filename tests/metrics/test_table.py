@@ -5,7 +5,7 @@ import pytest
 from ipa_bench.metrics.table import METRICS, PART_IDS, RANKED_ON, SET_METRICS, find, is_evidence, no_evidence
 from ipa_bench.observers.table import OBSERVERS
 
-CHOSEN = ("hand_quality@3", *PART_IDS)
+CHOSEN = ("hand_quality@4", *PART_IDS)
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.info.id)
@@ -16,7 +16,7 @@ def test_a_metric_looks_through_the_networks_of_its_observers(metric):
 
 def test_what_the_selector_chose_is_marked_on_its_family_and_not_on_the_judges():
     assert not is_evidence("hand.recall@1", ["hand_quality@1"])
-    assert not is_evidence("hand.keypoint_error@1", ["hand_quality@3"])
+    assert not is_evidence("hand.keypoint_error@1", ["hand_quality@4"])
     assert is_evidence("truth.hand_error@1", ["hand_quality@1", *PART_IDS])
 
 
@@ -44,7 +44,7 @@ def test_families_are_told_apart_and_versions_are_not():
 
 def test_all_that_is_no_evidence_is_listed_in_report_order():
     found = no_evidence(["hand.keypoint_error"])
-    assert found[0] == "hand_quality@3"
+    assert found[0] == "hand_quality@4"
     assert found[-1] == "hand.fvmd@1"
     assert {"hand.keypoint_error@1", "hand.stall@1"} < set(found)
     assert not [name for name in found if "psnr" in name or "ssim" in name or "lpips" in name or "fvd." in name]

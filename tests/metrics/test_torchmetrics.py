@@ -56,7 +56,7 @@ def test_states_merge_reset_and_pickle():
     assert int(both.scored) == 0
 
 
-@pytest.mark.parametrize("metric", ["hand_quality", "hand_quality@3", QUALITY])
+@pytest.mark.parametrize("metric", ["hand_quality", "hand_quality@4", QUALITY])
 def test_the_composite_is_a_module_too(metric):
     module = as_torchmetric(metric)
     module.update(evidence(made_up(), made_up()))

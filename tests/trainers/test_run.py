@@ -170,7 +170,7 @@ def test_the_result_is_a_lora_with_a_card(plain: Path, tmp_path: Path) -> None:
     assert "hand.recall@1" in unfit
     assert "rest.psnr@1" not in unfit
     assert about["data"] == {
-        "clips": 3, "pairs": None, "candidates": 6, "identities": 3, "latents_kept": 0, "chosen_by": ["hand_quality@3"],
+        "clips": 3, "pairs": None, "candidates": 6, "identities": 3, "latents_kept": 0, "chosen_by": ["hand_quality@4"],
     }  # fmt: skip
     assert about["method"] == "ipa"
     assert "switched off" in about["reference"]
@@ -186,7 +186,7 @@ def test_the_result_is_a_lora_with_a_card(plain: Path, tmp_path: Path) -> None:
     assert (trained.flops.value or 0) > 0
     assert about["cost"]["train_seconds"] == round(trained.seconds, 1)
     text = (file.parent / "README.md").read_text()
-    assert "hand_quality@3" in text
+    assert "hand_quality@4" in text
     assert "no evidence" in text
 
 

@@ -69,21 +69,21 @@ def rows(change: float, spread: float = 0.01, people: int = 8) -> list[list[Any]
 
 
 PEOPLE = {f"case{i}": f"person{i}" for i in range(8)}
-BEFORE = {name: rows(0) for name in ("hand_quality@3", "rest.psnr@1", "hand.keypoint_error@1", "frame.psnr@1")}
+BEFORE = {name: rows(0) for name in ("hand_quality@4", "rest.psnr@1", "hand.keypoint_error@1", "frame.psnr@1")}
 
 
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"hand_quality@3": 0.3, "rest.psnr@1": -0.3}, ["hand_quality", "rest.psnr"]),
+        ({"hand_quality@4": 0.3, "rest.psnr@1": -0.3}, ["hand_quality", "rest.psnr"]),
         # lower is better: a rise of an error is a fall
-        ({"hand_quality@3": 0.3, "hand.keypoint_error@1": 0.3}, ["hand_quality", "hand.keypoint_error"]),
-        ({"hand_quality@3": 0.3, "hand.keypoint_error@1": -0.3}, []),
-        ({"hand_quality@3": 0.3}, []),
+        ({"hand_quality@4": 0.3, "hand.keypoint_error@1": 0.3}, ["hand_quality", "hand.keypoint_error"]),
+        ({"hand_quality@4": 0.3, "hand.keypoint_error@1": -0.3}, []),
+        ({"hand_quality@4": 0.3}, []),
         ({"rest.psnr@1": -0.3}, []),
-        ({"hand_quality@3": -0.3, "rest.psnr@1": -0.3}, []),
+        ({"hand_quality@4": -0.3, "rest.psnr@1": -0.3}, []),
         ({"frame.psnr@1": 0.3, "rest.psnr@1": -0.3}, []),  # what rose did not choose
-        ({"hand_quality@3": 0.3, "rest.psnr@1": 0.3}, []),
+        ({"hand_quality@4": 0.3, "rest.psnr@1": 0.3}, []),
         ({}, []),
     ],
 )
@@ -97,19 +97,19 @@ def test_an_alarm_is_a_metric_that_chose_and_rose_while_others_fell(
 
 
 def test_an_alarm_says_who_looks_through_the_same_networks() -> None:
-    changes = {"hand_quality@3": 0.3, "hand.keypoint_error@1": -0.3, "rest.psnr@1": -0.3}
+    changes = {"hand_quality@4": 0.3, "hand.keypoint_error@1": -0.3, "rest.psnr@1": -0.3}
     now = {**BEFORE, **{name: rows(change) for name, change in changes.items()}}
     (text,) = alarm(BEFORE, now, {"hand_quality"}, PEOPLE)
-    assert text.startswith("hand_quality@3 (and hand.keypoint_error@1, through the same networks) rose while")
+    assert text.startswith("hand_quality@4 (and hand.keypoint_error@1, through the same networks) rose while")
     assert "others fell: rest.psnr@1 -0.3" in text
-    now = {**BEFORE, "hand_quality@3": rows(0.3), "hand.keypoint_error@1": rows(0.3)}
+    now = {**BEFORE, "hand_quality@4": rows(0.3), "hand.keypoint_error@1": rows(0.3)}
     (text,) = alarm(BEFORE, now, {"hand_quality"}, PEOPLE)
-    assert text.startswith("hand_quality@3 rose while others fell: hand.keypoint_error@1 +0.")
+    assert text.startswith("hand_quality@4 rose while others fell: hand.keypoint_error@1 +0.")
     assert text.endswith(" (of the same networks)")
 
 
 def test_a_change_within_the_noise_is_no_alarm() -> None:
-    now = {**BEFORE, "hand_quality@3": rows(0.3), "rest.psnr@1": rows(-0.001, spread=0.5)}
+    now = {**BEFORE, "hand_quality@4": rows(0.3), "rest.psnr@1": rows(-0.001, spread=0.5)}
     assert alarm(BEFORE, now, {"hand_quality"}, PEOPLE) == []
     # one person proves nothing, however many samples
     one = {name: [row for row in found if row[0] == "case0"] for name, found in now.items()}

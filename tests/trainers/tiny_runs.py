@@ -45,7 +45,7 @@ from trainers.methods.objective import Objective
 
 FRAMES, SIDE = 5, 16
 PEOPLE = ("anna", "bert", "cleo")
-CHOSEN_BY = ("hand_quality@3",)
+CHOSEN_BY = ("hand_quality@4",)
 #: of both clips of each of them; the last two are equals
 SCORES = ((0.9, 0.3), (0.5, 0.8), (0.4, 0.4))
 

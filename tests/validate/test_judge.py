@@ -15,7 +15,7 @@ from ipa_bench.validate.ladder import BELOW_SIGHT, CLEAN, IN_SIGHT, VARIANTS, Lo
 from ipa_bench.validate.report import EVERY, WIDE, as_dict, blind, markdown, render_validation, summary, untested
 from tests.validate import few
 
-METRIC = "hand_quality@3"
+METRIC = "hand_quality@4"
 SIGHTLESS = {d.name for d in (*HARMLESS, *UNSEEN)}
 TIMED = tuple(d.name for d in DAMAGES if d.kind == "temporal")
 TEMPORAL = {d.name for d in DAMAGES if d.kind == "temporal"}
@@ -155,7 +155,7 @@ def test_a_real_clip_from_end_to_end(server, footage, cache_folder, tmp_path, ca
     tested = {c["damage"] for c in found["cells"]}
     assert tested == ({*EVERY, *SIGHTLESS} if call.startswith("ipa_bench") else few.KEPT - {"clean"})
     assert (tmp_path / "out" / "validation.md").read_text().startswith("# What the metrics see")
-    assert "hand_quality@3 orders damage correctly" in process.out
+    assert "hand_quality@4 orders damage correctly" in process.out
     assert pytest.approx(1.0) == next(
         c["worse"] / c["windows"] for c in found["cells"]
         if (c["metric"], c["damage"], c["strength"]) == ("hand.psnr@1", "finger_melt", "strong")

@@ -85,7 +85,7 @@ def test_every_family_of_a_sum_is_marked():
     reward = rewards.of_config(config)
     by = reward.chooser.by
     assert (reward.info.needs, reward.info.better) == ("ground_truth", "higher")
-    for metric in ("hand_quality@3", "hand.recall@1", "hand.keypoint_error@1", "rest.psnr@1", "frame.ssim@1"):
+    for metric in ("hand_quality@4", "hand.recall@1", "hand.keypoint_error@1", "rest.psnr@1", "frame.ssim@1"):
         assert not is_evidence(metric, by), metric
         assert metric in no_evidence(by)
     for metric in ("truth.hand_error@1", "hand.lpips.embedded@1", "identity.margin.sface@1"):

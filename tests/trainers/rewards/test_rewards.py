@@ -64,8 +64,8 @@ def test_a_metric_is_a_reward_as_the_scorer_has_it(tmp_path):
 
 
 def test_rewards_are_found_by_name():
-    assert rewards.find("hand_quality").chooser.by == ("hand_quality@3", *PART_IDS)
-    assert rewards.find("metric:hand_quality@3").info == find("hand_quality").info
+    assert rewards.find("hand_quality").chooser.by == ("hand_quality@4", *PART_IDS)
+    assert rewards.find("metric:hand_quality@4").info == find("hand_quality").info
     with pytest.raises(UserError, match=r"no metric called 'hand_qualty' \(did you mean 'hand_quality'\?\)"):
         rewards.find("hand_qualty")
     with pytest.raises(UserError, match=r"no reward of kind 'votes' \(kinds: metric"):
@@ -90,7 +90,7 @@ def test_what_a_reward_looks_through_is_marked(toy):
     assert by == ("reward.seed@1", "rest.psnr@1", "sface")
     for metric in ("identity.margin.sface@1", "rest.psnr@1", "hand.ssim@1", "reward.seed@1"):
         assert not is_evidence(metric, by), metric
-    for metric in ("hand_quality@3", "hand.lpips@1", "fvd@1"):
+    for metric in ("hand_quality@4", "hand.lpips@1", "fvd@1"):
         assert is_evidence(metric, by), metric
     # a network that a metric of it has already said is not said again
     seen = replace(TOY, family=("pixels",))
@@ -126,7 +126,7 @@ def folder(tmp_path):
     suite = load_suite(tmp_path / "suite.toml")
     entries = tuple(CaseEntry(case.id, case.identity, case.split, str(case.driving)) for case in suite.cases)
     header = RunHeader(
-        "r", "0", "hand_quality@3", (0, 1), ("hand_quality@3",), entries, (ModelEntry("A", "folder", ""),)
+        "r", "0", "hand_quality@4", (0, 1), ("hand_quality@4",), entries, (ModelEntry("A", "folder", ""),)
     )
     store = RunStore.open(tmp_path / "run", header)
     for name in tiny_runs.PEOPLE:
