@@ -151,7 +151,7 @@ def test_clips_without_hands_have_no_hand_motion(
     monkeypatch.setenv("IPA_BENCH_CACHE", str(cache_folder))
     still = tmp_path / "still.mp4"
     video.encode(np.full((17, 128, 128, 3), 90, np.uint8), still, FPS, crf=4)
-    store = run(tmp_path / "run", material, {"copy": folders["copy"], "empty": lambda i: still}, people=3)
+    store = run(tmp_path / "run", material, {"copy": folders["copy"], "empty": lambda i: still}, people=2)
     found = by_model(set_stage.measure(store, [HAND_FVMD]))
     copy, empty = found["copy", ""].value, found["empty", ""].value
     assert copy is not None

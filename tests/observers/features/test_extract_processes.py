@@ -44,7 +44,7 @@ def test_a_process_that_is_stopped_leaves_a_sound_cache(tmp_path, sent):
 
 
 @pytest.mark.parametrize(
-    ("early", "count", "growth"), [(12, 36, 60), pytest.param(12, 500, 100, marks=pytest.mark.slow)], ids=str
+    ("early", "count", "growth"), [(6, 18, 60), pytest.param(12, 500, 100, marks=pytest.mark.slow)], ids=str
 )
 def test_memory_does_not_grow_with_the_number_of_clips(tmp_path, early, count, growth):
     """Peak MiB of a process after a few clips and after all. A window takes 9.2 MiB: kept ones would be seen."""

@@ -219,9 +219,8 @@ def test_a_small_ablation_killed_and_resumed_is_the_uninterrupted_one(
     assert best["delta"] == pytest.approx(sum(better) / 2)
     # the same, of the same candidates, in a process that is killed while it trains, and then goes on
     rng = random.Random(0)
-    shutil.copytree(whole / "round1", tmp_path / "killed" / "round1")
-    for row in ("sft-random", "nft-own-clips"):  # what is done is found done
-        shutil.copytree(whole / "rows" / row, tmp_path / "killed" / "rows" / row)
+    for done in ("round1", "best", "rows/sft-random", "rows/nft-own-clips"):  # what is done is found done
+        shutil.copytree(whole / done, tmp_path / "killed" / done)
     cache = tiny_align.own_cache(tmp_path / "cache", cache_folder)
     process = tiny_align.start(training_server, [*arguments, tmp_path / "killed"], cache, tmp_path / "said")
     tiny_align.wait_for(process, rf"^IPA, seed {rng.randrange(2)}: train: {rng.randrange(1, 5)}/4")
