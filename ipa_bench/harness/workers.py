@@ -96,7 +96,7 @@ def score_files(
     begin = start if processes > 1 else None
     scored = pool.imap(score_file, [(clip, case) for clip in clips if clip in new], processes, begin, arguments)
     try:
-        if case is not None and new:  # or every worker would look at it
+        if case is not None and new and processes > 1:  # or every worker would look at it
             observe(case.driving)
         for count, clip in enumerate(clips, 1):
             yield next(scored) if clip in new else score_file((clip, case))

@@ -46,9 +46,11 @@ class Looker:
         self._cache = cache or Cache()
         self._infos = {info.name: info for info in observers}
         self._observers = {info.name: info.make(threads, backend) for info in observers}
+        self._truths = video.Keeper()
 
     def close(self) -> None:
         """Free what the observers hold; the looker is not used again."""
+        self._truths.forget()
         for observer in self._observers.values():
             observer.close()
 
@@ -90,14 +92,15 @@ class Looker:
         world: str | None = None,
         *,
         progress: Callable[[int], None] | None = None,
+        kept: bool = False,
     ) -> Seen:
         """What the observers of these names see, in one pass for all that is new; those they look beside, or after,
         come with it.
 
         Those that compare do so with the ground truth ``truth``, which is looked at first; ``world`` is the scene of
         the built-in world that it was rendered from; ``progress(done)`` hears of the frames of ``source`` that were
-        looked at. Raises Unscorable where one of the videos does not decode,
-        ValueError where a ground truth is needed and not given.
+        looked at; ``kept`` frames stay in memory while they fit, for what is compared with this video next. Raises
+        Unscorable where one of the videos does not decode, ValueError where a ground truth is needed and not given.
         """
         reasons = {name: info.staged for name in names if not (info := self._infos[name]).takes(world)}
         names = [name for name in names if name not in reasons]
@@ -108,7 +111,7 @@ class Looker:
         if bases:
             if truth is None:
                 raise ValueError(f"a ground truth is needed for {', '.join(names)}")
-            beside = self.look(truth, bases)
+            beside = self.look(truth, bases, kept=True)
         seen = self._remembered(source, wanted, beside.observations, world)
         for name in wanted:
             if name not in seen:
@@ -118,7 +121,7 @@ class Looker:
                     reasons[name] = reason
         due = [name for name in wanted if name not in seen and name not in reasons]
         if due:
-            self._pass(source, due, truth, beside.observations, seen, reasons, world, progress)
+            self._pass(source, due, truth, beside.observations, seen, reasons, world, progress, kept)
         return Seen(seen, reasons)
 
     def _pass(
@@ -131,12 +134,13 @@ class Looker:
         reasons: dict[str, str],
         world: str | None,
         progress: Callable[[int], None] | None,
+        kept: bool,
     ) -> None:
         """One pass over the frames for all that is due, which is added to ``seen``, or to ``reasons``."""
         # Observers that are told the scene need no picture of it.
         pictured = [name for name in due if self.compares(name) and not self._infos[name].stage]
         # The ground truth is decoded once: its readers keep step, so that few frames wait between them.
-        images = tee(_images(truth), len(pictured)) if truth is not None else ()
+        images = tee(self._images(truth, beside), len(pictured)) if truth is not None else ()
         readers = dict(zip(pictured, images, strict=True))
         with ExitStack() as working, video.pictures_shared():
             sessions: dict[str, Session] = {}
@@ -147,7 +151,7 @@ class Looker:
                     None if base is None else Truth(beside[base], readers.get(name, iter(())), world)
                 )
             self._lead(sessions, seen)
-            for done, (image, time) in enumerate(_frames(source), 1):
+            for done, (image, time) in enumerate(self._frames(source, kept), 1):
                 for session in sessions.values():
                     session.push(image, time)
                 if progress:
@@ -222,20 +226,22 @@ class Looker:
         pair = _pair_key(seen[base], beside[base])
         return digest(pair, world) if self._infos[name].stage else pair
 
+    def _frames(self, source: Path | Video, kept: bool, count: int | None = None) -> Iterator[tuple[UInt8, float]]:
+        if isinstance(source, Video):
+            yield from ((frame, index / source.fps) for index, frame in enumerate(source.frames))
+        elif kept:
+            yield from self._truths.frames(source, file_sha256(source), count)
+        else:
+            yield from video.read_frames(source)
+
+    def _images(self, truth: Path | Video, beside: Mapping[str, Observation]) -> Iterator[UInt8]:
+        """The ground truth's pictures, as long as the observation that they are paired by."""
+        count = len(beside[HANDS.name]["times"]) if HANDS.name in beside else None
+        return (image for image, _ in self._frames(truth, True, count))
+
     def _content(self, source: Path | Video) -> str:
         """sha256 of what is looked at: the file's bytes, or the pixels."""
         return source.sha256 if isinstance(source, Video) else file_sha256(source)
-
-
-def _frames(source: Path | Video) -> Iterator[tuple[UInt8, float]]:
-    if isinstance(source, Path):
-        yield from video.read_frames(source)
-    else:
-        yield from ((frame, index / source.fps) for index, frame in enumerate(source.frames))
-
-
-def _images(source: Path | Video) -> Iterator[UInt8]:
-    return (image for image, _ in _frames(source))
 
 
 def _pair_key(generated: Observation, truth: Observation) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +29,8 @@ C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 #: differences are summed by ROW at a time: 192 x 255² < 2^24, so that float32 has every sum of them exactly; STRIP of
 #: them are held, which stay in a core's cache
 ROW, STRIP = 192, 512
+#: the sides of a ground truth's frames are kept while they are fewer bytes than this
+KEPT_BYTES = 256 * 2**20
 _x = np.arange(-5, 6)
 GAUSS = (np.exp(-(_x**2) / (2 * 1.5**2)) / np.exp(-(_x**2) / (2 * 1.5**2)).sum()).astype(np.float32)
 
@@ -57,17 +61,56 @@ class PixelObserver(Observer):
     def __init__(self, threads: int = 1) -> None:
         self._pool: Executor | None = ThreadPoolExecutor(threads, "pixels") if threads > 1 else None
         self._threads = threads
+        self._sides = Sides()
 
     def start(self, truth: Truth | None = None) -> PixelSession:
         """Begin a video. Raises ValueError without a ground truth."""
         if truth is None:
             raise ValueError("pixels are compared with a ground truth")
-        return PixelSession(HandTracks.of(truth.seen), truth.images, self._pool, self._threads)
+        return PixelSession(HandTracks.of(truth.seen), truth.images, self._pool, self._threads, self._sides)
 
     def close(self) -> None:
         """End its threads; the observer is not used again."""
         if self._pool:
             self._pool.shutdown()
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """What similarity asks of one picture alone, computed once: :func:`luma` and its local means."""
+
+    luma: Float32
+
+    @cached_property
+    def mean(self) -> Float32:
+        """``[h, w]``, as the next."""
+        return _blurred(self.luma)
+
+    @cached_property
+    def square(self) -> Float32:
+        """The local mean of the square."""
+        return _blurred(self.luma * self.luma)
+
+
+class Sides:
+    """The ground truth's side of every frame of one video, for the next video that is compared with it."""
+
+    def __init__(self, limit: int = KEPT_BYTES) -> None:
+        """``limit`` in bytes: of a longer video nothing is kept."""
+        self._limit = limit
+        self._of: tuple[str, dict[int, Side]] = ("", {})
+
+    def get(self, truth: HandTracks, index: int, image: UInt8) -> Side:
+        """That of frame ``index`` of the ground truth, which is ``image``."""
+        if self._of[0] != truth.sha256:
+            self._of = (truth.sha256, {})
+        held = self._of[1]
+        if index in held:
+            return held[index]
+        side = Side(luma(image, video.picture(image)))
+        if 3 * side.luma.nbytes * len(truth.times) <= self._limit:
+            held[index] = side
+        return side
 
 
 #: region -> mse, l1, ssim
@@ -78,15 +121,21 @@ class PixelSession:
     """One generated video under comparison. Push its frames in order; ground truth frames are drawn as they are due.
 
     ``truth`` are the ground truth's hands (and times), ``frames`` its images in the same order. With a ``pool`` of
-    ``threads`` that many frames are compared while the next ones come.
+    ``threads`` that many frames are compared while the next ones come. ``sides`` keeps what is the ground truth's.
     """
 
     def __init__(
-        self, truth: HandTracks, frames: Iterator[UInt8], pool: Executor | None = None, threads: int = 1
+        self,
+        truth: HandTracks,
+        frames: Iterator[UInt8],
+        pool: Executor | None = None,
+        threads: int = 1,
+        sides: Sides | None = None,
     ) -> None:
         self._truth, self._frames, self._beside = truth, frames, Beside(truth.times)
         self._index, self._image = -1, np.zeros((0, 0, 3), np.uint8)
-        self._luma = np.zeros((0, 0), np.float32)
+        self._sides = sides or Sides(0)
+        self._side: Side | None = None
         self._rows: list[Row] = []
         self._pool, self._threads = pool, threads
         self._pending: deque[Future[Row]] = deque()
@@ -102,14 +151,14 @@ class PixelSession:
         while self._index < due:
             self._image = next(self._frames)
             self._index += 1
-            self._luma = np.zeros((0, 0), np.float32)
-        if not self._luma.size:
-            self._luma = luma(self._image, video.picture(self._image))
+            self._side = None
+        if self._side is None:
+            self._side = self._sides.get(self._truth, due, self._image)
         height, width = self._image.shape[:2]
         if image.shape != self._image.shape:
             image = video.resize(image, (width, height), "stretch")
         boxes = hand_boxes(self._truth, due, (width, height))
-        due_pair = (image, self._image, boxes, self._luma, video.picture(image))
+        due_pair = (image, self._image, boxes, self._side, video.picture(image))
         if self._pool is None:
             self._rows.append(compare(*due_pair))
         else:
@@ -152,12 +201,12 @@ def hand_boxes(tracks: HandTracks, index: int, size: tuple[int, int]) -> list[Bo
     return result
 
 
-def compare(image: UInt8, truth: UInt8, boxes: list[Box], truth_luma: Float32, shown: Image.Image | None = None) -> Row:
+def compare(image: UInt8, truth: UInt8, boxes: list[Box], side: Side, shown: Image.Image | None = None) -> Row:
     """region -> (mse, l1, ssim) of two images ``[H, W, 3]``; a region without pixels is left out.
 
-    ``shown`` as for :func:`luma`.
+    ``side`` is that of ``truth``; ``shown`` as for :func:`luma`.
     """
-    similarity = ssim_map(luma(image, shown), truth_luma)
+    similarity = ssim_map(Side(luma(image, shown)), side)
     height, width = image.shape[:2]
     factor = _factor(min(height, width))
     # The hands are at most two boxes: adding and subtracting boxes is ten times faster than masking the frame.
@@ -231,16 +280,17 @@ def _factor(short: int) -> int:
     return max(1, round(short / 256))
 
 
-def ssim_map(x: Float32, y: Float32) -> Float32:
+def ssim_map(one: Side, other: Side) -> Float32:
     """SSIM of every pixel of two planes ``[h, w]`` on 0-255: 11 x 11 Gaussian window, sigma 1.5, reflected edges."""
-
-    from scipy.ndimage import correlate1d  # slow to import, and only videos with a ground truth need it
-
-    def blur(plane: Float32) -> Float32:
-        return np.asarray(correlate1d(correlate1d(plane, GAUSS, axis=0), GAUSS, axis=1), np.float32)
-
-    mx, my = blur(x), blur(y)
+    mx, my = one.mean, other.mean
     # Deviations from the local means keep float32 accurate where the variance is small.
-    vx, vy, vxy = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
+    vx, vy = one.square - mx * mx, other.square - my * my
+    vxy = _blurred(one.luma * other.luma) - mx * my
     top, bottom = (2 * mx * my + C1) * (2 * vxy + C2), (mx * mx + my * my + C1) * (vx + vy + C2)
     return np.asarray(top / bottom, np.float32)
+
+
+def _blurred(plane: Float32) -> Float32:
+    from scipy.ndimage import correlate1d  # slow to import, and only videos with a ground truth need it
+
+    return np.asarray(correlate1d(correlate1d(plane, GAUSS, axis=0), GAUSS, axis=1), np.float32)

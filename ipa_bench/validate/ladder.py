@@ -36,7 +36,7 @@ from ipa_bench.models.damage import (
 from ipa_bench.models.damage import find as find_damage
 from ipa_bench.observers import pixels
 from ipa_bench.observers.hands import OBSERVER_ID, HandObserver
-from ipa_bench.observers.pixels import PixelSession
+from ipa_bench.observers.pixels import PixelSession, Sides
 from ipa_bench.types import Bool, Float64, HandTracks, Observation, UInt8
 
 #: changes whenever a damage or an observation of it may change
@@ -88,7 +88,7 @@ def observe_variant(path: Path, variant: Variant, hands: HandTracks, cache: Cach
     known = cache.get(VERSION, key)
     if known is not None:
         return known
-    session = PixelSession(hands, (frame.image for frame in video.read_frames(path)))
+    session = PixelSession(hands, _original(path, hands), sides=_sides)
     if damage.kind == "temporal" and name != AVERAGE:
         arrays = _out_of_time(path, damage.level(strength), name, hands, cache, session)
     else:
@@ -98,8 +98,16 @@ def observe_variant(path: Path, variant: Variant, hands: HandTracks, cache: Cach
 
 
 def _stored(path: Path, hands: HandTracks, damage: Damage, strength: Strength) -> Iterator[UInt8]:
-    original = (frame.image for frame in video.read_frames(path))
-    return stored(original, hands, 1 / period(hands.times), damage, strength)
+    return stored(_original(path, hands), hands, 1 / period(hands.times), damage, strength)
+
+
+#: of this process: the clip whose versions are observed
+_kept, _sides = video.Keeper(), Sides()
+
+
+def _original(path: Path, hands: HandTracks) -> Iterator[UInt8]:
+    """The clip's frames, which every version is made of and compared with."""
+    return (frame.image for frame in _kept.frames(path, hands.sha256, len(hands.times)))
 
 
 def _observed(frames: Iterable[UInt8], hands: HandTracks, comparison: PixelSession) -> dict[str, Any]:

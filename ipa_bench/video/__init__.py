@@ -1,6 +1,7 @@
 """The only room that decodes, encodes, resizes or hashes pixels. Nobody else imports ``av``."""
 
 from ipa_bench.files import file_sha256
+from ipa_bench.video.keep import Keeper
 from ipa_bench.video.read import (
     DECODER,
     STILL_SUFFIXES,
@@ -28,6 +29,7 @@ __all__ = [
     "STILL_SUFFIXES",
     "VIDEO_SUFFIXES",
     "Frame",
+    "Keeper",
     "PixelHasher",
     "ResizePolicy",
     "VideoInfo",

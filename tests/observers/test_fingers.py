@@ -9,7 +9,6 @@ from ipa_bench.cache import Cache
 from ipa_bench.harness.details import details
 from ipa_bench.models.damage import damaged
 from ipa_bench.models.damage import find as find_damage
-from ipa_bench.observers import looker as looker_room
 from ipa_bench.observers.fingers import FingerObserver
 from ipa_bench.observers.looker import Looker
 from ipa_bench.observers.mediapipe.maps import CHANNELS, GRID, TENSORS, MapNet
@@ -56,8 +55,10 @@ def _placed(points, hand):
 
 def test_it_sees_the_same_in_one_pass_and_after_it_on_any_number_of_threads(clip, tmp_path, monkeypatch):
     passes = []
-    frames = looker_room._frames
-    monkeypatch.setattr(looker_room, "_frames", lambda source: passes.append(source) or frames(source))
+    frames = Looker._frames
+    monkeypatch.setattr(
+        Looker, "_frames", lambda self, source, *kept: passes.append(source) or frames(self, source, *kept)
+    )
     together = Looker(Cache(tmp_path / "one")).look(clip, ["fingers"])
     assert len(passes) == 1
     assert together.reasons == {}

@@ -9,12 +9,12 @@ import pytest
 from ipa_bench import video
 from ipa_bench.cache import Cache
 from ipa_bench.errors import Unscorable
-from ipa_bench.observers import looker as looker_room
 from ipa_bench.observers.base import Observer, ObserverInfo
 from ipa_bench.observers.hands import OBSERVER_ID
 from ipa_bench.observers.looker import Looker
 from ipa_bench.observers.table import HANDS, OBSERVERS, PIXELS, versions
 from ipa_bench.types import HandTracks, Observation
+from ipa_bench.video import keep
 from tests.hands import made_up
 
 
@@ -109,8 +109,10 @@ def pictures(level, frames=3, fps=8.0):
 
 def test_a_new_observer_is_a_session_and_a_line(tmp_path, monkeypatch):
     passes = []
-    frames = looker_room._frames
-    monkeypatch.setattr(looker_room, "_frames", lambda source: passes.append(source.sha256) or frames(source))
+    frames = Looker._frames
+    monkeypatch.setattr(
+        Looker, "_frames", lambda self, source, *kept: passes.append(source.sha256) or frames(self, source, *kept)
+    )
     own, compared = Brightness(), Brightness()
     observers = (HANDS, PIXELS, line(own), line(compared, "contrast", "hands"))
     bright, dark = pictures(200), pictures(150)
@@ -128,6 +130,29 @@ def test_a_new_observer_is_a_session_and_a_line(tmp_path, monkeypatch):
     assert set(looker.look(dark, ["hands"]).observations) == {"hands"}
     with pytest.raises(ValueError, match="ground truth is needed for contrast"):
         looker.look(bright, ["contrast"])
+
+
+def test_a_ground_truth_is_decoded_once_for_its_hands_and_for_all_that_is_compared_with_it(tmp_path, monkeypatch):
+    decoded = []
+    read = video.read_frames
+    for room in (keep, video):
+        monkeypatch.setattr(room, "read_frames", lambda path, **how: decoded.append(path.stem) or read(path, **how))
+    paths = [tmp_path / f"{name}.mp4" for name in ("truth", "one", "other")]
+    for level, path in zip((150, 190, 120), paths, strict=True):
+        video.encode(pictures(level).frames, path, 8)
+    truth, *models = paths
+    observers = (HANDS, PIXELS, line(Brightness(), "contrast", "hands"))
+    looker = Looker(Cache(tmp_path / "cache"), observers=observers)
+    found = [looker.look(model, ["pixels", "contrast"], truth).observations for model in models]
+    assert decoded == ["truth", "one", "other"]
+    # Whoever finds the hands in the cache decodes it once too.
+    new = Brightness()
+    new.id = "brightness@2"
+    later = Looker(Cache(tmp_path / "cache"), observers=(HANDS, line(new, "contrast", "hands")))
+    again = [later.look(model, ["contrast"], truth).observations["contrast"] for model in models]
+    assert decoded[3:] == ["one", "truth", "other"]
+    for one, other in zip(found, again, strict=True):
+        np.testing.assert_array_equal(one["contrast"]["mean"], other["mean"])
 
 
 def test_what_an_observer_cannot_see_is_its_reason_and_that_of_those_beside_it(tmp_path):

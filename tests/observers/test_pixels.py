@@ -17,6 +17,8 @@ from ipa_bench.observers.pixels import (
     Box,
     PixelObserver,
     PixelSession,
+    Side,
+    Sides,
     _sums,
     compare,
     hand_boxes,
@@ -41,7 +43,7 @@ def test_ssim_is_that_of_scikit_image():
     _, full = structural_similarity(
         one, other, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True
     )
-    np.testing.assert_allclose(ssim_map(one, other), full, atol=2e-4)
+    np.testing.assert_allclose(ssim_map(Side(one), Side(other)), full, atol=2e-4)
 
 
 def test_ssim_is_that_of_torchmetrics_away_from_the_border():
@@ -51,7 +53,7 @@ def test_ssim_is_that_of_torchmetrics_away_from_the_border():
     one, other = (luma(i) for i in images(1))
     tensors = [torch.from_numpy(np.array(i))[None, None].double() for i in (one, other)]
     _, theirs = structural_similarity_index_measure(*tensors, data_range=255.0, return_full_image=True)
-    ours = ssim_map(one, other)
+    ours = ssim_map(Side(one), Side(other))
     np.testing.assert_allclose(ours[8:-8, 8:-8], theirs[0, 0].numpy()[8:-8, 8:-8], atol=2e-4)
 
 
@@ -59,7 +61,7 @@ def test_mse_psnr_and_l1_are_those_of_scikit_image_and_numpy():
     from skimage.metrics import mean_squared_error, peak_signal_noise_ratio
 
     one, other = images(2)
-    mse, l1, _ = compare(one, other, [], luma(other))["frame"]
+    mse, l1, _ = compare(one, other, [], Side(luma(other)))["frame"]
     assert mse == pytest.approx(mean_squared_error(one, other), rel=1e-6)
     assert float(psnr_db(np.array([mse]))[0]) == pytest.approx(
         peak_signal_noise_ratio(other, one, data_range=255), rel=1e-6
@@ -82,7 +84,7 @@ def test_differences_are_summed_exactly(height, width):
 def test_zeros_against_ones():
     # Values of the common_metrics repository for these two videos: PSNR 0, SSIM C1 / (1 + C1) = 9.999000099990664e-05.
     zeros, ones = np.zeros((64, 64, 3), np.uint8), np.full((64, 64, 3), 255, np.uint8)
-    mse, l1, ssim = compare(zeros, ones, [], luma(ones))["frame"]
+    mse, l1, ssim = compare(zeros, ones, [], Side(luma(ones)))["frame"]
     assert float(psnr_db(np.array([mse]))[0]) == pytest.approx(0.0, abs=1e-9)
     assert l1 == pytest.approx(255.0)
     assert ssim == pytest.approx(C1 / (255.0**2 + C1), rel=1e-4)
@@ -99,9 +101,9 @@ def test_regions_are_what_a_mask_gives(seed, corners):
     mask = np.zeros(one.shape[:2], bool)
     for box in boxes:
         mask[box.y0 : box.y1, box.x0 : box.x1] = True
-    result = compare(one, other, boxes, luma(other))
+    result = compare(one, other, boxes, Side(luma(other)))
     squared = (one.astype(float) - other) ** 2
-    similarity = ssim_map(luma(one), luma(other))
+    similarity = ssim_map(Side(luma(one)), Side(luma(other)))
     for region, where in (("hand", mask), ("rest", ~mask)):
         assert result[region][0] == pytest.approx(squared[where].mean(), rel=1e-5)
         assert result[region][2] == pytest.approx(similarity[where].mean(), rel=1e-4, abs=1e-5)
@@ -109,13 +111,13 @@ def test_regions_are_what_a_mask_gives(seed, corners):
 
 def test_a_region_without_pixels_is_left_out():
     one, other = images()
-    assert set(compare(one, other, [], luma(other))) == {"frame", "rest"}
+    assert set(compare(one, other, [], Side(luma(other)))) == {"frame", "rest"}
     whole = [Box(0, 0, one.shape[1], one.shape[0])]
-    assert set(compare(one, other, whole, luma(other))) == {"frame", "hand"}
+    assert set(compare(one, other, whole, Side(luma(other)))) == {"frame", "hand"}
 
 
 def test_more_noise_is_worse():
-    stats = [compare(*images(3, noise=n), [], luma(images(3, noise=n)[1]))["frame"] for n in (0, 4, 8, 16, 32)]
+    stats = [compare(*images(3, noise=n), [], Side(luma(images(3, noise=n)[1])))["frame"] for n in (0, 4, 8, 16, 32)]
     mse, l1, ssim = zip(*stats, strict=True)
     assert list(mse) == sorted(mse)
     assert list(l1) == sorted(l1)
@@ -168,6 +170,23 @@ def test_the_number_of_threads_changes_nothing():
         assert other.keys() == found[0].keys()
         for name, values in other.items():
             np.testing.assert_array_equal(values, found[0][name])
+
+
+def test_what_is_kept_of_a_ground_truth_changes_nothing():
+    tracks = made_up(6, fps=10)
+    truth = [images(seed)[1] for seed in range(6)]
+    found = []
+    for sides in (Sides(0), Sides(), Sides(6 * 3 * 96 * 128 * 4 - 1), (kept := Sides(6 * 3 * 96 * 128 * 4)), kept):
+        session = PixelSession(tracks, iter(truth), sides=sides)
+        for index in range(6):
+            session.push(images(index, noise=9)[0], index / 10)
+        found.append(session.finish())
+    for other in found[1:]:
+        for name, values in other.items():
+            np.testing.assert_array_equal(values, found[0][name])
+    first = kept.get(tracks, 2, truth[2])
+    assert kept.get(tracks, 2, truth[2]) is first  # computed once
+    assert kept.get(made_up(6, seed=1), 2, truth[2]) is not first  # another ground truth
 
 
 def test_a_session_pairs_frames_by_time_and_scales_to_the_ground_truth():
