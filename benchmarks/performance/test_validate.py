@@ -18,6 +18,8 @@ from ipa_bench.models import damage
 from ipa_bench.observers import pixels
 from ipa_bench.observers.looker import Looker
 from ipa_bench.observers.pixels import PixelSession
+from ipa_bench.scorer import Scorer
+from ipa_bench.types import Case
 from ipa_bench.validate import ladder
 
 
@@ -130,3 +132,54 @@ def test_frames_at_other_times(benchmark, clips, tmp_path, variant):
         "put in order": lambda: ladder._out_of_time(short, level, name, hands, cache, truth()),
     }
     assert in_turn(benchmark, ways, 3) < 0.8
+
+
+def scored(tmp_path, name, driving, own, keeps):
+    """Scores of a video beside the one that drove it, and what the second and third model of the case would find."""
+    looker = Looker(Cache(tmp_path / name))
+    if not keeps:
+        looker._truths, looker._observers["pixels"]._sides = video.Keeper(0), pixels.Sides(0)
+    scorer = Scorer(looker)
+    found = [scorer.score(clip, Case("case", driving, driving)).measured for clip in own]
+    return [{name: each.value for name, each in measured.items()} for measured in found]
+
+
+@pytest.mark.parametrize("models", [1, 2], ids=["score --driving", "two models"])
+def test_a_large_ground_truth_is_decoded_once(benchmark, clips, tmp_path, models):
+    """Clips of 1920x1080 beside their driving one, one thread, in a cold cache."""
+    images = [frame.image for index, frame in enumerate(video.read_frames(clips[1])) if 50 <= index < 66]
+    images = [video.resize(image, (1920, 1080)) for image in images]
+    names = ("driving", "one", "other")[: models + 1]
+    for crf, name in zip((16, 24, 28), names, strict=False):
+        video.encode(images, tmp_path / f"{name}.mp4", 25, crf=crf)
+    driving, *own = (tmp_path / f"{name}.mp4" for name in names)
+    made: dict[str, list] = {}
+    turn = iter(range(99))
+
+    def way(keeps):
+        made[keeps] = scored(tmp_path, f"cache{next(turn)}", driving, own, keeps)
+
+    ratio = in_turn(benchmark, {"before": lambda: way(False), "now": lambda: way(True)}, 2)
+    assert made[False] == made[True]
+    benchmark.extra_info["ms_a_frame"] = benchmark.extra_info["now_ms"] / len(images) / models
+    assert ratio < 0.97
+
+
+def test_versions_of_a_clip_share_what_is_the_clip_s(benchmark, clips, tmp_path, monkeypatch):
+    """Three versions of a clip: its frames and their side of SSIM, made anew or kept."""
+    short = tmp_path / "short.mp4"
+    video.encode([frame.image for index, frame in enumerate(video.read_frames(clips[0])) if index < 24], short, 25)
+    hands = Looker(Cache(tmp_path / "hands")).hands(short)
+    made, turn = {}, iter(range(99))
+
+    def way(keeps):
+        cache = Cache(tmp_path / f"cache{next(turn)}")
+        monkeypatch.setattr(ladder, "_kept", video.Keeper() if keeps else video.Keeper(0))
+        monkeypatch.setattr(ladder, "_sides", pixels.Sides() if keeps else pixels.Sides(0))
+        variants = (ladder.CLEAN, ("jpeg", "mild"), ("late", "mild"))
+        made[keeps] = [ladder.observe_variant(short, variant, hands, cache) for variant in variants]
+
+    ratio = in_turn(benchmark, {"before": lambda: way(False), "now": lambda: way(True)}, 2)
+    for one, other in zip(made[False], made[True], strict=True):
+        assert all(np.array_equal(one[name], other[name], equal_nan=True) for name in one)
+    assert ratio < 0.97
