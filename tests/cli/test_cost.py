@@ -9,6 +9,7 @@ from ipa_bench.cli.cost import ATTENTION
 from ipa_bench.models.speed import BACKENDS
 from trainers.cost_sheet.measure import run_cell
 from trainers.cost_sheet.plan import Cell, Clip
+from trainers.cost_sheet.sheet import cell_json, result_of
 
 TINY = ("--shapes", "64x64x5", "--dtype", "fp32", "--rank", "4", "--steps", "4", "--out", "sheet")
 SFT = Cell("embedded", False, "sft", Clip(64, 64, 5), 1, "fp32", rank=4, layers="qkv")
@@ -91,10 +92,15 @@ def test_mistakes_are_one_line_and_status_2(cost, arguments, said):
     assert "Traceback" not in ended.stderr
 
 
-def test_memory_that_runs_out_is_a_result():
-    """The latents of one such clip are 11 GB; the process may have 3."""
+def test_memory_that_runs_out_is_a_result(training_server, tmp_path):
+    """The latents of one such clip are 11 GB; the process, which is forked, may have 3."""
     cell = Cell("embedded", False, "sft", Clip(8192, 8192, 161), 1, "fp32", rank=4, layers="qkv", memory=3.0)
-    found = run_cell(cell)
+    asked, said = tmp_path / "cell.json", tmp_path / "result.json"
+    asked.write_bytes(cell_json(cell))
+    call = "tests.trainers.cost_sheet.forked_cells:alone"
+    ended = training_server.run([asked, said], tmp_path, os.environ, tmp_path / "said", call=call)
+    assert ended.returncode == 0, ended.stderr
+    found = result_of(said.read_bytes())
     assert found.state == "out of memory", found.reason
     assert found.reason.startswith("while preparing to train: ")
     assert "memory" in found.reason

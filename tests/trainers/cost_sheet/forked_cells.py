@@ -21,6 +21,13 @@ def main() -> None:
     cli.main()
 
 
+def alone() -> None:
+    """``python -m trainers.cost_sheet.measure RESULT.json`` of a cell in a file: the arguments are both files."""
+    cell, result = sys.argv[1:]
+    sys.argv, sys.stdin = ["measure", result], TextIOWrapper(BytesIO(Path(cell).read_bytes()))
+    measure.main()
+
+
 def _forked(cell: Cell, **_: object) -> Result:
     """What ``python -m trainers.cost_sheet.measure`` says of a cell, in a fork of this process."""
     with tempfile.TemporaryDirectory() as folder:
