@@ -168,9 +168,9 @@ MODELS, VERSIONS = 10, 3
 METRICS = ("hand_quality", "hand_quality.motion", "hand.keypoint_error", "hand.jitter", "hand.ssim", "frame.psnr")
 
 
-@pytest.fixture(scope="module", params=[10, pytest.param(34, marks=pytest.mark.slow)], ids=["300", "a thousand"])
+@pytest.fixture(scope="module", params=[5, pytest.param(34, marks=pytest.mark.slow)], ids=["150", "a thousand"])
 def many(footage, cache_folder, tmp_path_factory, request):
-    """A suite of 300 or 1,020 videos, which are 9 different ones of 12 frames in a mixed order, and their records.
+    """A suite of 150 or 1,020 videos, which are 9 different ones of 12 frames in a mixed order, and their records.
 
     What is expected of a video is what one process says of the same bytes, which it is shown once.
     """
