@@ -18,14 +18,14 @@ from ipa_bench.metrics.pairing import HandPair
 from ipa_bench.types import Bool, Float64
 
 # Calibration of hand_quality@4. An error of TOLERANCE takes a part from 1 to 1/e. Storing a real clip leaves 0.003 to
-# 0.03 hand sizes in shape, 0.1 in sharpness, 0 in lag and stall, and up to 0.4 in speed and jitter (landmark noise).
+# 0.03 hand sizes in shape, up to 0.2 in sharpness, 0 in lag and stall, and up to 0.4 in speed and jitter (landmark noise).
 SHAPE_TOLERANCE = 0.15
 #: of sharpness: what storing does is free; texture that was not there costs little, as JPEG's blocks do
-STORED = 0.1
+STORED = 0.2
 GAINED_TOLERANCE = 1.5
 #: detail that is lost costs half of the part here, and ever less beyond: of a small hand, whose joints are known no
 #: better than a pixel or two, it is most of what can be told, but models that all blur differ in more than blur
-LOST_TOLERANCE = 0.2
+LOST_TOLERANCE = 0.15
 STALL_TOLERANCE = 0.5
 RATIO_TOLERANCE = 6.0
 #: what a term of motion costs that cannot be told of hands that should be there: as much as standing still half of the
@@ -94,9 +94,9 @@ def sharp(evidence: Evidence) -> Measured:
 
 
 def detail(ratio: float) -> float:
-    """What ln(generated energy / reference energy) of a hand is worth, in (0, 1]: 1 up to 0.1 either way.
+    """What ln(generated energy / reference energy) of a hand is worth, in (0, 1]: 1 up to 0.2 either way.
 
-    Of what is beyond, x: 1 / (1 + x / 0.2) where detail is lost, exp(-x / 1.5) where there is more.
+    Of what is beyond, x: 1 / (1 + x / 0.15) where detail is lost, exp(-x / 1.5) where there is more.
     """
     beyond = max(abs(ratio) - STORED, 0.0)
     return 1 / (1 + beyond / LOST_TOLERANCE) if ratio < 0 else float(np.exp(-beyond / GAINED_TOLERANCE))

@@ -22,9 +22,9 @@ def evidence(generated, driving):
 @pytest.mark.parametrize(
     ("ratio", "worth"),
     [
-        (0.0, 1.0), (0.1, 1.0), (-0.1, 1.0),
-        (-0.3, 1 / 2), (-0.5, 1 / 3), (-0.9, 1 / 5), (-2.1, 1 / 11),
-        (1.6, math.exp(-1)), (0.4, math.exp(-0.2)),
+        (0.0, 1.0), (0.2, 1.0), (-0.2, 1.0),
+        (-0.35, 1 / 2), (-0.5, 1 / 3), (-0.8, 1 / 5), (-1.7, 1 / 11),
+        (1.7, math.exp(-1)), (0.5, math.exp(-0.2)),
     ],
 )  # fmt: skip
 def test_what_detail_is_worth(ratio, worth):
@@ -32,14 +32,14 @@ def test_what_detail_is_worth(ratio, worth):
 
 
 def test_half_the_pixels_of_a_hand_cost_what_is_worked_out():
-    """Energy of 0.4: ln is -0.9163, beyond 0.1 is 0.8163, so 1 / (1 + 4.0815) = 0.1968, to the power of 0.2."""
+    """Energy of 0.4: ln is -0.9163, beyond 0.2 is 0.7163, so 1 / (1 + 4.7753) = 0.1732, to the power of 0.2."""
     driving = made_up(60)
     soft = replace(driving, sharpness=driving.sharpness * np.float32(0.4))
-    assert sharp(evidence(soft, driving)).value == pytest.approx(0.19680, abs=1e-4)
-    assert hand_quality(evidence(soft, driving)).value == pytest.approx(0.72244, abs=1e-4)
+    assert sharp(evidence(soft, driving)).value == pytest.approx(0.17315, abs=1e-4)
+    assert hand_quality(evidence(soft, driving)).value == pytest.approx(0.70418, abs=1e-4)
     crisp = replace(driving, sharpness=driving.sharpness * np.float32(2.5))
-    assert sharp(evidence(crisp, driving)).value == pytest.approx(math.exp(-0.8163 / 1.5), abs=1e-4)
-    stored = replace(driving, sharpness=driving.sharpness * np.float32(0.91))
+    assert sharp(evidence(crisp, driving)).value == pytest.approx(math.exp(-0.7163 / 1.5), abs=1e-4)
+    stored = replace(driving, sharpness=driving.sharpness * np.float32(0.83))
     assert sharp(evidence(stored, driving)).value == 1.0
 
 
@@ -57,10 +57,10 @@ def slow_sharp(generated, driving):
     fast = [ratios[i] for i in order[: max(round(len(ratios) / 10), 8)]]
     worth = []
     for ratio in (statistics.median(ratios), statistics.median(fast)):
-        if ratio < -0.1:
-            worth.append(0.2 / (0.2 - ratio - 0.1))
+        if ratio < -0.2:
+            worth.append(0.15 / (0.15 - ratio - 0.2))
         else:
-            worth.append(math.exp(-max(ratio - 0.1, 0) / 1.5))
+            worth.append(math.exp(-max(ratio - 0.2, 0) / 1.5))
     return min(worth) * len(ratios) / due
 
 
