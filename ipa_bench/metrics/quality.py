@@ -18,7 +18,8 @@ from ipa_bench.metrics.pairing import HandPair
 from ipa_bench.types import Bool, Float64
 
 # Calibration of hand_quality@4. An error of TOLERANCE takes a part from 1 to 1/e. Storing a real clip leaves 0.003 to
-# 0.03 hand sizes in shape, up to 0.2 in sharpness, 0 in lag and stall, and up to 0.4 in speed and jitter (landmark noise).
+# 0.03 hand sizes in shape, up to 0.2 in sharpness, 0 in lag and stall, and up to 0.4 in speed and jitter (noise of the
+# landmarks).
 SHAPE_TOLERANCE = 0.15
 #: of sharpness: what storing does is free; texture that was not there costs little, as JPEG's blocks do
 STORED = 0.2
