@@ -172,7 +172,7 @@ def test_a_run_is_selected_from_by_name(tmp_path: Path) -> None:
     store.append(FloorRecord("a1", {Q: 0.01}))
     found = choose(store, top_k=1)
     assert [(row.case, row.seed) for row in found.rows] == [("a1", 0)]
-    assert found.by == (Q, *(f"hand_quality.{part}@3" for part in ("shape", "sharpness", "motion", "alignment")))
+    assert found.by == (Q, *(Q.replace("@", f".{part}@") for part in ("shape", "sharpness", "motion", "alignment")))
     assert [row.seed for row in choose(store, top_k=1, records=[record("a1", 1, 0.5)]).rows] == [1]
     assert choose_pairs(store, margin=0.1).preferences[0].bad == "a1_1.mp4"
     assert [row.seed for row in choose_candidates(store).rows] == [0, 1]

@@ -145,8 +145,9 @@ def alignment(suite: Suite, file: Path, config: AlignConfig, out: Path) -> Align
     """Check that a suite can be aligned with. Raises :class:`UserError` for what is missing."""
     base = _base(suite, file, config.base)
     base_of(base)
-    if file_of(config.method) != methods.find("ipa").file and config.control:
-        raise UserError(f"{config.method} learns from more than good clips: it has no control", "sft and ipa have one")
+    if config.control and methods.find(config.method).takes != "clips":
+        some = " and ".join(method.name for method in methods.METHODS if method.takes == "clips")
+        raise UserError(f"{config.method} learns from more than good clips: it has no control", f"{some} have one")
     made = Alignment(suite, file, config, base, out)
     needed: tuple[tuple[Split, str], ...] = (("train", "generate candidates for"), ("test", "evaluate on"))
     for split, need in needed:
