@@ -2,10 +2,11 @@
 
     python reports/alignment/sealed.py OUT.json RUN [RUN ...] --suite SUITE [--against base pretrained]
 
-Models called ``NAME, seed K`` are training runs of one recipe. Rows of the table are metrics: the mean of every model,
-and the recipe minus each model of ``--against``, paired on cases and seeds of the sample, with 95 % intervals over
-people *and* training seeds, both random (``ipa_bench.compare.crossed``). ``keypoint_error, found in both`` counts hands
-alone that the detector finds in both clips: what changes there is no hand that was found again.
+Models called ``NAME, seed K`` are training runs of one recipe; a recipe after ``--against`` stands for the mean of its
+runs. Rows of the table are metrics: the mean of every model, and the recipe minus each model of ``--against``, paired
+on cases and seeds of the sample, with 95 % intervals over people *and* the recipe's training seeds, both random
+(``ipa_bench.compare.crossed``). ``keypoint_error, found in both`` counts hands alone that the detector finds in both
+clips: what changes there is no hand that was found again; it is not computed against a recipe.
 """
 
 from __future__ import annotations
@@ -62,6 +63,12 @@ def read(runs: list[RunStore]) -> tuple[dict[str, dict[str, Values]], dict[str, 
     return values, details
 
 
+def mean_of(each: list[Values]) -> Values:
+    """The mean of some models where all have a value."""
+    shared = set.intersection(*(set(values) for values in each)) if each else set()
+    return {key: float(np.mean([values[key] for values in each])) for key in sorted(shared)}
+
+
 def compared(rows: list[str], other: str, of: Any, identity_of: dict[str, str]) -> dict[str, Any]:
     """The recipe minus a model; ``of`` gives the paired values of two models."""
     pairs = [of(row, other) for row in rows]
@@ -102,10 +109,15 @@ def main() -> None:
     table: dict[str, Any] = {}
     for metric, by_model in sorted(values.items()):
         table[metric] = {"means": {model: float(np.mean(list(v.values()))) for model, v in by_model.items()}}
-    ways = {metric: lambda row, other, v=v: (v[row], v[other]) for metric, v in values.items()} | {BOTH: both}
+    ways = {
+        metric: lambda row, other, v=v: (v[row], mean_of([v[model] for model in recipes.get(other, [other])]))
+        for metric, v in values.items()
+    } | {BOTH: both}
     for metric, of in ways.items():
         for name, rows in recipes.items():
             for other in options.against:
+                if other == name:
+                    continue
                 found = compared(rows, other, of, identity_of)
                 table.setdefault(metric, {})[f"{name} - {other}"] = found
                 if found["delta"] is not None:

@@ -145,6 +145,7 @@ def alignment(suite: Suite, file: Path, config: AlignConfig, out: Path) -> Align
     """Check that a suite can be aligned with. Raises :class:`UserError` for what is missing."""
     base = _base(suite, file, config.base)
     base_of(base)
+    file_of(config.method)
     if config.control and methods.find(config.method).takes != "clips":
         some = " and ".join(method.name for method in methods.METHODS if method.takes == "clips")
         raise UserError(f"{config.method} learns from more than good clips: it has no control", f"{some} have one")
@@ -200,9 +201,10 @@ def align(
         if "select" in only:
             _need(folder / "candidates" / HEADER_NAME, "score")
             store = RunStore.load(folder / "candidates")
-            chosen = choose(work, work.config.method, store, folder)
+            scored = rewarded(work, store.records().values())
+            chosen = choose(work, work.config.method, store, folder, records=scored)
             if work.config.control and number == 1:
-                choose_any(work, store, select.read_selection(chosen))
+                choose_any(work, store, scored, select.read_selection(chosen))
         if "train" in only:
             train(work, number, tell)
             if work.config.control and number == 1:
@@ -298,8 +300,7 @@ def choose(
     rule = work.config.choose
     reward = rewarded_by(work.config)
     by, takes, path = reward.chooser, methods.find(method).takes, folder / file_of(method)
-    some = store.records().values() if records is None else records
-    scored = rewards.rewarded(some, {case.id: case for case in work.suite.cases}, reward)
+    scored = rewarded(work, store.records().values() if records is None else records)
     if takes == "candidates":
         select.write_candidates(select.choose_candidates(store, by, records=scored), path)
     elif takes == "pairs":
@@ -310,14 +311,16 @@ def choose(
     return path
 
 
-def choose_any(work: Alignment, store: RunStore, chosen: Selection) -> Path:
+def choose_any(work: Alignment, store: RunStore, records: Iterable[UnitRecord], chosen: Selection) -> Path:
     """Write as many clips of each case as were chosen, but as they come."""
-    reward = rewarded_by(work.config)
-    scored = rewards.rewarded(store.records().values(), {case.id: case for case in work.suite.cases}, reward)
     work.control.mkdir(parents=True, exist_ok=True)
-    path = work.control / file_of(work.config.method)
-    select.write_selection(any_of(store, reward.chooser, scored, as_many(chosen)), path)
-    return path
+    clips = partial(any_of, counts=as_many(chosen))
+    return choose(work, work.config.method, store, work.control, records=records, clips=clips)
+
+
+def rewarded(work: Alignment, records: Iterable[UnitRecord]) -> list[UnitRecord]:
+    """Records with the score of what chooses; those that have it already stay as they are."""
+    return rewards.rewarded(records, {case.id: case for case in work.suite.cases}, rewarded_by(work.config))
 
 
 def _good(rule: ChooseConfig, store: RunStore, by: Chooser, records: Sequence[UnitRecord]) -> Selection:

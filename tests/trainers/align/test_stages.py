@@ -231,6 +231,7 @@ def test_a_second_round_goes_on_from_the_first(material: Path, whole: Whole, tmp
 
 def test_a_control_is_trained_alike_on_clips_that_nobody_chose(material: Path, whole: Whole, tmp_path: Path) -> None:
     out = begun(whole, tmp_path / "out", "round1")
+    align.align(alignment(material, out), jobs=1)  # it is asked for when all is done without it
     work = alignment(material, out, control=True)
     store = align.align(work, jobs=1)
     assert store is not None
@@ -253,6 +254,8 @@ def test_a_control_is_trained_alike_on_clips_that_nobody_chose(material: Path, w
     assert not (work.control / "train").exists()
     with pytest.raises(UserError, match="it has no control"):
         alignment(material, out, control=True, method="dpo")
+    with pytest.raises(UserError, match="clips that it makes itself"):
+        alignment(material, out, method="grpo")
 
 
 def test_pairs_are_chosen_for_dpo(whole: Whole, material: Path, tmp_path: Path) -> None:
