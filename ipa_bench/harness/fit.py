@@ -37,19 +37,31 @@ def misfits(suite: Suite, looker: Looker | None = None) -> Iterator[str]:
     if why:
         yield f"faces cannot be looked for: {why}"
     seen: dict[Path, str | None] = {}
+    observer: str | None = observers[0]
     for case in suite.cases:
         if not case.people:
             yield f"{case.id}: it has no reference picture: nobody can be told apart"
             continue
-        yield from (f"{case.id}: {line}" for line in _of_case(case, looker, observers[0], counter, seen))
+        if observer is not None and counter is not None:
+            unable = _unable(case.people[0][1], looker, observer, seen)
+            if unable is not None:
+                yield f"faces cannot be told apart: {unable}"
+                observer = None
+        yield from (f"{case.id}: {line}" for line in _of_case(case, looker, observer, counter, seen))
+
+
+def _unable(picture: Path, looker: Looker, observer: str, seen: dict[Path, str | None]) -> str | None:
+    """Why the network that tells people apart is not there: said once, not of each picture."""
+    reason = seen[picture] = _reason(looker, picture, observer)
+    return reason if reason is not None and reason == looker.unable(observer) else None
 
 
 def _of_case(
-    case: Case, looker: Looker, observer: str, counter: Detector | None, seen: dict[Path, str | None]
+    case: Case, looker: Looker, observer: str | None, counter: Detector | None, seen: dict[Path, str | None]
 ) -> Iterator[str]:
     named: dict[str, str] = {}
     for person, picture in case.people:
-        if counter is not None:
+        if counter is not None and observer is not None:
             if picture not in seen:
                 seen[picture] = _reason(looker, picture, observer)
             if reason := seen[picture]:

@@ -58,6 +58,10 @@ class Looker:
         """Whether the observer of this name takes a ground truth."""
         return self._infos[name].beside is not None
 
+    def unable(self, name: str) -> str | None:
+        """Why the observer of this name cannot look at anything, such as a network's file that is another; or None."""
+        return self._observers[name].load()
+
     def looks_at_pictures(self, name: str) -> bool:
         """Whether the observer of this name looks at reference pictures."""
         return self._infos[name].pictures

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ipa_bench import video
+from ipa_bench import video, weights
 from ipa_bench.cache import Cache
 from ipa_bench.harness.fit import misfits
 from ipa_bench.observers.looker import Looker
@@ -69,6 +69,38 @@ def test_each_thing_that_does_not_fit_has_its_line(folder: Path, looker: Looker)
     assert more == ["duo: alone.mp4 shows no more than 1 of 2 faces at 5 moments"]
     posed = replace(case_of(folder, "both.mp4", anna="anna.png", ben="ben.png"), poses=(("ben", folder / "track.npz"),))
     assert [line.partition(" is no pose track")[0] for line in lines(posed, looker)] == ["duo: ben: track.npz"]
+
+
+def test_a_network_of_another_hash_is_one_line_whoever_is_asked_for(
+    folder: Path, looker: Looker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = weights.path("sface")
+    for there in (file, weights.path("yunet")):
+        (tmp_path / there.name).write_bytes(there.read_bytes())
+    with (tmp_path / file.name).open("r+b") as damaged:
+        damaged.seek(1000)
+        damaged.write(b"x")
+    monkeypatch.setenv("IPA_BENCH_WEIGHTS", str(tmp_path))
+    two = [case_of(folder, "both.mp4", anna="anna.png", ben="ben.png"), case_of(folder, "both.mp4", anna="anna.png")]
+    found = list(misfits(Suite("s", tuple(two), ()), looker))
+    assert len(found) == 2
+    assert found[0].startswith(f"faces cannot be told apart: {tmp_path / file.name} is not sface: expected sha256 ")
+    assert found[1] == "duo: both.mp4 shows 2 faces at once, and the case names 1 people"  # what else is wrong
+    scores = Scorer(looker, ["identity.similarity.sface", "frame.psnr"]).score(folder / "both.mp4", two[0])
+    assert str(scores["identity.similarity.sface"].reason).startswith(f"{tmp_path / file.name} is not sface")
+    assert scores["frame.psnr"].value is not None
+
+
+def test_a_face_that_is_never_visible_is_missing_and_not_left_out(folder: Path, looker: Looker) -> None:
+    video.encode(iter([scene()] * 3), folder / "nobody.mp4", 8)
+    case = case_of(folder, "both.mp4", anna="anna.png", ben="ben.png")
+    names = [f"identity.{name}.sface" for name in ("similarity", "coverage", "swap")]
+    scores = Scorer(looker, [*names, "frame.psnr"]).score(folder / "nobody.mp4", case)
+    assert [scores[name].value for name in names] == [0, 0, None]
+    assert scores["identity.swap.sface"].reason == "no face is seen"
+    assert scores["frame.psnr"].value is not None
+    hidden = lines(case_of(folder, "nobody.mp4", anna="anna.png", ben="ben.png"), looker)
+    assert hidden == ["duo: nobody.mp4 shows no more than 0 of 2 faces at 5 moments"]
 
 
 def test_what_does_not_fit_costs_its_metrics_and_nothing_else(folder: Path, looker: Looker) -> None:
