@@ -6,12 +6,13 @@ from typing import Literal
 
 from ipa_bench.types import Better, MetricInfo
 
+_SOURCE = "an earlier version of ipa-bench"
+
 
 def _former(
     id: str, unit: str, better: Better, blind_spot: str, needs: Literal["driving", "free"] = "driving"
 ) -> MetricInfo:
-    source = "an earlier version of ipa-bench"
-    return MetricInfo(id, unit, better, source, blind_spot, needs, "video", True, ("mediapipe-hands",))
+    return MetricInfo(id, unit, better, _SOURCE, blind_spot, needs, "video", True, ("mediapipe-hands",))
 
 
 #: in report order
@@ -37,4 +38,16 @@ FORMER: tuple[MetricInfo, ...] = (
     _former("hand.lag@1", "seconds", "lower", "delays over 0.4 s; not defined for a hand that is still"),
     _former("hand.sharpness@1", "|ln ratio|", "lower", "blur of fast frames only; blur in the reference; shapes"),
     _former("hand_quality_free@1", "0-1", "higher", "points the wrong way: malformed hands scored higher", "free"),
+    MetricInfo(
+        "truth.likelihood@1",
+        "share",
+        "higher",
+        _SOURCE,
+        "small places, where all candidates are alike, and light and size that are a little off counted as doubt",
+        "ground_truth",
+        "video",
+        False,
+        ("truth",),
+        "it knows the answer, so it may only judge what was made without it",
+    ),
 )

@@ -6,15 +6,15 @@ Two people of the test split in a scene, seen through H.264; every fault at thre
 nuisances, which leave everybody who they are. A metric's separation is the share of (clean, faulty) pairs of the same
 scene that it orders rightly, ties (less than 0.01) a half: the paired AUC. Of a nuisance it is how often the metric
 calls it worse by more than that and than the bound that 95 % of milder re-encodings stay under. Every fourth frame is
-looked at, and faces of some faults alone. Writes ladder.json and ladder.md beside this file; what a scene gave is kept
-in the folder ladder.parts.
+looked at, and faces of some faults alone. Writes ladder.json and ladder.md beside this file. What a scene gave is kept
+in the folder ladder.parts: errors of the reader, which are read anew each time, and values of faces and colours.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from ipa_bench.observers import faces
 from ipa_bench.types import Observation, UInt8
 
 HERE = Path(__file__).parent
+PARTS = HERE / "ladder.parts"
 STEP, CRF, MILD_CRF = 4, 20, 24
 #: name -> (better, measure)
 READS: dict[str, tuple[int, Callable[[truth.Reading], Measured]]] = {
@@ -111,12 +112,36 @@ def seen(clip: Shot, crf: int) -> UInt8:
     return np.stack([frame.image for frame in coded])
 
 
-def by_reader(scene: Reader, frames: UInt8, fps: float) -> dict[str, float | None]:
-    """What the reader of the truth says."""
-    rows = [scene.read(frame, STEP * index) for index, frame in enumerate(frames)]
-    error, pixels = (np.stack(each).astype(float) for each in zip(*rows, strict=True))
-    found = truth.reading(error, pixels, STEP * np.arange(len(rows)) / fps)
-    return {name: measure(found).value for name, (_, measure) in READS.items()}
+def errors(key: Key) -> dict[str, np.ndarray]:
+    """What the reader sees: ``error`` [variants, T, K, 2, C], ``pixels`` [variants, T, K, 2], ``fps`` of the scene."""
+    described = setting(key)
+    found = []
+    for variant in variants():
+        changed = altered(described, variant, key)
+        frames = seen(shot(thinned(changed)), crf_of(variant))
+        moves = variant.fault is not None and variant.fault.moves  # the poses are those of the changed scene
+        scene = Reader(key, changed) if moves else reader(key)
+        rows = [scene.read(frame, STEP * index) for index, frame in enumerate(frames)]
+        found.append([np.stack(each) for each in zip(*rows, strict=True)])
+    error, pixels = (np.stack(each) for each in zip(*found, strict=True))
+    return {"error": error, "pixels": pixels, "fps": np.float64(described.fps)}
+
+
+def readings(kept: Mapping[str, np.ndarray]) -> dict[str, truth.Reading]:
+    """variant -> what the errors of a scene say."""
+    error, pixels = kept["error"].astype(float), kept["pixels"].astype(float)
+    times = STEP * np.arange(error.shape[1]) / float(kept["fps"])
+    return {variant.name: truth.reading(error[index], pixels[index], times) for index, variant in enumerate(variants())}
+
+
+def altered(described: Setting, variant: Variant, key: Key) -> Setting:
+    """The scene with a variant's fault."""
+    return described if variant.fault is None else faulty(described, variant.fault, variant.strength, key.group)
+
+
+def crf_of(variant: Variant) -> int:
+    """How a variant's clip is stored."""
+    return MILD_CRF if variant == FLOOR else CRF
 
 
 def histogram(pixels: UInt8) -> np.ndarray:
@@ -138,27 +163,23 @@ def by_histogram(frames: UInt8, clip: Shot, own: list[np.ndarray]) -> float:
     return float(np.mean(values))
 
 
-def scene(key: Key, look: Look) -> dict[str, dict[str, float | None]]:
-    """variant -> metric -> value."""
+def by_pictures(key: Key, look: Look) -> dict[str, dict[str, float | None]]:
+    """variant -> metric of faces or colours -> value."""
     described = setting(key)
     pictures = [look.see(look.pictures, enlarged(reference(key, slot)[None]), 1) for slot in range(key.people)]
     found: dict[str, dict[str, float | None]] = {}
     real: Observation | None
     own: list[np.ndarray] = []
     for variant in variants():
-        changed = described if variant.fault is None else faulty(described, variant.fault, variant.strength, key.group)
-        clip = shot(thinned(changed))
-        frames = seen(clip, MILD_CRF if variant == FLOOR else CRF)
+        clip = shot(thinned(altered(described, variant, key)))
+        frames = seen(clip, crf_of(variant))
         if variant == CLEAN:
             ours = look.see(look.watcher, enlarged(frames), described.fps / STEP)
             own = [torso_of(frames, clip, slot) for slot in range(key.people)]
-            reads, real = reader(key), ours
-        elif variant.fault is not None and variant.fault.moves:  # the poses are those of the changed scene
-            reads, real = Reader(key, changed), None
+            real = ours
         else:
-            reads, real = reader(key), ours
-        values = by_reader(reads, frames, described.fps)
-        values[HISTOGRAM] = by_histogram(frames, clip, own)
+            real = None if variant.fault is not None and variant.fault.moves else ours
+        values: dict[str, float | None] = {HISTOGRAM: by_histogram(frames, clip, own)}
         if variant.name in (CLEAN.name, FLOOR.name, *FACED):
             of_clip = ours if variant == CLEAN else look.see(look.watcher, enlarged(frames), described.fps / STEP)
             people = beside(of_clip, pictures, SFACE, truth=of_clip if real is None else real)
@@ -245,23 +266,36 @@ def markdown(rows: dict[str, dict[str, float]], scenes: int) -> str:
 
 def main(groups: int, most: int | None = None) -> None:
     """Measure what is not there yet, at most so many scenes now, and write once all are there."""
+    PARTS.mkdir(exist_ok=True)
     look: Look | None = None
-    parts = HERE / "ladder.parts"
-    parts.mkdir(exist_ok=True)
     scenes = []
     for group in range(groups):
-        file = parts / f"{group}.json"
+        key = Key(2, "test", 100 + group)
+        file = PARTS / f"{group}.json"
         if not file.exists():
             look = look or Look()
-            file.write_text(json.dumps(scene(Key(2, "test", 100 + group), look)))
+            file.write_text(json.dumps(by_pictures(key, look)))
             print(f"{group + 1}/{groups}", flush=True)
             most = None if most is None else most - 1
             if most == 0 and group + 1 < groups:
                 return
-        scenes.append(json.loads(file.read_text()))
+        pictures, reads = json.loads(file.read_text()), readings(kept_errors(key))
+        scenes.append({
+            name: pictures[name] | {metric: measure(reads[name]).value for metric, (_, measure) in READS.items()}
+            for name in reads
+        })  # fmt: skip
     rows = table(scenes)
     (HERE / "ladder.json").write_text(json.dumps({"scenes": groups, "auc": rows}, indent=1) + "\n")
     (HERE / "ladder.md").write_text(markdown(rows, groups))
+
+
+def kept_errors(key: Key) -> Mapping[str, np.ndarray]:
+    """The reader's errors of a scene, looked at once."""
+    file = PARTS / f"{key.split}{key.group}.npz"
+    if not file.exists():
+        np.savez_compressed(file, **errors(key))
+    with np.load(file) as kept:
+        return dict(kept)
 
 
 if __name__ == "__main__":

@@ -211,6 +211,7 @@ def test_metrics_of_earlier_versions_are_known_and_not_computed():
     assert [info.id for info in infos_of(held)] == [held[1], held[2], held[3], held[0]]
     assert info_in("hand_quality", held).id == "hand_quality@1"
     assert info_in("hand_quality", ()).id == "hand_quality@4"
+    assert info_in("truth.likelihood", ("truth.likelihood@1",)).sealed == info_in("truth.likelihood", ()).sealed
     assert parts_of("hand_quality@1") == tuple(f"hand_quality.{p}@1" for p in ("place", "sharpness", "motion"))
     assert parts_of("hand_quality@4") == PART_IDS
     for version in ("@2", "@3"):

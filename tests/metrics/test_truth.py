@@ -50,6 +50,26 @@ def test_everybody_in_place() -> None:
     assert truth.likelihood(found).value == pytest.approx(1)
 
 
+def test_likelihood_is_a_share_of_a_softmax_and_a_place_weighs_by_its_pixels() -> None:
+    alike = errors()
+    alike[0] = 40.0  # few pixels are in view there, and all are as near
+    pixels = np.full((2, K, 2), 500.0)
+    pixels[1, 0] = 25.0
+    found = reading(np.stack([errors(), alike]), pixels, np.arange(2) / 12)
+    measured = truth.likelihood(found)
+    one = (1000 + 50 / (K + S)) / 1050  # of the person in place 0; by frames it would be (1 + 1 / 5) / 2
+    assert measured.value == pytest.approx((one + 1) / 2)
+    assert measured.series is not None
+    assert measured.series.tolist() == pytest.approx([1, (1000 + 50 / (K + S)) / 1050])
+    nearer = errors()
+    nearer[0, :, 0], nearer[0, :, 1] = 90.0, 40.0  # by the temperature: e times less likely
+    assert truth.likelihood(read([nearer])).value == pytest.approx((1 / (1 + np.e) + 1) / 2)
+    # a part that is too small to be compared adds no weight
+    alike[0, 1] = np.nan
+    half = reading(np.stack([errors(), alike]), pixels, np.arange(2) / 12)
+    assert truth.likelihood(half).value == pytest.approx(((1000 + 25 / (K + S)) / 1025 + 1) / 2)
+
+
 def test_an_exchange_for_a_quarter_of_the_frames() -> None:
     found = read([errors()] * 6 + [errors((1, 0))] * 2)
     got = values(found)
