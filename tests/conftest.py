@@ -28,6 +28,9 @@ from ipa_bench.engine import processes
 from tests import shapes
 from tests.forked import Server
 
+# While files are imported nothing can go: looking for it again and again is an eighth of what torch and diffusers take.
+gc.disable()
+
 # Compiled files are kept whatever the environment says: several processes import the same, and start others that do.
 sys.dont_write_bytecode = False
 
@@ -37,7 +40,7 @@ os.fsync = lambda _: None
 
 # How long an example takes is not what is tested: machines are busy. --hypothesis-profile=thorough looks further.
 settings.register_profile("thorough", deadline=None, max_examples=1000)
-settings.register_profile("few", deadline=None, max_examples=20)
+settings.register_profile("few", deadline=None, max_examples=12)
 settings.load_profile("few")
 
 
@@ -226,6 +229,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if session.config.option.collectonly:
         return
     gc.freeze()  # what was imported stays: it need not be looked through for what can go, a third of a second each time
+    gc.enable()
     used = {name for item in session.items for name in getattr(item, "fixturenames", ())}
     if "server" in used:
         _servers.append(Server(training="training_server" in used))
