@@ -126,7 +126,7 @@ def test_a_limb_that_leaves_the_frame_is_drawn_up_to_its_border():
     assert draw(inside(pose))[0, 160, 319].sum() == 0
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(
     st.lists(
         st.floats(-2000, 2000, width=32, allow_subnormal=False) | st.just(float("nan")), min_size=120, max_size=120

@@ -115,7 +115,7 @@ def test_two_values_for_one_video_are_a_bug() -> None:
         board([Score("c0", 0, "a", "m@1", 0.1), Score("c0", 0, "a", "m@1", 0.2)], ["a"])
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(st.randoms(use_true_random=False))
 def test_the_order_of_scores_does_not_matter(random: object) -> None:
     every = scored("a", A) + scored("b", B) + scored("c", [0.1 + 0.2 * n for n in NOISE])

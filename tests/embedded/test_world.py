@@ -41,7 +41,7 @@ def test_a_reference_shows_the_same_person_in_the_same_place_with_the_hands_else
     assert (np.abs(image.astype(int) - clip.frames[0]).max(-1) > 30).mean() > 0.05
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(IDENTITIES)
 def test_bones_keep_their_length(identity: int) -> None:
     clip = world.clip("train", identity, 0, frames=9)
@@ -51,7 +51,7 @@ def test_bones_keep_their_length(identity: int) -> None:
         np.testing.assert_allclose(bones, np.broadcast_to(expected, bones.shape), rtol=1e-3)
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(IDENTITIES)
 def test_hands_move_as_fast_as_people_do_stay_apart_and_in_the_frame(identity: int) -> None:
     clip = world.clip("test", identity, 0)

@@ -295,7 +295,7 @@ METRICS = (
 
 
 @given(clips(), st.randoms(use_true_random=False))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_the_order_of_tracks_and_of_people_does_not_matter(made, random):
     tracks, persons = (list(range(size)) for size in made.likeness.shape[1:])
     random.shuffle(tracks)
@@ -316,7 +316,7 @@ def test_the_order_of_tracks_and_of_people_does_not_matter(made, random):
 
 
 @given(clips())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_values_are_in_their_range_and_one_assignment_is_the_best(made):
     for metric in METRICS:
         measured = metric(made)
@@ -342,7 +342,7 @@ def test_values_are_in_their_range_and_one_assignment_is_the_best(made):
 
 
 @given(clips(), st.integers(0, 7))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_a_face_that_vanishes_never_raises_coverage(made, frame):
     frame %= len(made.times)
     fewer = replace(

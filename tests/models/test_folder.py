@@ -173,7 +173,7 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
 names = st.text("abé_-.0 1", min_size=1, max_size=8).filter(lambda n: not n.startswith(".") and n.strip() == n)
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(
     st.sets(st.tuples(names, st.integers(0, 12)), max_size=6),
     st.sampled_from(["{0}_seed{1}", "{0}/{1}", "{0}-seed{1}"]),

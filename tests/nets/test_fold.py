@@ -52,7 +52,7 @@ def slow_max_pool(x, kernel, stride, pads):
 KERNELS = [((1, 3, 3), (1, 2, 2)), ((3, 3, 3), (2, 2, 2)), ((2, 2, 2), (2, 2, 2)), ((3, 3, 3), (1, 1, 1))]
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(st.tuples(*[st.integers(1, 9)] * 3), st.sampled_from(KERNELS), st.integers(0, 99), st.booleans())
 def test_max_pool_is_the_maximum_of_every_window(size, pool, seed, last):
     values = np.random.default_rng(seed).random((2, 3, *size)).astype(np.float32)
@@ -100,7 +100,7 @@ def test_the_fast_convolution_is_the_convolution(batch, kernel):
     torch.testing.assert_close(convolve(part, conv, [kernel // 2] * 3).double(), expected, rtol=1e-5, atol=1e-5)
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(st.integers(0, 999), st.booleans(), st.booleans())
 def test_folding_is_the_formula(seed, with_bias, affine):
     torch.manual_seed(seed)

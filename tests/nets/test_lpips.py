@@ -87,7 +87,7 @@ def test_a_gpu_gives_the_same(drawn, monkeypatch):
     np.testing.assert_allclose(distances, golden(f"lpips_{ready.net}_64"), rtol=1e-4, atol=TOLERANCE)
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(st.integers(0, 999), st.integers(31, 70), st.integers(31, 70))
 def test_a_distance_is_symmetric_not_negative_and_zero_for_equal_images(alex, seed, height, width):
     source = np.random.default_rng(seed)
@@ -100,7 +100,7 @@ def test_a_distance_is_symmetric_not_negative_and_zero_for_equal_images(alex, se
     assert torch.equal(alex.distance_map(a, a, (height, width)), torch.zeros(2, height, width))
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(st.integers(0, 999))
 def test_features_have_unit_norm_or_are_zero(alex, seed):
     images = np.random.default_rng(seed).integers(0, 256, (1, 40, 44, 3), dtype=np.uint8)

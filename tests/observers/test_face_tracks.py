@@ -51,7 +51,7 @@ def test_faces_whose_numbers_are_not_known_are_joined_by_place():
 
 
 @given(st.lists(st.lists(st.floats(0, 100), max_size=4), max_size=6))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_a_track_has_one_face_a_frame_and_tracks_are_counted_from_0(places):
     tracks = joined([[(x, ANNA) for x in frame] for frame in places])
     assert [len(t) for t in tracks] == [len(frame) for frame in places]

@@ -106,7 +106,7 @@ def test_hand_and_rest_are_what_area_weighted_masks_give(net):
 corner = st.tuples(st.integers(0, 39), st.integers(0, 29), st.integers(1, 40), st.integers(1, 30))
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(st.integers(0, 1000), st.lists(corner, max_size=2), st.lists(st.integers(1, 13), min_size=2, max_size=6))
 def test_the_area_weighted_mean_of_hand_and_rest_is_the_frame(seed, corners, cells):
     rng = np.random.default_rng(seed)

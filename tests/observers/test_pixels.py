@@ -91,7 +91,7 @@ def test_zeros_against_ones():
     assert ssim == pytest.approx(9.999000099990664e-05, rel=1e-4)
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(st.integers(0, 1000), st.tuples(*[st.integers(0, 90)] * 8))
 def test_regions_are_what_a_mask_gives(seed, corners):
     one, other = images(seed)

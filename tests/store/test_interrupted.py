@@ -37,7 +37,7 @@ def test_a_torn_line_costs_that_line_only(tmp_path: Path, junk: bytes) -> None:
     assert RunStore.load(tmp_path).read().damaged == bool(junk)
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(cut=st.integers(0, 10_000))
 def test_a_shard_cut_anywhere_keeps_every_whole_line(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
     folder = tmp_path_factory.mktemp("run")

@@ -88,7 +88,7 @@ def test_a_hand_without_extent_is_a_spot(shape: halo.Shape) -> None:
     assert draw(slanted, shape, 0.1).any()
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(hands, shapes, st.floats(0, 1))
 def test_every_joint_in_the_frame_is_covered(hand: Array, shape: halo.Shape, margin: float) -> None:
     mask = draw(hand, shape, margin)
@@ -98,7 +98,7 @@ def test_every_joint_in_the_frame_is_covered(hand: Array, shape: halo.Shape, mar
     assert set(np.unique(mask)) <= {0, 1}
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(hands, st.floats(0, 1), st.floats(0, 1))
 def test_the_box_holds_the_hull_and_a_margin_only_adds(hand: Array, margin: float, more: float) -> None:
     hull, wider = draw(hand, "hull", margin), draw(hand, "hull", margin + more)
@@ -108,7 +108,7 @@ def test_the_box_holds_the_hull_and_a_margin_only_adds(hand: Array, margin: floa
     assert (box <= wider_box).all()
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(hands, shapes, st.sampled_from([(80, 60), (20, 15), (80, 15)]))
 def test_only_the_share_of_the_frame_matters(hand: Array, shape: halo.Shape, out: tuple[int, int]) -> None:
     scaled = hand * (np.array(out) / np.array(SIZE)).astype(np.float32)

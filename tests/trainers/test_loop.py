@@ -97,7 +97,7 @@ def lines(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(st.integers(1, 9), st.integers(0, 5), st.integers(0, 3))
 def test_every_clip_is_seen_once_a_round(count: int, seed: int, draws: int) -> None:
     items = Items(tuple(map(str, range(count))), seed, draws)

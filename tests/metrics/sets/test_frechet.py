@@ -126,7 +126,7 @@ sets = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(sets)
 def test_symmetric_and_not_negative(pair):
     x, y = pair
@@ -135,7 +135,7 @@ def test_symmetric_and_not_negative(pair):
     assert kernel_distance(x, y) == pytest.approx(kernel_distance(y, x), rel=1e-9, abs=1e-9)
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(sets, st.integers(0, 10**6), st.floats(-100, 100))
 def test_rotation_translation_and_order_do_not_matter(pair, seed, shift):
     x, y = pair
@@ -147,14 +147,14 @@ def test_rotation_translation_and_order_do_not_matter(pair, seed, shift):
     assert kernel_distance(*turned) == pytest.approx(kernel_distance(x, y), rel=1e-7, abs=1e-9)
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(sets, st.floats(0.01, 100))
 def test_scales_with_the_square(pair, factor):
     x, y = pair
     assert frechet_distance(factor * x, factor * y) == pytest.approx(factor**2 * frechet_distance(x, y), rel=1e-8)
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(sets, st.floats(0.1, 5))
 def test_grows_with_the_gap_of_the_means(pair, step):
     x, y = pair
@@ -165,7 +165,7 @@ def test_grows_with_the_gap_of_the_means(pair, step):
     assert frechet_distance(x, y + 2 * step * direction) > frechet_distance(x, y + step * direction)
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(sets, st.integers(0, 10**6))
 def test_a_part_is_the_distance_of_its_rows(pair, seed):
     """Parts only re-index inner products; the rows themselves must say the same."""
@@ -200,7 +200,7 @@ def slow_kernel(x, y, x_groups, y_groups):
     return mean(x, x, x_groups, x_groups) + mean(y, y, y_groups, y_groups) - 2 * mean(x, y, x_groups, y_groups)
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(sets, st.integers(0, 10**6))
 def test_kernel_distance_is_the_sum_over_pairs(pair, seed):
     x, y = pair

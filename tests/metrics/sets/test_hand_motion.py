@@ -233,14 +233,14 @@ def _slow_twin(tracks):
     return np.concatenate(list(out.values()))
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(st.integers(0, 1000), st.sampled_from([12.0, 25.0, 30.0]))
 def test_the_slow_twin_agrees(seed, fps):
     tracks = _shaky(seed, fps=fps)
     np.testing.assert_allclose(vector(tracks), _slow_twin(tracks), atol=1e-9)
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(st.integers(0, 1000))
 def test_every_histogram_is_a_share_of_what_was_due(seed):
     driving = made_up(30, seed=seed)
@@ -251,7 +251,7 @@ def test_every_histogram_is_a_share_of_what_was_due(seed):
         assert histogram.sum() == pytest.approx(1.0)
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(st.integers(0, 1000), st.floats(0.2, 5.0), st.floats(-200, 200), st.floats(-200, 200))
 def test_neither_scale_nor_place_nor_slot_matters(seed, scale, x, y):
     tracks = _shaky(seed)
@@ -267,7 +267,7 @@ def _turned(histogram, directions):
     return np.concatenate([histogram[:2], cells.ravel()])
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(st.integers(0, 1000))
 def test_a_mirrored_clip_mirrors_every_direction(seed):
     tracks = _shaky(seed)
@@ -277,7 +277,7 @@ def test_a_mirrored_clip_mirrors_every_direction(seed):
         np.testing.assert_allclose(theirs[name], _turned(histogram, (4 - np.arange(8)) % 8), atol=1e-9)
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(st.integers(0, 1000))
 def test_time_reversed_turns_velocities_around_and_leaves_accelerations(seed):
     tracks = _shaky(seed)
@@ -287,7 +287,7 @@ def test_time_reversed_turns_velocities_around_and_leaves_accelerations(seed):
         np.testing.assert_allclose(theirs[name], _turned(histogram, opposite), atol=1e-9)
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(st.floats(10, 60))
 def test_steady_motion_looks_the_same_at_any_frame_rate(fps):
     times = np.arange(60) / fps

@@ -17,7 +17,7 @@ from ipa_bench.observers.features.policies import ALIASES, KINETICS_MEAN, POLICI
 #: landscape, portrait, square, already 224, one pixel off, enlarged, and sizes whose scale is not exact in floats
 SIZES = [(360, 640), (1024, 576), (300, 300), (224, 224), (225, 224), (224, 225), (100, 60), (180, 320), (360, 360)]
 #: the references are slow
-few = settings(max_examples=20)
+few = settings(max_examples=12)
 images = arrays.arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12), st.just(3)))
 
 

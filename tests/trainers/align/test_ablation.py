@@ -120,7 +120,7 @@ def test_the_first_clips_are_the_best_of_every_case_then_the_second_best() -> No
         of(13)
 
 
-@settings(max_examples=20)  # files are written
+@settings(max_examples=12)  # files are written
 @given(st.permutations(sorted(VALUES.values())), st.integers(1, 4), st.integers(1, 12))
 def test_clips_that_come_as_they_come_depend_on_no_score(values: list[float], top_k: int, count: int) -> None:
     row = Row(name="r", method="sft", rule="random", top_k=top_k, clips=min(count, 3 * top_k))

@@ -58,7 +58,7 @@ def slow_ipa(
     return sum(losses) / len(losses)
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(seeds, betas, st.floats(1, 20), kinds)
 def test_ipa_with_halo_is_its_slow_twin(seed: int, beta: float, strength: float, kind: TimeWeight) -> None:
     b, c, frames, height, width = SHAPE
