@@ -22,6 +22,8 @@ from ipa_bench.models.checkpoint import EMBEDDED_FOLDER
 from ipa_bench.store import RunStore
 from tests.forked import Server
 
+PEOPLE = Path(__file__).parents[2] / "benchmarks" / "embedded-people"
+
 
 def test_the_checkpoint_is_small_and_without_pickles() -> None:
     files = [file for file in EMBEDDED_FOLDER.rglob("*") if file.is_file()]
@@ -101,7 +103,7 @@ def run(server: Server, out: Path, cache: Path, *arguments: str, kill: float | N
     if kill is not None:
         assert process.kill_after(kill) in (0, -signal.SIGKILL), process.errors
     else:
-        assert process.wait() == 0, process.errors
+        assert process.wait(3000) == 0, process.errors
 
 
 @pytest.mark.slow
@@ -125,3 +127,40 @@ def test_killed_at_ten_moments_it_gives_the_same_numbers(
         run(training_server, out, cold, *limit, kill=random.uniform(0.02, 0.3) * seconds)
     run(training_server, out, cold, *limit)
     assert scores(out) == scores(whole)
+
+
+@pytest.mark.slow
+def test_a_suite_of_pairs_killed_in_its_middle_and_resumed_has_the_same_scores(
+    training_server: Server, cache_folder: Path, tmp_path: Path
+) -> None:
+    """``benchmarks/embedded-people``, one case of it: killed with one clip made, with one scored, and with three."""
+    arguments = (str(PEOPLE), "--limit", "1", "--jobs", "1")
+    cold = tmp_path / "cache"
+    shutil.copytree(cache_folder, cold, ignore=shutil.ignore_patterns("observations", "encoded"))
+    whole, out = tmp_path / "whole", tmp_path / "killed"
+    run(training_server, whole, cold, *arguments)
+    shutil.rmtree(cold)
+    shutil.copytree(cache_folder, cold, ignore=shutil.ignore_patterns("observations", "encoded"))
+
+    def scored() -> int:
+        return len(known(out)) if (out / "run.json").exists() else 0
+
+    left = []
+    for due in (lambda: any((out / "videos").rglob("*.mp4")), lambda: scored() >= 1, lambda: scored() >= 3):
+        process = training_server.start(
+            ["run", "--out", out, *arguments], tmp_path, environment(cold), tmp_path / "said"
+        )
+        while not due():
+            assert process.wait(0.02) is None, process.errors
+        process.signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, process.errors
+        left.append(scored())
+    run(training_server, out, cold, *arguments)
+    assert left[0] <= left[1] <= left[2] < len(known(whole)) == 5
+    assert known(out) == known(whole)
+    assert scores(out) == scores(whole)
+
+
+def known(folder: Path) -> dict[tuple[str, int, str], str | None]:
+    """The sha256 of each video that a run has scored."""
+    return {unit: record.sha256 for unit, record in RunStore.load(folder).records().items()}
