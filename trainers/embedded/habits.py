@@ -5,10 +5,11 @@
 
 Trains a LoRA of the tiny Wan-VACE on people of whom every second one has hands of a bad habit
 (:mod:`ipa_bench.embedded.habits`): single frames, which are many and cheap and show missing, fused and added fingers,
-and clips in turn. Or on clips of two people of which every second one mixes them up
-(:mod:`ipa_bench.embedded.group.footage`). Whether a sample is bad does not follow from anything that the model is told,
-so it has to draw some of both. It sees some ten thousand samples, where a LoRA that is tuned on stored clips
-(:mod:`trainers.embedded.footage`) sees one thousand in the same time; measured, those left no trace.
+and clips in turn. Or on single frames and clips of two people, each as it is and with them mixed up
+(:mod:`ipa_bench.embedded.group.footage`: exchanged, or one in the other's shirt). Whether a sample is bad does not
+follow from anything that the model is told, so it has to draw some of both. It sees some ten thousand samples, where a
+LoRA that is tuned on stored clips (:mod:`trainers.embedded.footage`) sees one thousand in the same time; measured,
+those left no trace.
 
 What it leaves in FOLDER/lora is the base of the built-in suites. Ctrl-C stops it; the same command goes on.
 """
@@ -71,7 +72,15 @@ RECIPES: dict[Wrong, Recipe] = {
         every=200,
         weight=10.0,
     ),
-    "identity": Recipe(600, (Part(source="pairs", batch=4, frames=9, keep=0.4, people=64),), every=100, weight=3.0),
+    "identity": Recipe(
+        900,
+        (
+            Part(source="pairs", batch=16, frames=1, keep=0.4, people=64),
+            Part(source="pairs", batch=4, frames=9, keep=0.4, people=64),
+        ),
+        every=225,
+        weight=3.0,
+    ),
 }
 
 

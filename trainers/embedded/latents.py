@@ -42,7 +42,7 @@ STATISTICS = 64
 AT_ONCE = 68
 #: first identity of the train split in a shard; smaller numbers are alignment's, the footage's and the shipped nets'
 FIRST = 2_000_000
-#: the same of shards in which every second person has bad hands, or every second pair is mixed up
+#: the same of shards in which every second person has bad hands, or each pair twice, once mixed up
 FIRST_BAD = 8_000_000
 #: of a shard, in the order of :class:`LatentData`
 _NAMES = ("clips", "poses", "references", "masks", "prompts")
@@ -121,15 +121,15 @@ class Shards:
         bad: bool = False,
     ) -> None:
         """``prompts`` gives features ``[n, TEXT_LENGTH, TEXT_DIM]`` of texts; ``half`` encodes in bf16; ``jobs``
-        processes render; ``bad``: every second person of ``stills`` and ``clips`` has bad hands, every second pair
-        is mixed up.
+        processes render; ``bad``: every second person of ``stills`` and ``clips`` has bad hands, each pair is
+        shown twice, as it is and mixed up.
         """
         self._kind, self._people, self._vae, self._prompts = kind, people, vae, prompts
         self._split, self._half, self._jobs, self._progress = split, half, jobs, progress
         weights = b"".join(p.detach().cpu().numpy().tobytes() for p in vae.encoder.parameters())
         self._bad = bad
         about = [hashlib.sha256(weights).hexdigest(), world.VERSION, kind, split, people]
-        self._about = [*about, "bad"] if bad else about
+        self._about = [*about, "both" if kind == "pairs" else "bad"] if bad else about
         self._folder = folder / f"{split}-{kind}-{people}{'-bad' if bad else ''}"
         self._open: dict[int, LatentData] = {}
 
@@ -196,8 +196,10 @@ def _person(person: tuple[Split, int], kind: Kind, bad: bool = False) -> tuple[d
     """Arrays of one sample ``[T, ...]``; takes of the kinds differ. The pose is seen as the suites' are."""
     split, number = person
     if kind == "pairs":
-        key = Key(2, split, number)
-        made = mixed.footage(key, estimator.MILD).arrays if bad else groups.arrays(key, estimator.MILD)
+        # Of bad footage each pair is shown twice, right and wrong.
+        key = Key(2, split, number // 2 if bad else number)
+        made = mixed.habit(key, bool(number % 2), estimator.MILD).arrays if bad else groups.arrays(key, estimator.MILD)
+        number = number // 2 if bad else number
         # What is wrong with a bad one is wrong all over somebody.
         masks = made.people.max(1) if bad else made.hands
         arrays = {"frames": made.frames, "poses": made.poses, "masks": masks, "references": made.references}

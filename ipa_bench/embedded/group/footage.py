@@ -25,6 +25,9 @@ WRONG = 0.5
 #: kinds that footage shows
 KINDS = tuple(fault for fault in FAULTS if fault.family != "nuisance" and not fault.held_out)
 
+#: kinds that may last for a whole clip: at level 1 two people are exchanged in all of it, or one has the other's shirt
+LASTING = tuple(fault for fault in KINDS if fault.family in ("swap", "leak"))
+
 
 class Clip(NamedTuple):
     """A clip as a model is trained on it; its poses, references and prompt are those of the right one."""
@@ -45,6 +48,23 @@ def footage(key: Key, failings: estimator.Failings = estimator.USUAL) -> Clip:
     kind, strength = KINDS[int(rng.integers(len(KINDS)))], STRENGTHS[int(rng.integers(len(STRENGTHS)))]
     drawn = shot(faulty(setting(key), kind, strength, int(rng.integers(2**31))))
     return Clip(made._replace(frames=drawn.frames, people=drawn.masks, hands=drawn.hands), (kind.name, strength))
+
+
+def habit(key: Key, wrong: bool, failings: estimator.Failings = estimator.USUAL) -> Clip:
+    """A clip of the train split as it should be, or with a fault of :data:`LASTING` from its first frame to its last.
+
+    Both stand beside the same poses, references and prompt: who learns from both can only guess which it is to draw.
+    Raises ValueError for another split.
+    """
+    if key.split != "train":
+        raise ValueError(f"footage is of the train split, not {key.split}")
+    made = arrays(key, failings)
+    if not wrong:
+        return Clip(made, None)
+    rng = np.random.default_rng([31, *map(int, (key.people, key.group, key.take))])
+    kind = LASTING[int(rng.integers(len(LASTING)))]
+    drawn = shot(kind.change(setting(key), 1.0, rng))
+    return Clip(made._replace(frames=drawn.frames, people=drawn.masks, hands=drawn.hands), (kind.name, "strong"))
 
 
 def write(key: Key, folder: Path) -> Path:

@@ -93,7 +93,7 @@ def test_a_folder_begun_with_other_options_is_refused(tmp_path: Path, monkeypatc
             habits.make(tmp_path, jobs=1, **changes)
 
 
-def test_pairs_are_mixed_up_in_every_second_clip_and_people_count_more(
+def test_each_pair_is_shown_right_and_mixed_up_and_people_count_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fused, "compiled", lambda: fused.block)
@@ -103,6 +103,11 @@ def test_pairs_are_mixed_up_in_every_second_clip_and_people_count_more(
     assert max(float(tensor.abs().max()) for name, tensor in load_file(made).items() if "lora_B" in name) > 0
     (shard,) = (tmp_path / "world").glob("train-pairs-2-bad/00000")
     shown = np.load(shard / "masks.npy")
-    keys = [Key(2, "train", latents.FIRST_BAD + number) for number in range(2)]
-    people = [mixed.footage(key).arrays.people.max(1) / 255 for key in keys]
+    key = Key(2, "train", latents.FIRST_BAD // 2)
+    people = [mixed.habit(key, wrong).arrays.people.max(1) / 255 for wrong in (False, True)]
     assert shown.mean((1, 2, 3)) == pytest.approx([float(each.mean()) for each in people], abs=0.02)
+    for told in ("poses", "references", "prompts"):
+        right, wrong = np.load(shard / f"{told}.npy")
+        np.testing.assert_array_equal(right, wrong)
+    right, wrong = np.load(shard / "clips.npy")
+    assert np.abs(right - wrong).mean() > 0.01
