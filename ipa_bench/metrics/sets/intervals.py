@@ -14,8 +14,8 @@ Otherwise it says what does. The value stays what it is; an interval that is not
 knows nothing of whether the features mean anything, or whether the identities stand for those of interest.
 
 Percent of 95 % intervals that cover, and of how many draws, in simulated worlds whose distances are known
-(``tests/test_set_coverage.py``; 64 dimensions but where marked; 100 draws are good to about 3 points; blank: not
-measured):
+(``tests/metrics/sets/test_coverage.py``; 64 dimensions but where marked; 100 draws are good to about 3 points; blank:
+not measured):
 
     world                    n    frechet      kernel       corrected
     alike                   16     99 (150)     98 (150)    100 (150) *

@@ -1,9 +1,9 @@
 """Do the 95 % intervals of set distances cover? Simulated sets whose true distances are known.
 
-The table in ``ipa_bench/metrics/set_intervals.py`` is from these worlds, in places with fewer draws. All of them take
+The table in ``ipa_bench/metrics/sets/intervals.py`` is from these worlds, in places with fewer draws. All of them take
 about an hour of one core:
 
-    pytest tests/test_set_coverage.py -m slow -s
+    pytest tests/metrics/sets/test_coverage.py -m slow -s
 """
 
 from __future__ import annotations
