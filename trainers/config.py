@@ -11,9 +11,8 @@ from pydantic import Field, Strict, create_model, model_validator
 from ipa_bench.config.fields import Count, Guidance, Items, Number, Positive, StrictTable, Text, Whole, Words, checked
 from ipa_bench.config.toml import read_toml
 from ipa_bench.errors import UserError
-from ipa_bench.models.checkpoint import REPLACE
 from ipa_bench.models.outline import Checkpointing
-from ipa_bench.models.specs import AnimateMode, AnimateSpec, AttentionName, BaseSpec
+from ipa_bench.models.specs import AnimateMode, AttentionName, BaseSpec
 from ipa_bench.models.speed import BACKENDS
 from trainers.flow import TSampling
 from trainers.halo import Form, Shape
@@ -282,10 +281,9 @@ def base_of(spec: BaseSpec) -> dict[str, Any]:
         key: None if path is None else str(path) for key in ("weights", "weights_2") for path in [getattr(spec, key)]
     }
     more: dict[str, Any] = {key: True for key in ("vae_tiling", "compile", "fp8") if getattr(spec, key)}
-    more |= {"mode": spec.mode} if isinstance(spec, AnimateSpec) and spec.mode == REPLACE else {}
     attention = {"attention": spec.attention} if BACKENDS[spec.attention].learns else {}
     named = {"model": spec.model, "revision": spec.revision, "kind": spec.kind, "dtype": spec.dtype}
-    return named | files | more | (attention if spec.attention != "native" else {})
+    return named | files | more | spec.own | (attention if spec.attention != "native" else {})
 
 
 def load(path: Path) -> TrainConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ipa_bench.metrics.truth import SEALED
 from ipa_bench.types import Better, MetricInfo
 
 _SOURCE = "an earlier version of ipa-bench"
@@ -48,6 +49,6 @@ FORMER: tuple[MetricInfo, ...] = (
         "video",
         False,
         ("truth",),
-        "it knows the answer, so it may only judge what was made without it",
+        SEALED,
     ),
 )

@@ -149,6 +149,11 @@ class BaseSpec(_ModelTable):
         return ()
 
     @property
+    def own(self) -> dict[str, str]:
+        """Keys of its kind alone that training from it has to name."""
+        return {}
+
+    @property
     def loaded(self) -> tuple[object, ...]:
         """What two models have to agree in to share their weights in memory."""
         files = (self.lora, self.lora_2, self.weights, self.weights_2)
@@ -180,6 +185,11 @@ class AnimateSpec(BaseSpec):
     def shown(self) -> tuple[object, ...]:
         """Its mode."""
         return (self.mode,)
+
+    @property
+    def own(self) -> dict[str, str]:
+        """Its mode, where it is not the usual one."""
+        return {} if self.mode == "animate" else {"mode": self.mode}
 
 
 ModelSpec = FolderSpec | DamageSpec | FaultSpec | ReencodeSpec | BaseSpec

@@ -197,9 +197,9 @@ def _person(person: tuple[Split, int], kind: Kind, bad: bool = False) -> tuple[d
     split, number = person
     if kind == "pairs":
         # Of bad footage each pair is shown twice, right and wrong.
-        key = Key(2, split, number // 2 if bad else number)
-        made = mixed.habit(key, bool(number % 2), estimator.MILD).arrays if bad else groups.arrays(key, estimator.MILD)
-        number = number // 2 if bad else number
+        number, wrong = divmod(number, 2) if bad else (number, 0)
+        key = Key(2, split, number)
+        made = mixed.habit(key, estimator.MILD).arrays if wrong else groups.arrays(key, estimator.MILD)
         # What is wrong with a bad one is wrong all over somebody.
         masks = made.people.max(1) if bad else made.hands
         arrays = {"frames": made.frames, "poses": made.poses, "masks": masks, "references": made.references}

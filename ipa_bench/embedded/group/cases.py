@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from PIL import Image
 from ipa_bench import video
 from ipa_bench.embedded import cases, estimator, world
 from ipa_bench.embedded.cases import CRF, Part
-from ipa_bench.embedded.group.setting import Key, identities, prompt, setting
+from ipa_bench.embedded.group.setting import Key, Setting, identities, prompt, setting
 from ipa_bench.embedded.group.shot import estimated_poses, reference, shot
 from ipa_bench.engine import processes as pool
 from ipa_bench.errors import UserError
@@ -65,10 +65,18 @@ class Arrays(NamedTuple):
     prompt: str
 
 
-def arrays(key: Key, failings: estimator.Failings = estimator.USUAL, frames: int = world.FRAMES) -> Arrays:
-    """A clip of the world; the same for the same arguments."""
+def arrays(
+    key: Key,
+    failings: estimator.Failings = estimator.USUAL,
+    frames: int = world.FRAMES,
+    wrong: Callable[[Setting], Setting] | None = None,
+) -> Arrays:
+    """A clip of the world; the same for the same arguments.
+
+    ``wrong`` changes what is drawn; poses, references and prompt stay those of the right clip.
+    """
     described = setting(key, frames)
-    drawn = shot(described)
+    drawn = shot(described if wrong is None else wrong(described))
     poses = draw_group(estimated_poses(described, key, failings))
     people = np.stack([reference(key, slot) for slot in range(key.people)])
     return Arrays(drawn.frames, poses, people, drawn.masks, drawn.hands, prompt(described.people))

@@ -17,8 +17,7 @@ from ipa_bench.embedded import estimator, world
 from ipa_bench.embedded.cases import CRF
 from ipa_bench.embedded.group.cases import Arrays, arrays, case_name
 from ipa_bench.embedded.group.faults import FAULTS, STRENGTHS, Strength, faulty
-from ipa_bench.embedded.group.setting import Key, setting
-from ipa_bench.embedded.group.shot import shot
+from ipa_bench.embedded.group.setting import Key
 
 #: chance that a clip has a fault
 WRONG = 0.5
@@ -39,32 +38,31 @@ class Clip(NamedTuple):
 
 def footage(key: Key, failings: estimator.Failings = estimator.USUAL) -> Clip:
     """A clip of the train split; the same for the same arguments. Raises ValueError for another split."""
-    if key.split != "train":
-        raise ValueError(f"footage is of the train split, not {key.split}")
-    rng = np.random.default_rng([29, *map(int, (key.people, key.group, key.take))])
-    made = arrays(key, failings)
+    rng = _chance(29, key)
     if rng.random() >= WRONG:
-        return Clip(made, None)
+        return Clip(arrays(key, failings), None)
     kind, strength = KINDS[int(rng.integers(len(KINDS)))], STRENGTHS[int(rng.integers(len(STRENGTHS)))]
-    drawn = shot(faulty(setting(key), kind, strength, int(rng.integers(2**31))))
-    return Clip(made._replace(frames=drawn.frames, people=drawn.masks, hands=drawn.hands), (kind.name, strength))
+    seed = int(rng.integers(2**31))
+    made = arrays(key, failings, wrong=lambda right: faulty(right, kind, strength, seed))
+    return Clip(made, (kind.name, strength))
 
 
-def habit(key: Key, wrong: bool, failings: estimator.Failings = estimator.USUAL) -> Clip:
-    """A clip of the train split as it should be, or with a fault of :data:`LASTING` from its first frame to its last.
+def habit(key: Key, failings: estimator.Failings = estimator.USUAL) -> Clip:
+    """A clip of the train split with a fault of :data:`LASTING` from its first frame to its last.
 
-    Both stand beside the same poses, references and prompt: who learns from both can only guess which it is to draw.
-    Raises ValueError for another split.
+    :func:`~ipa_bench.embedded.group.cases.arrays` is the same without: who learns from both can only guess which it is
+    to draw. Raises ValueError for another split.
     """
+    rng = _chance(31, key)
+    kind = LASTING[int(rng.integers(len(LASTING)))]
+    made = arrays(key, failings, wrong=lambda right: kind.change(right, 1.0, rng))
+    return Clip(made, (kind.name, "strong"))
+
+
+def _chance(what: int, key: Key) -> np.random.Generator:
     if key.split != "train":
         raise ValueError(f"footage is of the train split, not {key.split}")
-    made = arrays(key, failings)
-    if not wrong:
-        return Clip(made, None)
-    rng = np.random.default_rng([31, *map(int, (key.people, key.group, key.take))])
-    kind = LASTING[int(rng.integers(len(LASTING)))]
-    drawn = shot(kind.change(setting(key), 1.0, rng))
-    return Clip(made._replace(frames=drawn.frames, people=drawn.masks, hands=drawn.hands), (kind.name, "strong"))
+    return np.random.default_rng([what, *map(int, (key.people, key.group, key.take))])
 
 
 def write(key: Key, folder: Path) -> Path:

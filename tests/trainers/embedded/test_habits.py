@@ -13,6 +13,7 @@ from diffusers import WanVACETransformer3DModel
 from safetensors.torch import load_file
 
 from ipa_bench.embedded import footage, world
+from ipa_bench.embedded.group import cases as groups
 from ipa_bench.embedded.group import footage as mixed
 from ipa_bench.embedded.group.setting import Key
 from ipa_bench.errors import UserError
@@ -104,7 +105,7 @@ def test_each_pair_is_shown_right_and_mixed_up_and_people_count_more(
     (shard,) = (tmp_path / "world").glob("train-pairs-2-bad/00000")
     shown = np.load(shard / "masks.npy")
     key = Key(2, "train", latents.FIRST_BAD // 2)
-    people = [mixed.habit(key, wrong).arrays.people.max(1) / 255 for wrong in (False, True)]
+    people = [made.people.max(1) / 255 for made in (groups.arrays(key), mixed.habit(key).arrays)]
     assert shown.mean((1, 2, 3)) == pytest.approx([float(each.mean()) for each in people], abs=0.02)
     for told in ("poses", "references", "prompts"):
         right, wrong = np.load(shard / f"{told}.npy")
