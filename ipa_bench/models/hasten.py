@@ -56,7 +56,17 @@ def apply(networks: Iterable[Any], speed: Speed) -> None:
         if speed.attention != "native":
             _attend(network, backend)
         if speed.compile:
-            network.compile_repeated_blocks()
+            _compile(network, speed)
+
+
+def _compile(network: Any, speed: Speed) -> None:
+    """Compile the blocks that repeat; on a processor those of few operations, where they are what these are."""
+    from ipa_bench.models.wan import blocks
+
+    if not _gpu() and speed.attention == "native" and blocks.fits(network):
+        blocks.replace(network, blocks.compiled())
+    else:
+        network.compile_repeated_blocks()
 
 
 def _attend(network: Any, backend: str) -> None:

@@ -18,6 +18,7 @@ from ipa_bench.models import hasten
 from ipa_bench.models.checkpoint import described, locate, recipe_of
 from ipa_bench.models.specs import WanVaceSpec
 from ipa_bench.models.speed import BACKENDS, Attention, Speed
+from ipa_bench.models.wan import blocks
 from ipa_bench.models.wan.pipeline import load
 from ipa_bench.models.wan.vace import WanVace
 from ipa_bench.suite import load_suite
@@ -185,10 +186,17 @@ def test_in_fp8_with_another_attention_it_trains_and_samples(
 
 
 def test_what_is_compiled_is_the_blocks_that_repeat(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled = []
+    compiled, ours = [], []
     monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(type(self).__name__))
-    load(spec_of(model, compile=True), locate(spec_of(model)))
+    monkeypatch.setattr(torch, "compile", lambda block, dynamic: ours.append(block) or block)
+    monkeypatch.setattr(hasten, "_gpu", lambda: False)
+    spec = spec_of(model, compile=True)
+    load(spec, locate(spec_of(model)))
+    assert (compiled, ours) == ([], [blocks.block])
+    monkeypatch.setattr(hasten, "_gpu", lambda: True)
+    load(spec, locate(spec_of(model)))
     assert compiled == ["WanTransformerBlock"] * 2 + ["WanVACETransformerBlock"]
+    assert ours == [blocks.block]
 
 
 @pytest.mark.slow
@@ -197,18 +205,17 @@ def test_what_is_compiled_samples_and_trains_the_same_to_rounding(
     model: Path, material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case = load_suite(material / "suite.toml").cases[0]
-    kept, states = [], []
+    kept, states, loras = [], [], []
     for compiled in (False, True):
         monkeypatch.setenv("IPA_BENCH_CACHE", str(tmp_path / f"cache{compiled}"))
         changes = {"model": {"compile": compiled}, "train": {"gradient_checkpointing": True, "steps": 1}}
         out = tmp_path / f"out{compiled}"
-        lora = tiny_runs.train(material, out, "ipa", changes)
+        # Not IPA: it multiplies what the policy and its reference differ in, which is rounding alone at the first step.
+        loras.append(tiny_runs.train(material, out, "sft", changes))
         states.append(out)
-        spec = spec_of(model, lora=str(lora), compile=compiled, keep_latents=True)
+        # the same LoRA for both: Adam makes a whole step of a gradient that is nothing but rounding
+        spec = spec_of(model, lora=str(loras[0]), compile=compiled, keep_latents=True)
         clip = tiny_wan.generator(spec, tmp_path / f"clips{compiled}").generate(case, 0)
         kept.append(load_file(clip.with_suffix(".safetensors"))["latents"].float())
-    torch.testing.assert_close(*kept, rtol=0, atol=2e-3 * float(kept[0].abs().max()))
-    try:
-        tiny_runs.assert_same_gradients(*states, "ipa")
-    except AssertionError:
-        pytest.xfail("on a processor gradients through compiled blocks differ by 0.2 % of the largest: see limits.md")
+    torch.testing.assert_close(*kept, rtol=0, atol=1e-5 * float(kept[0].abs().max()))
+    tiny_runs.assert_same_gradients(*states, "sft")

@@ -31,6 +31,7 @@ from ipa_bench.engine import processes as pool
 from ipa_bench.errors import UserError
 from ipa_bench.files import LORA_FILE, write_atomic
 from ipa_bench.models.specs import EMBEDDED
+from ipa_bench.models.wan import blocks
 from ipa_bench.nets.precision import half as half_precision
 from trainers import lora
 from trainers.embedded import config as configs
@@ -174,7 +175,7 @@ def _made(
     shards = partial(Shards, folder / "world", vae=vae, prompts=prompts, half=half, jobs=jobs, bad=True)
     parts_of = c.stages[0].turns
     pools = {part.source: shards(kind=part.source, people=part.people, progress=bars.count) for part in parts_of}
-    block = fused.compiled() if c.compile else fused.block
+    block = blocks.compiled() if c.compile else blocks.block
     loss = partial(flow_stage.flow_loss, transformer, pools, c, half, block)
     plan = Plan("habits", config.seed, c.steps, RATE, c.lr_rest, AVERAGE, half=half, plateau=PLATEAU)
     if not train(plan, transformer, loss, folder, stop_after=stop_after, tell=bars.step):

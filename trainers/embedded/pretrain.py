@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from torch import Tensor
 
 from ipa_bench.engine import processes as pool
+from ipa_bench.models.wan import blocks
 from ipa_bench.nets.precision import half as half_precision
 from trainers.embedded import config as configs
 from trainers.embedded import fused, latents, tiny
@@ -101,7 +102,7 @@ def train_transformer(
         flow_stage.render_ahead(pools, c.stages)
     block = None
     if device.type == "cpu" and fused.fits(transformer):  # a GPU's own attention needs less memory
-        block = fused.compiled() if c.compile else fused.block
+        block = blocks.compiled() if c.compile else blocks.block
     plan = Plan("transformer", config.seed, c.steps, c.lr, c.lr_rest, c.ema, half=half, plateau=c.plateau)
     loss = partial(flow_stage.flow_loss, transformer, pools, c, half, block)
     watch = Watch(c.gate_every, partial(flow_stage.gate, transformer, held_out, c.gate_people, half, block))

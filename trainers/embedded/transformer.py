@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ipa_bench.models.wan.blocks import Block
 from trainers import flow
 from trainers.embedded import fused
 from trainers.embedded.config import Part, Stage, TransformerConfig
-from trainers.embedded.fused import Block
 from trainers.embedded.latents import Kind, LatentData, Shards
 from trainers.embedded.tiny import SHIFT, SPACE
 
