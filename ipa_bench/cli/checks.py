@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from ipa_bench import weights
+from ipa_bench.engine import processes
 from ipa_bench.errors import UserError
 
 #: Version of the tested set (constraints.txt), and the oldest that can work.
@@ -101,7 +102,7 @@ class _Answer:
 
 
 def _probe(code: str) -> _Answer:
-    command = [sys.executable, "-c", code]
+    command = [sys.executable, *processes.safe(), "-c", code]
     try:
         run = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_PROBE_SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:

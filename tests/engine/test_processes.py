@@ -1,7 +1,10 @@
 """Worker processes: results in order, errors as themselves, few items at a time."""
 
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -96,3 +99,31 @@ def test_cores_are_shared():
     assert pool.share_cores(4, 100) == (4, 1)
     assert pool.share_cores(2, 0) == (1, 2)
     assert pool.cores() >= 1
+
+
+PROGRAM = """
+from pathlib import Path
+from ipa_bench import files
+from ipa_bench.engine import processes
+
+if __name__ == "__main__":
+    print(processes.safe(), len(list(processes.imap(files.sha256_of, [Path(__file__)] * 2, 2))))
+"""
+
+
+def test_a_package_of_the_same_name_in_the_working_directory_is_not_imported(tmp_path):
+    here = tmp_path / "here"
+    for package in ("ipa_bench", "trainers"):
+        (here / package).mkdir(parents=True)
+        (here / package / "__init__.py").write_text("open('imported', 'a').close()")
+    (tmp_path / "program").mkdir()
+    program = tmp_path / "program" / "program.py"
+    program.write_text(PROGRAM)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    environment.pop("PYTHONSAFEPATH", None)
+    run = subprocess.run([sys.executable, program], cwd=here, env=environment, capture_output=True, text=True)
+    assert run.stdout.strip() == "('-P',) 2", run.stderr
+    assert not (here / "imported").exists()
+    shown = subprocess.run([sys.executable, "-c", "import ipa_bench"], cwd=here, env=environment, check=True)
+    assert shown.returncode == 0
+    assert (here / "imported").exists()  # the folder would have done it

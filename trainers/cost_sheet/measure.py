@@ -23,6 +23,7 @@ from typing import Any
 from ipa_bench.cost.amount import Amount, Usage
 from ipa_bench.cost.clock import Lap, Stopwatch, crowded, quiet
 from ipa_bench.cost.device import HostMemory, Span, device_name, matmul_peak
+from ipa_bench.engine import processes
 from ipa_bench.errors import UserError
 from ipa_bench.files import write_atomic
 from ipa_bench.models import hasten
@@ -42,7 +43,9 @@ def run_cell(cell: Cell, *, python: str = sys.executable) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "result.json"
         ended = subprocess.run(
-            [python, "-m", "trainers.cost_sheet.measure", str(out)], input=cell_json(cell), capture_output=True
+            [python, *processes.safe(), "-m", "trainers.cost_sheet.measure", str(out)],
+            input=cell_json(cell),
+            capture_output=True,
         )
         if ended.returncode == 0 and out.exists():
             return result_of(out.read_bytes())
