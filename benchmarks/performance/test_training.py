@@ -1,5 +1,7 @@
 """What the reference of alignment costs: memory against a second copy of the model, time where its errors are known.
 
+And what compiled blocks save on a processor.
+
     pytest benchmarks/performance/test_training.py --benchmark-only
 
 The model is the tiny one that the package carries; ratios are in ``extra_info``: absolute times belong to the machine.
@@ -17,7 +19,7 @@ from ipa_bench.models.specs import WanVaceSpec
 from ipa_bench.models.wan import conditioning
 from ipa_bench.models.wan.pipeline import load
 from ipa_bench.models.wan.vace import WanVace
-from trainers.config import AdapterConfig, LossConfig
+from trainers.config import AdapterConfig, LossConfig, fast_dtype
 from trainers.data.encode import Batch
 from trainers.data.reference import ReferenceErrors
 from trainers.methods.objective import Draw, Objective
@@ -101,3 +103,40 @@ def test_a_step_with_a_known_reference(benchmark, pipe, tmp_path):
     assert len(known) == 2
     assert losses["known"] == losses["computed"]
     assert ratio < 0.95
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch's own compiler
+@pytest.mark.skipif(torch.cuda.is_available(), reason="what a processor computes")
+def test_a_step_through_compiled_blocks(benchmark):
+    """Forward and backward of an SFT step with four clips, as diffusers has the blocks and compiled, in turn."""
+    steps, given, times, losses = {}, None, {}, {}
+    for name in ("plain", "compiled"):
+        spec = WanVaceSpec(name="tiny", kind="wan_vace", model="embedded", dtype="fp32", compile=name == "compiled")
+        loaded = load(spec, locate(spec), "cpu")
+        given = given or batch(loaded, 4)
+        trained = LoraPolicy(WanVace(loaded), AdapterConfig(rank=16, layers="linear"), None, 0)
+        steps[name], times[name] = Objective("sft", LossConfig(), True, 0, trained, None), []
+    draws = [Draw(str(clip), 0) for clip in range(4)]
+
+    def both():
+        for name, objective in steps.items():
+            begin = time.process_time()
+            with torch.autocast("cpu", torch.bfloat16, enabled=fast_dtype() == "bf16"):
+                loss, _ = objective.loss(given, None, draws)
+            loss.backward()
+            times[name].append(time.process_time() - begin)
+            losses[name] = loss.item()
+
+    both()  # the first step compiles
+    for found in times.values():
+        found.clear()
+    benchmark.pedantic(both, rounds=5, iterations=1)
+    ratio = float(np.median(np.array(times["compiled"]) / np.array(times["plain"])))
+    benchmark.extra_info.update(
+        plain_seconds=float(np.median(times["plain"])),
+        compiled_seconds=float(np.median(times["compiled"])),
+        compiled_over_plain=ratio,
+        precision=fast_dtype(),
+    )
+    assert losses["compiled"] == pytest.approx(losses["plain"], rel=2e-2)
+    assert ratio < 0.9
