@@ -11,6 +11,7 @@ pytest.importorskip("diffusers")
 from ipa_bench.config.toml import read_toml
 from ipa_bench.errors import UserError
 from ipa_bench.metrics import find
+from trainers.align import config as align_config
 from trainers.align import stages
 from trainers.align.config import placed
 from trainers.align.rows import REWARD, AblationConfig, Row
@@ -60,3 +61,9 @@ def test_a_row_that_makes_its_own_clips_needs_rounds(tmp_path: Path) -> None:
     file.write_text('suite = "s.toml"\n[[row]]\nname = "own"\nmethod = "grpo"\n')
     with pytest.raises(UserError, match=r"row 'own' makes its own clips: give \[rollouts\]"):
         read_toml(file, AblationConfig)
+
+
+def test_the_configuration_of_rounds_of_who_is_who_loads() -> None:
+    shipped = align_config.load(Path(align_config.__file__).parents[1] / "configs" / "align-identity.toml")
+    assert (shipped.method, shipped.rounds, shipped.candidates.per_case) == ("nft", 3, 8)
+    assert stages.rewarded_by(shipped).info.id.startswith("reward.people")
