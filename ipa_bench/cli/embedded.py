@@ -41,7 +41,7 @@ def suite(
     base: Annotated[
         Path | None, typer.Option(metavar="LORA", help="With --align and --people: the base that is aligned.")
     ] = None,
-    first: Annotated[int, typer.Option(min=0, help="Number of the first person.")] = 0,
+    first: Annotated[int, typer.Option(min=0, help="Number of the first person, or group.")] = 0,
     sealed: Annotated[
         bool, typer.Option("--sealed", help="A test set to evaluate once a release: uses are written down beside it.")
     ] = False,
@@ -56,6 +56,8 @@ def suite(
         raise typer.BadParameter("it takes numbers of people, at least one of them above 0", param_hint="--align")
     if base is not None and (align is None or people == 1):
         raise typer.BadParameter("it is that of a suite to align several people with", param_hint="--base")
+    if first and align is not None:
+        raise typer.BadParameter("a suite to align with has its own people", param_hint="--first")
     if sealed and (split != "test" or align is not None or people > 1):
         raise typer.BadParameter("it is a set of single people of the test split", param_hint="--sealed")
     prepare_workers("ipa_bench.embedded.cases")
@@ -67,15 +69,15 @@ def suite(
     if people > 1 and align is not None:
         file = groups.write_alignment(folder, people, cases.people(align, groups.ALIGNMENT), base)
     elif people > 1:
-        file = groups.write(folder, people, split, identities, takes, seeds)
+        file = groups.write(folder, people, split, identities, takes, seeds, first=first)
     elif align is not None:
         file = cases.write_alignment(folder, cases.people(align))
     else:
         file = cases.write(folder, split, identities, takes, seeds, steps, first=first, sealed=sealed)
     if sheet is not None and people > 1:
-        Image.fromarray(groups.contact_sheet(people, split, min(8, identities))).save(sheet, optimize=True)
+        Image.fromarray(groups.contact_sheet(people, split, min(8, identities), first=first)).save(sheet, optimize=True)
     elif sheet is not None:
-        cases.write_contact_sheet(sheet, split, min(8, identities))
+        cases.write_contact_sheet(sheet, split, min(8, identities), first)
     OUT.print(str(file), markup=False)
 
 

@@ -225,9 +225,10 @@ def _write_case(key: tuple[Path, Split, int, int, estimator.Failings]) -> str:
     return "\n".join(lines)
 
 
-def contact_sheet(split: Split, identities: int, columns: int = 6) -> Iterator[np.ndarray]:
-    """Rows of pictures, one for each identity: reference, then pose map and frame at ``columns`` moments."""
-    for identity in range(identities):
+def contact_sheet(split: Split, identities: int, columns: int = 6, first: int = 0) -> Iterator[np.ndarray]:
+    """Rows of pictures, one for each identity from ``first`` on: reference, then pose map and frame at ``columns``
+    moments."""
+    for identity in range(first, first + identities):
         clip = world.clip(split, identity, 0)
         drawn = pose.draw(estimator.estimated_pose(clip, split, identity, 0))
         moments = np.linspace(0, len(clip.frames) - 1, columns).round().astype(int)
@@ -236,9 +237,9 @@ def contact_sheet(split: Split, identities: int, columns: int = 6) -> Iterator[n
         yield np.concatenate(parts, 1)
 
 
-def write_contact_sheet(file: Path, split: Split, identities: int) -> None:
+def write_contact_sheet(file: Path, split: Split, identities: int, first: int = 0) -> None:
     """:func:`contact_sheet` as a PNG, one row a person."""
-    Image.fromarray(np.concatenate(list(contact_sheet(split, identities)))).save(file, optimize=True)
+    Image.fromarray(np.concatenate(list(contact_sheet(split, identities, first=first)))).save(file, optimize=True)
 
 
 def people(counts: Sequence[int], parts: Sequence[Part] = ALIGNMENT) -> list[Part]:

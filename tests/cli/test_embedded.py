@@ -29,6 +29,7 @@ def test_defaults_in_the_help_are_those_of_the_rooms() -> None:
         ("suite", "new", "--split", "dev"),
         ("suite", "new", "--align", "0", "0", "0"),
         ("suite", "new", "--align", "1", "2"),
+        ("suite", "new", "--align", "1", "1", "1", "--first", "3"),
         ("suite", "file/new"),
         ("footage", "new", "--people", "0"),
         ("nets", "audio", "new"),

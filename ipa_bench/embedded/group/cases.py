@@ -95,15 +95,19 @@ def write(
     takes: int = 1,
     seeds: int = 1,
     models: Sequence[str] | None = None,
+    first: int = 0,
 ) -> Path:
     """Render ``groups`` x ``takes`` cases of ``people`` each into ``folder``, and write ``suite.toml`` last.
+
+    Groups count from ``first`` on.
 
     Its models are ``models`` as TOML tables; by default :data:`MODELS`, and for two people the tiny checkpoint, which
     was trained on pairs.
     Raises :class:`UserError` where the folder cannot be written.
     """
-    keys = [Key(people, split, group, take) for group in range(groups) for take in range(takes)]
+    keys = [Key(people, split, group, take) for group in range(first, first + groups) for take in range(takes)]
     made_by = f"ipa-bench embedded suite {folder.as_posix()} --people {people} --split {split} --identities {groups}"
+    made_by += f" --first {first}" if first else ""
     if models is None:
         models = [*MODELS, *([cases.PRETRAINED] if people == TRAINED else [])]
     return write_keys(folder, keys, seeds, models, f"{made_by} --takes {takes}")
@@ -186,10 +190,10 @@ def _table(key: Key, name: str, people: Sequence[str], arrangement: str, words: 
     return "\n".join(lines)
 
 
-def contact_sheet(people: int, split: Split, groups: int, columns: int = 5) -> UInt8:
-    """A row for each group: references, then pose map and frame at ``columns`` moments."""
+def contact_sheet(people: int, split: Split, groups: int, columns: int = 5, first: int = 0) -> UInt8:
+    """A row for each group from ``first`` on: references, then pose map and frame at ``columns`` moments."""
     rows = []
-    for group in range(groups):
+    for group in range(first, first + groups):
         made = arrays(Key(people, split, group))
         moments = np.linspace(0, len(made.frames) - 1, columns).round().astype(int)
         pictures = [*made.references, *(each for t in moments for each in (made.poses[t], made.frames[t]))]

@@ -22,13 +22,14 @@ ROOT = Path(__file__).parents[3]
 
 def test_a_written_suite_can_be_loaded_and_shows_the_world(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "pairs"
-    assert verb("embedded", "suite", folder, "--people", "2", "--split", "val", "--identities", "2") == 0
+    sheet, given = tmp_path / "sheet.png", ("--people", "2", "--split", "val", "--identities", "2", "--first", "3")
+    assert verb("embedded", "suite", folder, *given, "--sheet", sheet) == 0
     suite = load_suite(folder / "suite.toml")
-    assert [case.id for case in suite.cases] == ["group2_val000__take0", "group2_val001__take0"]
+    assert [case.id for case in suite.cases] == ["group2_val003__take0", "group2_val004__take0"]
     assert len({case.identity for case in suite.cases}) == 2
     case = suite.cases[1]
     key = key_of(case.world or "")
-    assert key == Key(2, "val", 1)
+    assert key == Key(2, "val", 4)
     described = setting(key)
     frames = np.stack([frame.image for frame in video.read_frames(case.driving)])
     assert 10 * np.log10(255**2 / np.mean((frames.astype(float) - shot(described).frames) ** 2)) > 31
@@ -38,6 +39,8 @@ def test_a_written_suite_can_be_loaded_and_shows_the_world(tmp_path: Path, capsy
         np.testing.assert_array_equal(pose.read_track(track)[0].hands, poses[slot].hands)
         np.testing.assert_array_equal(np.asarray(Image.open(picture)), reference(key, slot))
     assert case.mask is not None
+    row = np.asarray(Image.open(sheet))[frames.shape[1] :]
+    np.testing.assert_array_equal(row[:, : frames.shape[2]], reference(key, 0))
 
 
 def test_a_clip_to_train_on_is_the_one_of_the_files() -> None:
