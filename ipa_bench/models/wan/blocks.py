@@ -147,6 +147,7 @@ def _weight(layer: Any) -> Tensor:
 
 
 def normed(x: Tensor) -> Tensor:
+    """Without mean and scale, over the last axis."""
     away = x - x.mean(-1, keepdim=True)
     return away * torch.rsqrt(away.square().mean(-1, keepdim=True) + EPS)
 

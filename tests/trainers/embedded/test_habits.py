@@ -19,6 +19,7 @@ from ipa_bench.embedded.group.setting import Key
 from ipa_bench.errors import UserError
 from ipa_bench.models.checkpoint import EMBEDDED_FOLDER
 from ipa_bench.models.lora import check_lora
+from ipa_bench.models.wan import blocks
 from trainers.embedded import fused, habits, latents, rendered
 from trainers.embedded.config import Part
 
@@ -69,7 +70,7 @@ def _clip(number: int) -> world.Clip:
 
 
 def test_stopped_and_taken_up_it_is_the_same_lora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "compiled", lambda: fused.block)
+    monkeypatch.setattr(blocks, "compiled", lambda: blocks.block)
     small(monkeypatch, Part(source="stills", batch=2, keep=0.5, people=4))
     whole = habits.make(tmp_path / "whole", steps=3, rank=2, jobs=1)
     assert habits.make(tmp_path / "part", steps=3, rank=2, jobs=1, stop_after=2) is None
@@ -86,7 +87,7 @@ def small(monkeypatch: pytest.MonkeyPatch, part: Part, wrong: habits.Wrong = "an
 
 
 def test_a_folder_begun_with_other_options_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "compiled", lambda: fused.block)
+    monkeypatch.setattr(blocks, "compiled", lambda: blocks.block)
     small(monkeypatch, Part(source="stills", batch=2, keep=0.5, people=4))
     habits.make(tmp_path, steps=2, rank=2, jobs=1, stop_after=1)
     for changes in ({"steps": 3, "rank": 2}, {"steps": 2, "rank": 3}):
@@ -97,7 +98,7 @@ def test_a_folder_begun_with_other_options_is_refused(tmp_path: Path, monkeypatc
 def test_each_pair_is_shown_right_and_mixed_up_and_people_count_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fused, "compiled", lambda: fused.block)
+    monkeypatch.setattr(blocks, "compiled", lambda: blocks.block)
     small(monkeypatch, Part(source="pairs", batch=2, frames=9, keep=0.4, people=2), "identity")
     made = habits.make(tmp_path, steps=2, rank=2, jobs=1, wrong="identity")
     assert made is not None
