@@ -49,6 +49,27 @@ def batch(pipe, count=2):
     return Batch(latents, {"control": control, "prompt": prompt}, mask, tuple(map(str, range(count))))
 
 
+def in_turn(benchmark, kinds, step, clock):
+    """Two kinds of step by turns, after one of each that does not count.
+
+    Median seconds of each by ``clock``; the median ratio of the second kind to the first in one turn; their results.
+    """
+    times, results = {name: [] for name in kinds}, {}
+
+    def turn():
+        for name, kind in kinds.items():
+            begin = clock()
+            results[name] = step(kind)
+            times[name].append(clock() - begin)
+
+    turn()
+    for found in times.values():
+        found.clear()
+    benchmark.pedantic(turn, rounds=5, iterations=1)
+    first, second = (np.array(found) for found in times.values())
+    return {name: float(np.median(found)) for name, found in times.items()}, float(np.median(second / first)), results
+
+
 def test_memory_of_the_reference(benchmark, pipe):
     """The LoRA switched off against a frozen copy of the transformer."""
     base = size(pipe.transformer)
@@ -74,31 +95,20 @@ def test_a_step_with_a_known_reference(benchmark, pipe, tmp_path):
     """Forward, reference and backward of an IPA step, the reference computed and remembered, in turn."""
     trained = LoraPolicy(WanVace(pipe), AdapterConfig(rank=16), None, 0)
     given, draws = batch(pipe), [Draw("a", 0), Draw("b", 0)]
-    times = {"computed": [], "known": []}
     known = ReferenceErrors(tmp_path)
     objectives = {
         name: Objective("ipa", LossConfig(), True, 0, trained, errors)
         for name, errors in (("computed", None), ("known", known))
     }
-    losses = {}
 
-    def both():
-        for name, objective in objectives.items():
-            begin = time.perf_counter()
-            loss, _ = objective.loss(given, None, draws)
-            loss.backward()
-            times[name].append(time.perf_counter() - begin)
-            losses[name] = loss.item()
+    def step(objective):
+        loss, _ = objective.loss(given, None, draws)
+        loss.backward()
+        return loss.item()
 
-    both()  # the first step fills the memory
-    for found in times.values():
-        found.clear()
-    benchmark.pedantic(both, rounds=5, iterations=1)
-    ratio = float(np.median(np.array(times["known"]) / np.array(times["computed"])))
+    seconds, ratio, losses = in_turn(benchmark, objectives, step, time.perf_counter)  # the first fills the memory
     benchmark.extra_info.update(
-        computed_seconds=float(np.median(times["computed"])),
-        known_seconds=float(np.median(times["known"])),
-        known_over_computed=ratio,
+        computed_seconds=seconds["computed"], known_seconds=seconds["known"], known_over_computed=ratio
     )
     assert len(known) == 2
     assert losses["known"] == losses["computed"]
@@ -109,32 +119,25 @@ def test_a_step_with_a_known_reference(benchmark, pipe, tmp_path):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="what a processor computes")
 def test_a_step_through_compiled_blocks(benchmark):
     """Forward and backward of an SFT step with four clips, as diffusers has the blocks and compiled, in turn."""
-    steps, given, times, losses = {}, None, {}, {}
+    steps, given = {}, None
     for name in ("plain", "compiled"):
         spec = WanVaceSpec(name="tiny", kind="wan_vace", model="embedded", dtype="fp32", compile=name == "compiled")
         loaded = load(spec, locate(spec), "cpu")
         given = given or batch(loaded, 4)
         trained = LoraPolicy(WanVace(loaded), AdapterConfig(rank=16, layers="linear"), None, 0)
-        steps[name], times[name] = Objective("sft", LossConfig(), True, 0, trained, None), []
+        steps[name] = Objective("sft", LossConfig(), True, 0, trained, None)
     draws = [Draw(str(clip), 0) for clip in range(4)]
 
-    def both():
-        for name, objective in steps.items():
-            begin = time.process_time()
-            with torch.autocast("cpu", torch.bfloat16, enabled=fast_dtype() == "bf16"):
-                loss, _ = objective.loss(given, None, draws)
-            loss.backward()
-            times[name].append(time.process_time() - begin)
-            losses[name] = loss.item()
+    def step(objective):
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast_dtype() == "bf16"):
+            loss, _ = objective.loss(given, None, draws)
+        loss.backward()
+        return loss.item()
 
-    both()  # the first step compiles
-    for found in times.values():
-        found.clear()
-    benchmark.pedantic(both, rounds=5, iterations=1)
-    ratio = float(np.median(np.array(times["compiled"]) / np.array(times["plain"])))
+    seconds, ratio, losses = in_turn(benchmark, steps, step, time.process_time)  # the first compiles
     benchmark.extra_info.update(
-        plain_seconds=float(np.median(times["plain"])),
-        compiled_seconds=float(np.median(times["compiled"])),
+        plain_seconds=seconds["plain"],
+        compiled_seconds=seconds["compiled"],
         compiled_over_plain=ratio,
         precision=fast_dtype(),
     )

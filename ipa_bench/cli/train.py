@@ -309,12 +309,16 @@ def describe_alignment(work: Alignment, stages: Sequence[str]) -> None:
     test = len(work.cases("test")) * config.evaluate.seeds
     by = config.choose.metric if config.reward is None else " + ".join(term.reward for term in config.reward.term)
     again = "; the same on clips that nobody chose" if config.control else ""
+    chosen = {
+        "clips": f"the best {config.choose.top_k or 'all'} of each case",
+        "pairs": "good against bad clips of each case",
+    }.get(methods.find(config.method).takes, "every clip by its score")
     lines = {
         "base": f"{work.base.name}: {work.base.model}, {work.base.steps} steps",
         "stages": ", ".join(stages),
         "candidates": f"{len(work.cases('train'))} train cases x {config.candidates.per_case} = {count}, "
         f"in {config.rounds} round{'s' if config.rounds > 1 else ''}",
-        "choose": f"{by}, the best {config.choose.top_k or 'all'} of each case",
+        "choose": f"{by}, {chosen}",
         "train": f"{config.method}, {config.train.steps} updates of {config.train.batch}{again}",
         "evaluate": f"{len(work.cases('test'))} test cases x {config.evaluate.seeds} seeds x "
         f"{len(work.evaluation().models)} models = {test * len(work.evaluation().models)} clips",

@@ -175,6 +175,12 @@ def test_a_dry_run_of_align_counts_what_would_be_made(verb: Verb, material: Mate
     status, out, _ = verb("align", material.folder / "suite.toml", "-c", config, "-o", "new", "--dry-run")
     assert status == 0
     assert "2 train cases x 2 = 4, in 1 round" in out
+    assert "of each case" in out
+    file = tmp_path / "nft.toml"
+    file.write_text('method = "nft"\n')
+    _, every, _ = verb("align", material.folder / "suite.toml", "-c", file, "-o", "new", "--dry-run")
+    assert "every clip by its score" in every
+    file.unlink()
     assert "2 test cases x 1 seeds x 2 models = 4 clips" in out
     assert not list(tmp_path.iterdir())
 

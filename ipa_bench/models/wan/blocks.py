@@ -29,7 +29,8 @@ Block = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int, Mapping[str, Tens
 def fits(transformer: Any) -> bool:
     """Whether :func:`block` computes what this transformer's blocks do."""
     c = transformer.config
-    return bool(c.get("qk_norm") == "rms_norm_across_heads" and c.get("image_dim") is None and c.get("cross_attn_norm"))
+    plain = c.get("image_dim") is None and c.get("cross_attn_norm") and c.get("eps") == EPS
+    return bool(plain and c.get("qk_norm") == "rms_norm_across_heads")
 
 
 def compiled() -> Block:
@@ -41,8 +42,8 @@ def compiled() -> Block:
 def replace(transformer: Any, run: Block) -> None:
     """Let the blocks of a transformer that :func:`fits` be computed by ``run``; adapters may come later.
 
-    A block whose adapters cannot be added to its weights (dropout while training, DoRA), and a noise level for each
-    token, stay diffusers' own.
+    A block whose adapters cannot be added to its weights (dropout while training, DoRA, biases), and a noise level for
+    each token, stay diffusers' own.
     """
     heads = int(transformer.config.num_attention_heads)
 
@@ -126,14 +127,15 @@ def _foldable(part: Any) -> bool:
     """Whether what adapters add to a block's layers can be added to their weights."""
     for layer in part.modules():
         for name in _adapters(layer):
-            if name in layer.lora_variant or (part.training and getattr(layer.lora_dropout[name], "p", 0.0) > 0):
+            dropped = part.training and getattr(layer.lora_dropout[name], "p", 0.0) > 0
+            if dropped or name in layer.lora_variant or layer.lora_B[name].bias is not None:
                 return False
     return True
 
 
 def _adapters(layer: Any) -> list[str]:
-    """LoRAs of a layer that are switched on."""
-    if not hasattr(layer, "lora_A") or layer.disable_adapters:
+    """LoRAs of a layer that are switched on, and not in its weight already."""
+    if not hasattr(layer, "lora_A") or layer.disable_adapters or layer.merged:
         return []
     return [name for name in layer.active_adapters if name in layer.lora_A]
 

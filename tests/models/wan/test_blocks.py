@@ -96,7 +96,7 @@ def test_attention_over_many_tokens_is_that_over_few(monkeypatch: pytest.MonkeyP
     assert distance(gradients(of), slope) < 1e-4
 
 
-@pytest.mark.parametrize("lora", [{"dropout": 0.5}, {"use_dora": True}], ids=str)
+@pytest.mark.parametrize("lora", [{"dropout": 0.5}, {"use_dora": True}, {"lora_bias": True}], ids=str)
 def test_what_cannot_be_added_to_a_weight_stays_the_librarys(lora: dict[str, Any]) -> None:
     of = net(**lora)
     of.train()
@@ -112,3 +112,4 @@ def test_what_cannot_be_added_to_a_weight_stays_the_librarys(lora: dict[str, Any
 def test_another_transformer_does_not_fit() -> None:
     assert not blocks.fits(WanTransformer3DModel(**SIZES, image_dim=8))
     assert not blocks.fits(WanTransformer3DModel(**SIZES, cross_attn_norm=False))
+    assert not blocks.fits(WanTransformer3DModel(**SIZES, eps=1e-5))
