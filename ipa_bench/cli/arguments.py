@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import typer
+
+T = TypeVar("T")
 
 
 def examples(*lines: str) -> str:
     """The end of a verb's help: ``lines`` as they would be typed."""
     return "\n\n".join([f"Example{'s' * (len(lines) > 1)}:", *(f"  {line}" for line in lines)])
+
+
+def each(text: str | None, of: Callable[[str], T]) -> tuple[T, ...]:
+    """The parts of a list with commas, made into what they say."""
+    return tuple(of(part.strip()) for part in (text or "").split(",") if part.strip())
 
 
 def finite(price: float | None) -> float | None:

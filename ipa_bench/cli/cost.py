@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
-from ipa_bench.cli.arguments import examples, finite
+from ipa_bench.cli.arguments import each, examples, finite
 from trainers.methods import recipes
 from trainers.optimizer import OptimizerName
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from trainers.cost_sheet.sheet import Result, Sheet
     from trainers.cost_sheet.subject import Subject
 
-T = TypeVar("T")
 COST = examples(
     "ipa-bench cost                                             the built-in model, on this machine",
     "ipa-bench cost wan2.1-vace-1.3b --random-weights --shapes 480x832x17,480x832x81 --checkpointing on",
@@ -98,15 +97,15 @@ def cost(
     chosen = tuple(models or ["embedded"])
     sweep = plan.sweep(
         models=chosen,
-        clips=_each(shapes, plan.Clip.parse),
-        works=_each(methods, str),
-        batches=_each(batch, str),
-        dtypes=_each(dtype, str) or (_usual(chosen),),
+        clips=each(shapes, plan.Clip.parse),
+        works=each(methods, str),
+        batches=each(batch, str),
+        dtypes=each(dtype, str) or (_usual(chosen),),
         checkpointing=_CHECKPOINTING[checkpointing],
-        attention=_each(attention, str),
+        attention=each(attention, str),
         compile=_ON_OFF[compile],
         fp8=_ON_OFF[fp8],
-        optimizers=_each(optimizer, str),
+        optimizers=each(optimizer, str),
         rank=rank,
         steps=steps,
         guidance=guidance,
@@ -114,7 +113,7 @@ def cost(
         random_weights=random_weights,
         memory=memory,
     )
-    unmeasured = _each(estimate, plan.Clip.parse)
+    unmeasured = each(estimate, plan.Clip.parse)
     if dry_run:
         _describe(sweep, run.subjects(sweep, unmeasured), load(out).done)
         return
@@ -140,11 +139,6 @@ def _usual(models: Sequence[str]) -> str:
     from ipa_bench.nets.precision import usual
 
     return usual() if set(models) == {"embedded"} else "bf16"
-
-
-def _each(text: str | None, of: Callable[[str], T]) -> tuple[T, ...]:
-    """The parts of a list with commas."""
-    return tuple(of(part.strip()) for part in (text or "").split(",") if part.strip())
 
 
 def _describe(sweep: Sweep, known: Mapping[str, Subject], done: Callable[..., bool]) -> None:

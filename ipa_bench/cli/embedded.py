@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ipa_bench.cli.arguments import examples
+from ipa_bench.cli.arguments import each, examples
+
+if TYPE_CHECKING:
+    from ipa_bench.embedded.group.setting import Arrangement
 
 group = typer.Typer(no_args_is_help=True, help="The built-in world: suites of rendered people, and its own networks.")
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of everything.")]
@@ -20,6 +24,7 @@ Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of everyt
         "ipa-bench embedded suite runs/people --align 96 8 48      train, val and test people, for ipa-bench align",
         "ipa-bench embedded suite runs/sealed --first 1000 --identities 96 --seeds 2 --sealed      once a release",
         "ipa-bench embedded suite runs/pairs --people 2 --identities 12      twelve pairs, who cross, wave and meet",
+        "ipa-bench embedded suite runs/pairs --people 2 --align 24 6 48 --arrangement beside,wave",
     )
 )
 def suite(
@@ -41,7 +46,15 @@ def suite(
     base: Annotated[
         Path | None, typer.Option(metavar="LORA", help="With --align and --people: the base that is aligned.")
     ] = None,
-    first: Annotated[int, typer.Option(min=0, help="Number of the first person, or group.")] = 0,
+    arrangement: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,...", help="With --people: groups who do this alone, of beside, wave, occlude and cross."
+        ),
+    ] = None,
+    first: Annotated[
+        int, typer.Option(min=0, help="Number of the first person, or group; with --align, of the test split.")
+    ] = 0,
     sealed: Annotated[
         bool, typer.Option("--sealed", help="A test set to evaluate once a release: uses are written down beside it.")
     ] = False,
@@ -52,33 +65,49 @@ def suite(
     """Render people with exact hands, their pose maps and masks, and write the suite file."""
     from ipa_bench.cli.console import OUT, prepare_workers
 
+    doing = each(arrangement, _arrangement)
+    _refuse(align, people, base, doing, sealed and (split != "test" or align is not None or people > 1))
+    prepare_workers("ipa_bench.embedded.cases")
+    from ipa_bench.embedded import cases
+    from ipa_bench.embedded.group import cases as groups
+
+    doing = doing or groups.ARRANGEMENTS
+    if people > 1 and align is not None:
+        file = groups.write_alignment(folder, people, cases.people(align, groups.ALIGNMENT, first), base, doing)
+    elif people > 1:
+        file = groups.write(folder, people, split, identities, takes, seeds, first=first, arrangements=doing)
+    elif align is not None:
+        file = cases.write_alignment(folder, cases.people(align, first=first))
+    else:
+        file = cases.write(folder, split, identities, takes, seeds, steps, first=first, sealed=sealed)
+    if sheet is not None and people > 1:
+        groups.write_contact_sheet(sheet, groups.keys_of(people, cases.Part(split, min(8, identities), first), doing))
+    elif sheet is not None:
+        cases.write_contact_sheet(sheet, split, min(8, identities), first)
+    OUT.print(str(file), markup=False)
+
+
+def _arrangement(name: str) -> Arrangement:
+    from ipa_bench.embedded.group.setting import ARRANGEMENTS
+
+    for known in ARRANGEMENTS:
+        if name == known:
+            return known
+    raise typer.BadParameter(f"{name!r} is none of {', '.join(ARRANGEMENTS)}", param_hint="--arrangement")
+
+
+def _refuse(
+    align: tuple[int, int, int] | None, people: int, base: Path | None, doing: Sequence[str] | None, sealed_others: bool
+) -> None:
+    """Say which options of a suite do not go together."""
     if align is not None and not any(align):
         raise typer.BadParameter("it takes numbers of people, at least one of them above 0", param_hint="--align")
     if base is not None and (align is None or people == 1):
         raise typer.BadParameter("it is that of a suite to align several people with", param_hint="--base")
-    if first and align is not None:
-        raise typer.BadParameter("a suite to align with has its own people", param_hint="--first")
-    if sealed and (split != "test" or align is not None or people > 1):
+    if doing and people == 1:
+        raise typer.BadParameter("it is what several people do", param_hint="--arrangement")
+    if sealed_others:
         raise typer.BadParameter("it is a set of single people of the test split", param_hint="--sealed")
-    prepare_workers("ipa_bench.embedded.cases")
-    from PIL import Image
-
-    from ipa_bench.embedded import cases
-    from ipa_bench.embedded.group import cases as groups
-
-    if people > 1 and align is not None:
-        file = groups.write_alignment(folder, people, cases.people(align, groups.ALIGNMENT), base)
-    elif people > 1:
-        file = groups.write(folder, people, split, identities, takes, seeds, first=first)
-    elif align is not None:
-        file = cases.write_alignment(folder, cases.people(align))
-    else:
-        file = cases.write(folder, split, identities, takes, seeds, steps, first=first, sealed=sealed)
-    if sheet is not None and people > 1:
-        Image.fromarray(groups.contact_sheet(people, split, min(8, identities), first=first)).save(sheet, optimize=True)
-    elif sheet is not None:
-        cases.write_contact_sheet(sheet, split, min(8, identities), first)
-    OUT.print(str(file), markup=False)
 
 
 @group.command(epilog=examples("ipa-bench embedded pretrain trainers/configs/tiny.toml --out runs/pretrain"))

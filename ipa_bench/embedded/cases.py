@@ -73,8 +73,14 @@ def write_alignment(folder: Path, parts: Sequence[Part] = ALIGNMENT, steps: int 
     asked = {part.split: part.identities for part in parts}
     counts = " ".join(str(asked.get(part.split, 0)) for part in ALIGNMENT)
     made_by = f"ipa-bench embedded suite {folder.as_posix()} --align {counts}"
+    made_by += first_of(parts)
     models = [TRUTH, model("pretrained", steps, lora=False), model(BASE, steps)]
     return write_parts(folder, parts, 1, 1, models, made_by, estimator.MILD)
+
+
+def first_of(parts: Sequence[Part]) -> str:
+    """How the command of a suite to align with asks for its test people; nothing where these are the first."""
+    return "".join(f" --first {part.first}" for part in parts if part.split == "test" and part.first)
 
 
 def write_parts(
@@ -242,6 +248,10 @@ def write_contact_sheet(file: Path, split: Split, identities: int, first: int = 
     Image.fromarray(np.concatenate(list(contact_sheet(split, identities, first=first)))).save(file, optimize=True)
 
 
-def people(counts: Sequence[int], parts: Sequence[Part] = ALIGNMENT) -> list[Part]:
-    """Parts of a suite to align with that have so many people of the train, val and test split; none of 0 people."""
-    return [replace(part, identities=n) for part, n in zip(parts, counts, strict=True) if n]
+def people(counts: Sequence[int], parts: Sequence[Part] = ALIGNMENT, first: int = 0) -> list[Part]:
+    """Parts of a suite to align with that have so many people of the train, val and test split; none of 0 people.
+
+    Those of the test split count from ``first`` on: others than a study has looked at already.
+    """
+    asked = [replace(part, identities=n) for part, n in zip(parts, counts, strict=True) if n]
+    return [replace(part, first=first) if part.split == "test" else part for part in asked]

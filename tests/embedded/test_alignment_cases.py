@@ -126,10 +126,10 @@ def test_a_mask_is_part_of_the_hash_only_where_there_is_one(suite: Suite, folder
 def test_a_split_may_be_left_out_and_the_command_that_makes_the_rest_still_works(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert verb("embedded", "suite", tmp_path / "few", "--align", "1", "0", "1") == 0
+    assert verb("embedded", "suite", tmp_path / "few", "--align", "1", "0", "1", "--first", "70") == 0
     text = (tmp_path / "few" / "suite.toml").read_text()
-    assert "--align 1 0 1" in text
-    assert [case.split for case in load_suite(tmp_path / "few" / "suite.toml").cases] == ["train", "test"]
+    assert "--align 1 0 1 --first 70" in text
+    assert [case.identity for case in load_suite(tmp_path / "few" / "suite.toml").cases] == ["train500", "test070"]
     for counts in (["0", "0", "0"], ["1", "-1", "1"]):
         assert verb("embedded", "suite", tmp_path / "none", "--align", *counts) == 2
         assert "Invalid value for" in capsys.readouterr().err

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from itertools import count, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,16 @@ from PIL import Image
 from ipa_bench import video
 from ipa_bench.embedded import cases, estimator, world
 from ipa_bench.embedded.cases import CRF, Part
-from ipa_bench.embedded.group.setting import Key, Setting, identities, prompt, setting
+from ipa_bench.embedded.group.setting import (
+    ARRANGEMENTS,
+    Arrangement,
+    Key,
+    Setting,
+    arrangement_of,
+    identities,
+    prompt,
+    setting,
+)
 from ipa_bench.embedded.group.shot import estimated_poses, reference, shot
 from ipa_bench.engine import processes as pool
 from ipa_bench.errors import UserError
@@ -96,33 +106,54 @@ def write(
     seeds: int = 1,
     models: Sequence[str] | None = None,
     first: int = 0,
+    arrangements: Sequence[Arrangement] = ARRANGEMENTS,
 ) -> Path:
     """Render ``groups`` x ``takes`` cases of ``people`` each into ``folder``, and write ``suite.toml`` last.
 
-    Groups count from ``first`` on.
+    Groups count from ``first`` on; those who do something else than ``arrangements`` are left out.
 
     Its models are ``models`` as TOML tables; by default :data:`MODELS`, and for two people the tiny checkpoint, which
     was trained on pairs.
     Raises :class:`UserError` where the folder cannot be written.
     """
-    keys = [Key(people, split, group, take) for group in range(first, first + groups) for take in range(takes)]
+    keys = keys_of(people, Part(split, groups, first), arrangements, takes)
     made_by = f"ipa-bench embedded suite {folder.as_posix()} --people {people} --split {split} --identities {groups}"
-    made_by += f" --first {first}" if first else ""
+    made_by += (f" --first {first}" if first else "") + _asked(arrangements)
     if models is None:
         models = [*MODELS, *([cases.PRETRAINED] if people == TRAINED else [])]
     return write_keys(folder, keys, seeds, models, f"{made_by} --takes {takes}")
 
 
-def write_alignment(folder: Path, people: int, parts: Sequence[Part], lora: Path | None = None) -> Path:
+def keys_of(people: int, part: Part, arrangements: Sequence[Arrangement] = ARRANGEMENTS, takes: int = 1) -> list[Key]:
+    """``takes`` clips of each of the part's groups: the first, from ``part.first`` on, who do nothing else."""
+    clips = ([Key(people, part.split, group, take) for take in range(takes)] for group in count(part.first))
+    asked = (keys for keys in clips if all(arrangement_of(key) in arrangements for key in keys))
+    return [key for keys in islice(asked, part.identities) for key in keys]
+
+
+def _asked(arrangements: Sequence[Arrangement]) -> str:
+    """How the command asks for them; nothing where it is all."""
+    return "" if len(set(arrangements)) == len(ARRANGEMENTS) else f" --arrangement {','.join(arrangements)}"
+
+
+def write_alignment(
+    folder: Path,
+    people: int,
+    parts: Sequence[Part],
+    lora: Path | None = None,
+    arrangements: Sequence[Arrangement] = ARRANGEMENTS,
+) -> Path:
     """A suite to align with: groups of ``people`` of every split, the base, and where it is a LoRA what it was before.
 
-    ``lora``: the base, as ``ipa-bench embedded footage --wrong identity`` makes it; without it the base is the tiny
-    checkpoint itself. Raises :class:`UserError` where something cannot be read or written.
+    ``lora``: the base, as ``ipa-bench embedded habits --wrong identity`` makes it; without it the base is the tiny
+    checkpoint itself. Groups who do something else than ``arrangements`` are left out. Raises :class:`UserError` where
+    something cannot be read or written.
     """
     asked = {part.split: part.identities for part in parts}
     counts = " ".join(str(asked.get(part.split, 0)) for part in ALIGNMENT)
     made_by = f"ipa-bench embedded suite {folder.as_posix()} --people {people} --align {counts}"
-    keys = [Key(people, part.split, part.first + number) for part in parts for number in range(part.identities)]
+    made_by += cases.first_of(parts) + _asked(arrangements)
+    keys = [key for part in parts for key in keys_of(people, part, arrangements)]
     models = [cases.TRUTH, cases.model(cases.BASE, cases.STEPS, lora=lora is not None)]
     if lora is not None:
         models.insert(1, cases.model("pretrained", cases.STEPS, lora=False))
@@ -190,12 +221,12 @@ def _table(key: Key, name: str, people: Sequence[str], arrangement: str, words: 
     return "\n".join(lines)
 
 
-def contact_sheet(people: int, split: Split, groups: int, columns: int = 5, first: int = 0) -> UInt8:
-    """A row for each group from ``first`` on: references, then pose map and frame at ``columns`` moments."""
+def write_contact_sheet(file: Path, keys: Sequence[Key], columns: int = 5) -> None:
+    """A PNG with a row for each clip: references, then pose map and frame at ``columns`` moments."""
     rows = []
-    for group in range(first, first + groups):
-        made = arrays(Key(people, split, group))
+    for key in keys:
+        made = arrays(key)
         moments = np.linspace(0, len(made.frames) - 1, columns).round().astype(int)
         pictures = [*made.references, *(each for t in moments for each in (made.poses[t], made.frames[t]))]
         rows.append(np.concatenate(pictures, 1))
-    return np.concatenate(rows)
+    Image.fromarray(np.concatenate(rows)).save(file, optimize=True)

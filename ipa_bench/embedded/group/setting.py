@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -19,12 +19,14 @@ from ipa_bench.embedded.rig import ARRAYS, SIZE, Rig, rig
 from ipa_bench.errors import UserError
 from ipa_bench.types import Float64, Split
 
+#: what people of a clip do: stand, wave, one stands before another, one walks over to another and back
+Arrangement = Literal["beside", "wave", "occlude", "cross"]
 #: changes whenever a pixel or a joint may change
 VERSION = 1
 #: number of people -> width of the frame, and where each stands, pixels
 WIDTHS = {2: 208, 3: 288}
 PLACES = {2: (63.0, 145.0), 3: (62.0, 144.0, 226.0)}
-ARRANGEMENTS = ("beside", "wave", "occlude", "cross")
+ARRANGEMENTS: tuple[Arrangement, ...] = get_args(Arrangement)
 #: the first identity of a split that stands in groups: the one-person world shows those before alone
 FIRST = 4000
 #: how near the one who walks over comes to the neighbour, pixels
@@ -116,11 +118,20 @@ def people_of(key: Key) -> tuple[Person, ...]:
     return tuple(world.person_of(key.split, identity) for identity in identities(key))
 
 
+def arrangement_of(key: Key) -> Arrangement:
+    """What the people of a clip do, without the rest of its description."""
+    return _drawn(generator(key, 1, key.take))
+
+
+def _drawn(rng: np.random.Generator) -> Arrangement:
+    return ARRANGEMENTS[int(rng.choice(len(ARRANGEMENTS)))]
+
+
 def setting(key: Key, frames: int = world.FRAMES) -> Setting:
     """The description of a clip. Only the test split shows the postures and motions kept for it."""
     rng = generator(key, 1, key.take)
     people = people_of(key)
-    arrangement = str(rng.choice(ARRANGEMENTS))
+    arrangement = _drawn(rng)
     scene = look.scene(rng)
     times = np.arange(frames) / world.FPS
     paths = _paths(rng, times, arrangement, key.people)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ipa_bench import pose, video
-from ipa_bench.embedded.cases import LORAS
+from ipa_bench.embedded.cases import LORAS, Part
 from ipa_bench.embedded.group import cases
 from ipa_bench.embedded.group.setting import Key, key_of, setting
 from ipa_bench.embedded.group.shot import estimated_poses, reference, shot
@@ -41,6 +41,25 @@ def test_a_written_suite_can_be_loaded_and_shows_the_world(tmp_path: Path, capsy
     assert case.mask is not None
     row = np.asarray(Image.open(sheet))[frames.shape[1] :]
     np.testing.assert_array_equal(row[:, : frames.shape[2]], reference(key, 0))
+
+
+def test_groups_who_do_something_else_are_left_out(tmp_path: Path) -> None:
+    keys = cases.keys_of(2, Part("test", 5, 7), ("wave", "cross"), takes=2)
+    numbers = sorted({key.group for key in keys})
+    assert keys == [Key(2, "test", group, take) for group in numbers for take in (0, 1)]
+    assert {setting(key).arrangement for key in keys} == {"wave", "cross"}
+    for group in set(range(7, max(numbers))) - set(numbers):
+        assert {setting(Key(2, "test", group, take)).arrangement for take in (0, 1)} & {"beside", "occlude"}
+    assert cases.keys_of(2, Part("val", 4)) == [Key(2, "val", group) for group in range(4)]
+
+    asked = ("--people", "2", "--align", "1", "0", "1", "--first", "2000", "--arrangement", "occlude")
+    assert verb("embedded", "suite", tmp_path / "x", *asked) == 0
+    suite = load_suite(tmp_path / "x" / "suite.toml")
+    shown = [key_of(case.world or "") for case in suite.cases]
+    assert [setting(key).arrangement for key in shown] == ["occlude", "occlude"]
+    assert shown[0].group >= 500
+    assert shown[1].group >= 2000
+    assert " ".join(asked) in (tmp_path / "x" / "suite.toml").read_text()
 
 
 def test_a_clip_to_train_on_is_the_one_of_the_files() -> None:
