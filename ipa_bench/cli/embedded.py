@@ -70,8 +70,9 @@ def suite(
     prepare_workers("ipa_bench.embedded.cases")
     from ipa_bench.embedded import cases
     from ipa_bench.embedded.group import cases as groups
+    from ipa_bench.embedded.group.setting import ARRANGEMENTS
 
-    doing = doing or groups.ARRANGEMENTS
+    doing = doing or ARRANGEMENTS
     if people > 1 and align is not None:
         file = groups.write_alignment(folder, people, cases.people(align, groups.ALIGNMENT, first), base, doing)
     elif people > 1:
