@@ -308,11 +308,13 @@ def describe_alignment(work: Alignment, stages: Sequence[str]) -> None:
     count = len(work.cases("train")) * config.candidates.per_case
     test = len(work.cases("test")) * config.evaluate.seeds
     by = config.choose.metric if config.reward is None else " + ".join(term.reward for term in config.reward.term)
-    again = "; the same on clips that nobody chose" if config.control else ""
+    takes = methods.find(config.method).takes
+    other = "on clips that nobody chose" if takes == "clips" else "with scores that are dealt out anew within each case"
+    again = f"; the same {other}" if config.control else ""
     chosen = {
         "clips": f"the best {config.choose.top_k or 'all'} of each case",
         "pairs": "good against bad clips of each case",
-    }.get(methods.find(config.method).takes, "every clip by its score")
+    }.get(takes, "every clip by its score")
     lines = {
         "base": f"{work.base.name}: {work.base.model}, {work.base.steps} steps",
         "stages": ", ".join(stages),

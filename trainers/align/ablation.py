@@ -128,7 +128,8 @@ class Ablation:
         folder = self.folder(row)
         folder.mkdir(parents=True, exist_ok=True)
         clips = partial(config_of.chosen, row)
-        aligning.choose(self.work, row.method, store, folder, records=records, clips=clips)
+        chance = row.rule == "random"
+        aligning.choose(self.work, row.method, store, folder, records=records, clips=clips, chance=chance)
 
 
 def run(

@@ -83,8 +83,8 @@ class AlignConfig(Table):
     #: the suite's model that is aligned, where it has several that could be
     base: Text | None = None
     rounds: Count = 1
-    #: also trains on as many clips of the first round's candidates that nobody chose: what is left of the gain then has
-    #: nothing to do with choosing
+    #: also trains on as many clips of the first round's candidates that nobody chose, or with scores that are dealt out
+    #: anew within each case: what is left of the gain then has nothing to do with choosing
     control: bool = False
     candidates: CandidatesConfig = Field(default_factory=CandidatesConfig)
     choose: ChooseConfig = ChooseConfig()

@@ -1,4 +1,4 @@
-"""What choosing is worth: clips that nobody chose, to train on in the same way.
+"""What choosing is worth: clips that nobody chose, or scores that say nothing, to train on in the same way.
 
 A model that is trained on its own clips changes whatever these are. On the embedded world SFT on any two candidates of
 a case gained what SFT on the best two gained (``reports/alignment``): only the difference from such a control says that
@@ -8,14 +8,47 @@ choosing had a part in it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
 from ipa_bench import select
-from ipa_bench.select import Chooser, Selection
+from ipa_bench.select import Candidates, Chooser, Pairs, Selection
 from ipa_bench.store import RunStore, UnitRecord
+from ipa_bench.types import Score
+
+Chosen = TypeVar("Chosen", Candidates, Pairs)
+
+
+def dealt(records: Iterable[UnitRecord]) -> list[UnitRecord]:
+    """Records among whose videos each case's scores are dealt out anew: how many are how good stays, which does not.
+
+    Those without a video are left out.
+    """
+    by_case: dict[str, list[UnitRecord]] = {}
+    for record in sorted(records, key=lambda each: each.unit):
+        if record.video is not None:
+            by_case.setdefault(record.case, []).append(record)
+    rng = np.random.default_rng(0)
+    return [
+        replace(record, scores=tuple(_moved(score, record) for score in videos[index].scores))
+        for videos in by_case.values()
+        for record, index in zip(videos, rng.permutation(len(videos)), strict=True)
+    ]
+
+
+def by_nobody(found: Chosen) -> Chosen:
+    """What dealt scores chose: it was no metric."""
+    if isinstance(found, Candidates):
+        return replace(found, by=())
+    good, strict = (tuple(replace(pair, by=()) for pair in every) for every in (found.preferences, found.strict))
+    return replace(found, preferences=good, strict=strict)
+
+
+def _moved(score: Score, record: UnitRecord) -> Score:
+    return replace(score, case=record.case, seed=record.seed, model=record.model)
 
 
 def as_they_come(records: Sequence[UnitRecord], counts: Mapping[str, int]) -> Iterator[UnitRecord]:

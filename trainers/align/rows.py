@@ -36,7 +36,8 @@ class Row(Table):
     top_k: Count = 1
     #: how many of each case's candidates are looked at; all where not given
     per_case: Count | None = None
-    #: whether candidates are chosen by score, or as they come
+    #: whether candidates are chosen by score, or as they come; of methods that take pairs or all candidates, whether
+    #: scores are those of the clips, or dealt out anew within each case
     rule: Literal["best", "random"] = "best"
     #: learns from clips that it makes itself, in the place of the base's candidates
     online: bool = False

@@ -35,7 +35,7 @@ from ipa_bench.types import Case, Split
 from trainers import methods, rewards
 from trainers import run as training
 from trainers.align.config import AlignConfig, ChooseConfig
-from trainers.align.control import any_of, as_many
+from trainers.align.control import any_of, as_many, by_nobody, dealt
 from trainers.config import base_of
 from trainers.methods import MethodName
 from trainers.rewards import Reward
@@ -45,8 +45,12 @@ Clips = Callable[[RunStore, Chooser, Sequence[UnitRecord]], Selection]
 #: a metric that looks at pixels alone
 CHEAPEST = "frame.psnr"
 STAGES = ("generate", "score", "select", "train", "evaluate")
-#: name of the model that is trained on clips that nobody chose
-CONTROL = "control, any clips"
+#: name of the model that is trained alike on what nobody chose, by what the method takes
+CONTROLS: Mapping[methods.Takes, str] = {
+    "clips": "control, any clips",
+    "candidates": "control, scores dealt anew",
+    "pairs": "control, scores dealt anew",
+}
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,8 @@ class Alignment:
             for number in range(1, self.config.rounds + 1)
         ]
         if self.config.control:
-            rounds.append(self._trained(CONTROL, self.control / "train" / training.LORA_FOLDER, ()))
+            name = CONTROLS[methods.find(self.config.method).takes]
+            rounds.append(self._trained(name, self.control / "train" / training.LORA_FOLDER, ()))
         seeds = tuple(range(self.config.evaluate.seeds))
         return replace(
             self.suite, cases=self.cases("test"), models=(*others, self.base, *rounds), seeds=seeds, whole=()
@@ -146,9 +151,6 @@ def alignment(suite: Suite, file: Path, config: AlignConfig, out: Path) -> Align
     base = _base(suite, file, config.base)
     base_of(base)
     file_of(config.method)
-    if config.control and methods.find(config.method).takes != "clips":
-        some = " and ".join(method.name for method in methods.METHODS if method.takes == "clips")
-        raise UserError(f"{config.method} learns from more than good clips: it has no control", f"{some} have one")
     made = Alignment(suite, file, config, base, out)
     needed: tuple[tuple[Split, str], ...] = (("train", "generate candidates for"), ("test", "evaluate on"))
     for split, need in needed:
@@ -204,7 +206,7 @@ def align(
             scored = rewarded(work, store.records().values())
             chosen = choose(work, work.config.method, store, folder, records=scored)
             if work.config.control and number == 1:
-                choose_any(work, store, scored, select.read_selection(chosen))
+                choose_any(work, store, scored, chosen)
         if "train" in only:
             train(work, number, tell)
             if work.config.control and number == 1:
@@ -291,31 +293,38 @@ def choose(
     *,
     records: Iterable[UnitRecord] | None = None,
     clips: Clips | None = None,
+    chance: bool = False,
 ) -> Path:
     """Write what a method takes of a run's videos (good clips, pairs or all candidates) into ``folder``.
 
     ``records``: some of the run's; all where not given. ``clips``: how good clips are chosen, where not by the
-    configuration's rule. Raises :class:`UserError`.
+    configuration's rule. ``chance``: pairs and candidates have scores that are dealt out anew within each case.
+    Raises :class:`UserError`.
     """
     rule = work.config.choose
     reward = rewarded_by(work.config)
     by, takes, path = reward.chooser, methods.find(method).takes, folder / file_of(method)
     scored = rewarded(work, store.records().values() if records is None else records)
+    said = dealt(scored) if chance else scored
     if takes == "candidates":
-        select.write_candidates(select.choose_candidates(store, by, records=scored), path)
+        every = select.choose_candidates(store, by, records=said)
+        select.write_candidates(by_nobody(every) if chance else every, path)
     elif takes == "pairs":
-        found = select.choose_pairs(store, by, margin=rule.margin, every=rule.every, records=scored)
-        select.write_pairs(found, path)
+        found = select.choose_pairs(store, by, margin=rule.margin, every=rule.every, records=said)
+        select.write_pairs(by_nobody(found) if chance else found, path)
     else:
         select.write_selection((clips or partial(_good, rule))(store, by, scored), path)
     return path
 
 
-def choose_any(work: Alignment, store: RunStore, records: Iterable[UnitRecord], chosen: Selection) -> Path:
-    """Write as many clips of each case as were chosen, but as they come."""
+def choose_any(work: Alignment, store: RunStore, records: Iterable[UnitRecord], chosen: Path) -> Path:
+    """Write what the control trains on: as many clips of each case as were chosen, as they come; or dealt scores."""
     work.control.mkdir(parents=True, exist_ok=True)
-    clips = partial(any_of, counts=as_many(chosen))
-    return choose(work, work.config.method, store, work.control, records=records, clips=clips)
+    method = work.config.method
+    if methods.find(method).takes != "clips":
+        return choose(work, method, store, work.control, records=records, chance=True)
+    clips = partial(any_of, counts=as_many(select.read_selection(chosen)))
+    return choose(work, method, store, work.control, records=records, clips=clips)
 
 
 def rewarded(work: Alignment, records: Iterable[UnitRecord]) -> list[UnitRecord]:

@@ -21,16 +21,17 @@ pytest.importorskip("diffusers")
 
 from ipa_bench.errors import UserError
 from ipa_bench.metrics import find
-from ipa_bench.select import read_selection, select
+from ipa_bench.select import read_candidates, read_pairs, read_selection, select
 from ipa_bench.store import CaseEntry, RunStore, UnitRecord
 from ipa_bench.types import Score
 from tests.forked import Server
 from tests.trainers.align import tiny_align
 from tests.verbs import verb
 from trainers.align.ablation import Ablation
-from trainers.align.control import as_they_come
+from trainers.align.control import as_they_come, dealt
 from trainers.align.effects import effect
 from trainers.align.rows import AblationConfig, Row, first
+from trainers.align.stages import file_of
 
 METRIC = "frame.psnr@1"
 ROWS = """
@@ -91,19 +92,24 @@ CASES = {name: CaseEntry(name, name, "train", "d.mp4") for name in "abc"}
 VALUES = {(case, seed): float(10 * seed + place) for place, case in enumerate("abc") for seed in range(4)}
 
 
-def chosen(row: Row, values: Mapping[tuple[str, int], float], folder: Path) -> list[tuple[str, int]]:
-    """(case, seed) of the clips that a row takes from candidates with these values."""
+def written(row: Row, values: Mapping[tuple[str, int], float], folder: Path) -> Path:
+    """The file of what a row takes from candidates with these values."""
     store: Any = SimpleNamespace(
         header=SimpleNamespace(cases=list(CASES.values()), metrics=(METRIC,)),
         records=lambda: {record.unit: record for record in records(values)},
     )
     config = AblationConfig.model_validate(
-        {"suite": "s.toml", "common": {"choose": {"metric": METRIC}}, "row": (row.model_dump(),)}
+        {"suite": "s.toml", "common": {"choose": {"metric": METRIC, "every": True}}, "row": (row.model_dump(),)}
     )
     work: Any = SimpleNamespace(out=folder, config=config.common, suite=SimpleNamespace(cases=()))
     made = Ablation(config, work)
     made.choose(row, store)
-    return [(each.case, each.seed) for each in read_selection(made.folder(row) / "selection.json").rows]
+    return made.folder(row) / file_of(row.method)
+
+
+def chosen(row: Row, values: Mapping[tuple[str, int], float], folder: Path) -> list[tuple[str, int]]:
+    """(case, seed) of the clips that a row takes from candidates with these values."""
+    return [(each.case, each.seed) for each in read_selection(written(row, values, folder)).rows]
 
 
 def test_the_first_clips_are_the_best_of_every_case_then_the_second_best() -> None:
@@ -142,6 +148,39 @@ def test_random_clips_are_any_and_as_many_as_asked_for(tmp_path: Path) -> None:
     seeds = {each.seed for each in as_they_come(records({("a", seed): 0.0 for seed in range(50)}), {"a": 25})}
     assert seeds != set(range(25))
     assert seeds != set(range(25, 50))
+
+
+def test_random_rows_of_methods_that_take_all_candidates_have_scores_dealt_out_anew(tmp_path: Path) -> None:
+    best, dealt = (
+        read_candidates(written(Row(name=rule, method="nft", rule=rule), VALUES, tmp_path))
+        for rule in ("best", "random")
+    )
+    true, false = ({(row.case, row.seed): row.score for row in found.rows} for found in (best, dealt))
+    assert true == VALUES
+    assert false != true
+    assert false.keys() == true.keys()
+    for case in "abc":
+        assert {false[case, seed] for seed in range(4)} == {VALUES[case, seed] for seed in range(4)}
+    assert [(row.case, row.seed, row.video) for row in best.rows] == [(r.case, r.seed, r.video) for r in dealt.rows]
+    assert (best.by, dealt.by) == ((METRIC,), ())
+
+
+def test_random_pairs_are_the_same_clips_and_some_the_other_way_round(tmp_path: Path) -> None:
+    best, dealt = (
+        read_pairs(written(Row(name=rule, method="dpo", rule=rule), VALUES, tmp_path)).preferences
+        for rule in ("best", "random")
+    )
+    true, false = ({(pair.good, pair.bad) for pair in found} for found in (best, dealt))
+    assert {frozenset(pair) for pair in true} == {frozenset(pair) for pair in false}
+    assert 0 < len(true & false) < len(true)
+    assert {pair.by for pair in dealt} == {()}
+
+
+def test_what_has_no_video_is_dealt_no_score() -> None:
+    every = [*records(VALUES), UnitRecord("a", 9, "m", None, scores=(Score("a", 9, "m", METRIC, 99.0),))]
+    again = dealt(every)
+    assert len(again) == len(VALUES)
+    assert all(score.value != 99.0 for record in again for score in record.scores)
 
 
 def test_only_the_first_candidates_of_a_case_are_looked_at(tmp_path: Path) -> None:

@@ -252,10 +252,21 @@ def test_a_control_is_trained_alike_on_clips_that_nobody_chose(material: Path, w
     align.forget(work, "train")
     assert (work.control / "selection.json").exists()
     assert not (work.control / "train").exists()
-    with pytest.raises(UserError, match="it has no control"):
-        alignment(material, out, control=True, method="dpo")
     with pytest.raises(UserError, match="clips that it makes itself"):
         alignment(material, out, method="grpo")
+
+
+def test_the_control_of_what_takes_all_candidates_has_their_scores_dealt_out_anew(
+    whole: Whole, material: Path, tmp_path: Path
+) -> None:
+    out = begun(whole, tmp_path / "out", "round1/candidates")
+    work = alignment(material, out, method="nft", control=True)
+    align.align(work, only=("select",), jobs=1)
+    said, dealt = (read_candidates(folder / "candidates.json") for folder in (work.round(1), work.control))
+    assert [(row.case, row.seed) for row in said.rows] == [(row.case, row.seed) for row in dealt.rows]
+    assert sorted(row.score for row in said.rows) == sorted(row.score for row in dealt.rows)
+    assert (said.by, dealt.by) == (("frame.psnr@1",), ())
+    assert [model.name for model in work.evaluation().models] == ["base", "aligned", "control, scores dealt anew"]
 
 
 def test_pairs_are_chosen_for_dpo(whole: Whole, material: Path, tmp_path: Path) -> None:
