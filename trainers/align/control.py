@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
 
@@ -18,8 +17,6 @@ from ipa_bench import select
 from ipa_bench.select import Candidates, Chooser, Pairs, Selection
 from ipa_bench.store import RunStore, UnitRecord
 from ipa_bench.types import Score
-
-Chosen = TypeVar("Chosen", Candidates, Pairs)
 
 
 def dealt(records: Iterable[UnitRecord]) -> list[UnitRecord]:
@@ -39,10 +36,13 @@ def dealt(records: Iterable[UnitRecord]) -> list[UnitRecord]:
     ]
 
 
-def by_nobody(found: Chosen) -> Chosen:
-    """What dealt scores chose: it was no metric."""
-    if isinstance(found, Candidates):
-        return replace(found, by=())
+def candidates_of(found: Candidates) -> Candidates:
+    """Candidates with dealt scores: no metric scored them."""
+    return replace(found, by=())
+
+
+def pairs_of(found: Pairs) -> Pairs:
+    """Pairs by dealt scores: no metric told good from bad."""
     good, strict = (tuple(replace(pair, by=()) for pair in every) for every in (found.preferences, found.strict))
     return replace(found, preferences=good, strict=strict)
 

@@ -35,7 +35,7 @@ from ipa_bench.types import Case, Split
 from trainers import methods, rewards
 from trainers import run as training
 from trainers.align.config import AlignConfig, ChooseConfig
-from trainers.align.control import any_of, as_many, by_nobody, dealt
+from trainers.align.control import any_of, as_many, candidates_of, dealt, pairs_of
 from trainers.config import base_of
 from trainers.methods import MethodName
 from trainers.rewards import Reward
@@ -308,10 +308,10 @@ def choose(
     said = dealt(scored) if chance else scored
     if takes == "candidates":
         every = select.choose_candidates(store, by, records=said)
-        select.write_candidates(by_nobody(every) if chance else every, path)
+        select.write_candidates(candidates_of(every) if chance else every, path)
     elif takes == "pairs":
         found = select.choose_pairs(store, by, margin=rule.margin, every=rule.every, records=said)
-        select.write_pairs(by_nobody(found) if chance else found, path)
+        select.write_pairs(pairs_of(found) if chance else found, path)
     else:
         select.write_selection((clips or partial(_good, rule))(store, by, scored), path)
     return path
