@@ -65,5 +65,5 @@ def test_a_row_that_makes_its_own_clips_needs_rounds(tmp_path: Path) -> None:
 
 def test_the_configuration_of_rounds_of_who_is_who_loads() -> None:
     shipped = align_config.load(Path(align_config.__file__).parents[1] / "configs" / "align-identity.toml")
-    assert (shipped.method, shipped.rounds, shipped.candidates.per_case) == ("nft", 3, 8)
+    assert (shipped.method, shipped.rounds, shipped.candidates.per_case) == ("nft", 2, 8)
     assert stages.rewarded_by(shipped).info.id.startswith("reward.people")
