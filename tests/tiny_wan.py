@@ -9,6 +9,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+#: How far a clip may be from 255 times the pipeline's pixels: half a level is its own rounding to 8 bits, and some
+#: processors' kernels add up in another order where memory lies otherwise, which turns the odd pixel to the other side.
+ROUNDED = 0.51
+
 
 def tokenizer() -> Any:
     """Bytes as tokens, and the two specials that the text encoder needs."""

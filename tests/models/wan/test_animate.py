@@ -82,7 +82,7 @@ def test_a_clip_is_what_the_pipeline_makes(base: Animate, case: Case, guidance: 
     }  # fmt: skip
     pixels = pipe(**asked, output_type="np").frames[0]
     clip = base.decode(base.references.clip(made, 2))
-    assert np.array_equal(clip, (pixels * 255).round().astype(np.uint8))
+    assert np.abs(clip - 255 * pixels).max() <= tiny_wan.ROUNDED
 
 
 def test_the_pictures_frame_is_a_part_of_the_flow(base: Animate, case: Case) -> None:
@@ -166,7 +166,7 @@ def test_a_longer_clip_is_made_in_segments_as_the_pipeline_makes_them(
         face_video=[Image.fromarray(f) for f in face_crops.crops(long.driving, 10, 11, 16, one_face)],
         num_inference_steps=2, guidance_scale=1.0, output_type="np",
     ).frames[0]  # fmt: skip
-    assert np.array_equal(frames[:5], (pixels[:5] * 255).round().astype(np.uint8))
+    assert np.abs(frames[:5] - 255 * pixels[:5]).max() <= tiny_wan.ROUNDED
     # what a segment begins with is a frame of 8 bits here, and none that was rounded there
     assert np.abs(frames[:11] - 255 * pixels).max() <= 2
 

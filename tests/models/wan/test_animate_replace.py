@@ -90,7 +90,7 @@ def test_a_clip_is_what_the_pipeline_makes(base: Animate, tmp_path: Path, guidan
     made = denoise(base, base.scheduler(), start, base.ladder(condition, base.texts(["blur"]), guidance), 3)
     clip = base.decode(base.references.clip(made, 2))
     how = {"negative_prompt": "blur", "num_inference_steps": 3, "guidance_scale": guidance}
-    assert np.array_equal(clip, (by_pipeline(base, case, 5, latents=start, **how) * 255).round().astype(np.uint8))
+    assert np.abs(clip - 255 * by_pipeline(base, case, 5, latents=start, **how)).max() <= tiny_wan.ROUNDED
 
 
 @torch.no_grad()
@@ -113,7 +113,7 @@ def test_a_longer_clip_is_made_in_segments_as_the_pipeline_makes_them(
         base.pipe, "prepare_latents", lambda *_, **__: noise_of(case, 0, (1, 16, 3, 4, 6), next(numbers))
     )
     pixels = by_pipeline(base, case, 10, num_inference_steps=2, guidance_scale=1.0)
-    assert np.array_equal(frames[:5], (pixels[:5] * 255).round().astype(np.uint8))
+    assert np.abs(frames[:5] - 255 * pixels[:5]).max() <= tiny_wan.ROUNDED
     # what a segment begins with is a frame of 8 bits here, and none that was rounded there
     assert np.abs(frames[:10] - 255 * pixels).max() <= 2
 

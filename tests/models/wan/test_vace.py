@@ -85,7 +85,7 @@ def test_one_clip_is_what_the_pipeline_makes_of_the_same_noise(pipe: Any, schedu
         pipe.scheduler = before
         assert torch.equal(latents, expected)
         made = conditioning.decode_latents(pipe, latents[:, :, 1:])
-        assert np.array_equal(made, (pixels * 255).round().astype(np.uint8))
+        assert np.abs(made - 255 * pixels).max() <= tiny_wan.ROUNDED
 
 
 def test_a_clip_is_encoded_as_the_control_is(pipe: Any) -> None:
