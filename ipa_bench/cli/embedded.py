@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -66,7 +65,7 @@ def suite(
     from ipa_bench.cli.console import OUT, prepare_workers
 
     doing = each(arrangement, _arrangement)
-    _refuse(align, people, base, doing, sealed and (split != "test" or align is not None or people > 1))
+    _refuse(align, people, base, takes if doing else 0, sealed and (split != "test" or align is not None or people > 1))
     prepare_workers("ipa_bench.embedded.cases")
     from ipa_bench.embedded import cases
     from ipa_bench.embedded.group import cases as groups
@@ -98,15 +97,17 @@ def _arrangement(name: str) -> Arrangement:
 
 
 def _refuse(
-    align: tuple[int, int, int] | None, people: int, base: Path | None, doing: Sequence[str] | None, sealed_others: bool
+    align: tuple[int, int, int] | None, people: int, base: Path | None, arranged: int, sealed_others: bool
 ) -> None:
-    """Say which options of a suite do not go together."""
+    """Say which options of a suite do not go together; ``arranged``: takes of groups whose arrangement is asked for."""
     if align is not None and not any(align):
         raise typer.BadParameter("it takes numbers of people, at least one of them above 0", param_hint="--align")
     if base is not None and (align is None or people == 1):
         raise typer.BadParameter("it is that of a suite to align several people with", param_hint="--base")
-    if doing and people == 1:
+    if arranged and people == 1:
         raise typer.BadParameter("it is what several people do", param_hint="--arrangement")
+    if arranged > 1:
+        raise typer.BadParameter("people do something else in each take: it goes with one", param_hint="--arrangement")
     if sealed_others:
         raise typer.BadParameter("it is a set of single people of the test split", param_hint="--sealed")
 

@@ -72,8 +72,7 @@ def write_alignment(folder: Path, parts: Sequence[Part] = ALIGNMENT, steps: int 
     """
     asked = {part.split: part.identities for part in parts}
     counts = " ".join(str(asked.get(part.split, 0)) for part in ALIGNMENT)
-    made_by = f"ipa-bench embedded suite {folder.as_posix()} --align {counts}"
-    made_by += first_of(parts)
+    made_by = f"ipa-bench embedded suite {folder.as_posix()} --align {counts}{first_of(parts)}"
     models = [TRUTH, model("pretrained", steps, lora=False), model(BASE, steps)]
     return write_parts(folder, parts, 1, 1, models, made_by, estimator.MILD)
 

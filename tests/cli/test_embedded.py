@@ -31,6 +31,7 @@ def test_defaults_in_the_help_are_those_of_the_rooms() -> None:
         ("suite", "new", "--align", "1", "2"),
         ("suite", "new", "--arrangement", "wave"),
         ("suite", "new", "--people", "2", "--arrangement", "wave,dance"),
+        ("suite", "new", "--people", "2", "--arrangement", "wave", "--takes", "2"),
         ("suite", "file/new"),
         ("footage", "new", "--people", "0"),
         ("nets", "audio", "new"),

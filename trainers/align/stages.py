@@ -305,7 +305,7 @@ def choose(
     reward = rewarded_by(work.config)
     by, takes, path = reward.chooser, methods.find(method).takes, folder / file_of(method)
     scored = rewarded(work, store.records().values() if records is None else records)
-    said = dealt(scored) if chance else scored
+    said = dealt(scored) if chance and takes != "clips" else scored
     if takes == "candidates":
         every = select.choose_candidates(store, by, records=said)
         select.write_candidates(candidates_of(every) if chance else every, path)
