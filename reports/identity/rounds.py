@@ -4,8 +4,8 @@
 
 Each NAME=LORA is a model; those whose names differ in ", seed K" alone are training runs of one recipe. OUT gets the
 run (``evaluation/``, which resumes), ``rounds.json`` and ``rounds.md``: recipe − base with 95 % intervals over groups
-*and*, where there are several, training seeds (``ipa_bench.compare.crossed``), the share of the errors of
-``truth.top1`` that are gone, and ``truth.top1`` by what the people do.
+*and*, where there are several, training seeds (``ipa_bench.compare.crossed``), by what share the errors of
+``truth.top1`` change, and ``truth.top1`` by what the people do.
 """
 
 from __future__ import annotations

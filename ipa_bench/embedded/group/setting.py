@@ -19,7 +19,7 @@ from ipa_bench.embedded.rig import ARRAYS, SIZE, Rig, rig
 from ipa_bench.errors import UserError
 from ipa_bench.types import Float64, Split
 
-#: what people of a clip do: stand, wave, one stands before another, one walks over to another and back
+#: what people of a clip do: stand, wave at each other, one walks over to a neighbour, two change places
 Arrangement = Literal["beside", "wave", "occlude", "cross"]
 #: changes whenever a pixel or a joint may change
 VERSION = 1
