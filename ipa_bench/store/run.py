@@ -21,7 +21,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from ipa_bench.errors import UserError
-from ipa_bench.files import read_checked, write_atomic, writing
+from ipa_bench.files import located, read_checked, write_atomic, writing
 from ipa_bench.metrics.former import FORMER
 from ipa_bench.store.records import (
     SCHEMA_VERSION,
@@ -145,7 +145,7 @@ class RunStore:
             elif record.model == _FLOOR_OF_0_1:
                 floors[record.case] = _floor_of(record)
             else:
-                records[record.unit] = record
+                records[record.unit] = self._here(record)
         for line in self._floor.lines():
             try:
                 floor = FLOORS.validate_json(line)
@@ -156,6 +156,12 @@ class RunStore:
                 floors[floor.case] = floor
         gone = sum(1 for unit in before - records.keys() if unit[2] != _FLOOR_OF_0_1)
         return Contents(dict(sorted(records.items())), dict(sorted(floors.items())), damaged, gone)
+
+    def _here(self, record: UnitRecord) -> UnitRecord:
+        """The record with its video where it is now: what a run made moves with its folder."""
+        if not record.video or Path(record.video).exists():
+            return record
+        return replace(record, video=str(located(record.video, self.folder)))
 
     def records(self) -> dict[Unit, UnitRecord]:
         """Every scored video on disk, by unit, sorted."""

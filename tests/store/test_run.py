@@ -28,6 +28,21 @@ def test_what_was_appended_is_read_back(tmp_path: Path) -> None:
     assert len(shards(tmp_path / "run")[0].read_bytes().splitlines()) == 4
 
 
+def test_videos_that_a_run_made_move_with_its_folder(tmp_path: Path) -> None:
+    made, given = tmp_path / "run" / "videos" / "A" / "wave_seed0.mp4", tmp_path / "theirs.mp4"
+    made.parent.mkdir(parents=True)
+    store = RunStore.open(tmp_path / "run", HEADER)
+    for seed, video in enumerate((made, given)):
+        video.write_bytes(b"clip")
+        store.append(replace(record("wave", seed), video=str(video)))
+    store.append(replace(record("wave", 2), video=str(made.with_name("deleted.mp4"))))
+    store.close()
+    (tmp_path / "run").rename(tmp_path / "moved")
+    found = [each.video for each in RunStore.load(tmp_path / "moved").records().values()]
+    there = tmp_path / "moved" / made.relative_to(tmp_path / "run")
+    assert found == [str(there), str(given), str(made.with_name("deleted.mp4"))]
+
+
 def test_scores_are_sorted_by_unit_and_the_headers_metric_order(tmp_path: Path) -> None:
     store = RunStore.open(tmp_path, HEADER)
     for seed, case in ((1, "b"), (0, "b"), (0, "a")):
