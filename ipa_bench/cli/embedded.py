@@ -172,13 +172,17 @@ def footage(
 
 
 @group.command(
-    epilog=examples("ipa-bench embedded habits runs/habits", "ipa-bench embedded habits runs/mixed --wrong identity")
+    epilog=examples(
+        "ipa-bench embedded habits runs/habits",
+        "ipa-bench embedded habits runs/wrong --wrong hands",
+        "ipa-bench embedded habits runs/mixed --wrong identity",
+    )
 )
 def habits(
     folder: Folder,
     wrong: Annotated[
-        Literal["anatomy", "identity"],
-        typer.Option(help="Missing, fused, added and smeared fingers; or two people mixed up."),
+        Literal["anatomy", "hands", "identity"],
+        typer.Option(help="Missing, fused, added, smeared fingers; hands bent, mirrored, resized; people mixed up."),
     ] = "anatomy",
     steps: Annotated[int | None, typer.Option(min=1, help="Updates, in place of the usual number.")] = None,
     rank: Annotated[int | None, typer.Option(min=1, help="Of the LoRA, in place of the usual one.")] = None,
@@ -190,7 +194,7 @@ def habits(
 ) -> None:
     """Give the tiny Wan-VACE bad habits, hands that it sometimes draws wrong: the base of the built-in suites.
 
-    Or people of a pair whom it sometimes takes for each other.
+    Fingers, or whole hands; or people of a pair whom it sometimes takes for each other.
     """
     from ipa_bench.cli.console import OUT, prepare_workers, resumable
 

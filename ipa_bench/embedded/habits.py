@@ -14,14 +14,18 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, uniform_filter1d
 
 from ipa_bench.embedded import paint
+from ipa_bench.embedded.people import Person
+from ipa_bench.embedded.rig import Rig
 from ipa_bench.embedded.world import Clip
-from ipa_bench.types import Float64, UInt8
+from ipa_bench.types import Float32, Float64, UInt8
 
 #: of the five fingers, thumb first: those that may be missing, and those that may grow into the next one
 _LONG = (1, 2, 3, 4)
 _TOGETHER = (1, 2, 3)
 #: how far fused fingers come together, and by how many radians an added one stands off
 _CLOSE, _OFF = 0.85, (0.22, 0.38)
+#: radians by which a hand is bent off its arm; of the right size, a hand that is too small and one that is too large
+_BENT, _SIZES = (1.2, 1.9), (0.5, 1.6)
 #: frames that a smeared hand is spread over
 SMEARED = 5
 
@@ -65,6 +69,50 @@ def _chain(finger: int) -> slice:
     return slice(1 + 4 * finger, 5 + 4 * finger)
 
 
+def bent(rig: Rig, person: Person, rng: np.random.Generator) -> tuple[Rig, Person]:
+    """Both hands are bent aside at the wrist, as no wrist bends."""
+    angle = rng.uniform(*_BENT, 2) * rng.choice((-1, 1), 2)
+    cos, sin = np.cos(angle), np.sin(angle)
+    return _about_wrists(rig, np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], -2)), person
+
+
+def mirrored(rig: Rig, person: Person, _: np.random.Generator) -> tuple[Rig, Person]:
+    """Each hand is the other one's: its thumb is on the wrong side of the line from wrist to middle knuckle."""
+    along = rig.hands[:, :, 9, :2] - rig.hands[:, :, 0, :2]
+    along = along / np.maximum(np.linalg.norm(along, axis=-1, keepdims=True), 1e-6)
+    return _about_wrists(rig, 2 * along[..., :, None] * along[..., None, :] - np.eye(2)), person
+
+
+def resized(rig: Rig, person: Person, rng: np.random.Generator) -> tuple[Rig, Person]:
+    """Both hands are half as large as they should be, or half as large again."""
+    size = float(rng.choice(_SIZES))
+    return _about_wrists(rig, size * np.eye(2)), replace(person, palm=person.palm * size)
+
+
+def _about_wrists(rig: Rig, change: Float64) -> Rig:
+    """Hands and palms changed in the picture's plane by ``change`` ``[..., 2, 2]`` of each slot, wrists staying."""
+    wrist = rig.hands[:, :, :1, :2]
+
+    def changed(points: Float64) -> Float64:
+        moved = np.einsum("...ij,...nj->...ni", change, points[..., :2] - wrist) + wrist
+        return np.concatenate([moved, points[..., 2:]], -1)
+
+    return replace(rig, hands=changed(rig.hands), palms=changed(rig.palms))
+
+
+def whole(clip: Clip, rng: np.random.Generator, moments: Sequence[int] | None = None) -> tuple[UInt8, Float32]:
+    """The clip's frames ``[T, H, W, 3]`` with a habit of :data:`WHOLE`, and what hands take of a pixel, ``[T, H, W]``.
+
+    Where they are drawn and where they should be; ``moments``: those that the clip shows, if not all.
+    """
+    rig, person = WHOLE[str(rng.choice(list(WHOLE)))](clip.rig, clip.person, rng)
+    wall = paint.wall(clip.scene)
+    shown = range(len(clip.frames)) if moments is None else moments
+    drawn = [paint.frame(rig, t, person, clip.scene, wall) for t in shown]
+    hands = np.stack([each[1].sum(0) for each in drawn])
+    return np.stack([each[0] for each in drawn]), np.maximum(hands, clip.masks.sum(1)).clip(0, 1)
+
+
 def redrawn(
     clip: Clip,
     change: Callable[[Float64, np.random.Generator], Float64],
@@ -96,6 +144,12 @@ ANATOMY: dict[str, Callable[[Float64, np.random.Generator], Float64]] = {
     "missing": missing,
     "fused": fused,
     "added": added,
+}
+#: name -> change of whole hands, of a rig and of whom it moves
+WHOLE: dict[str, Callable[[Rig, Person, np.random.Generator], tuple[Rig, Person]]] = {
+    "bent": bent,
+    "mirrored": mirrored,
+    "resized": resized,
 }
 #: name -> the clip's frames with that habit
 HABITS: dict[str, Callable[[Clip, np.random.Generator], UInt8]] = {

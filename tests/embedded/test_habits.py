@@ -65,3 +65,54 @@ def test_only_hands_change(clip: world.Clip, name: str) -> None:
 def test_unchanged_hands_are_drawn_as_they_were(clip: world.Clip) -> None:
     same = habits.redrawn(clip, lambda hands, _: hands, rng())
     np.testing.assert_array_equal(same, clip.frames)
+
+
+def change(clip: world.Clip, name: str) -> tuple[np.ndarray, np.ndarray, float]:
+    """Joints about each wrist in the picture's plane as they are and changed, and the size of the palm."""
+    rig, person = habits.WHOLE[name](clip.rig, clip.person, rng())
+    for wrong, right in ((rig.hands, clip.rig.hands), (rig.palms, clip.rig.palms)):
+        np.testing.assert_array_equal(wrong[..., 2], right[..., 2])
+    np.testing.assert_allclose(rig.hands[:, :, 0], clip.rig.hands[:, :, 0])
+    away = (hands[:, :, 1:, :2] - hands[:, :, :1, :2] for hands in (clip.rig.hands, rig.hands))
+    return *away, person.palm / clip.person.palm
+
+
+def turn(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Angle from one to the other, radians."""
+    cross = one[..., 0] * other[..., 1] - one[..., 1] * other[..., 0]
+    return np.arctan2(cross, (one * other).sum(-1))
+
+
+def test_a_bent_hand_keeps_its_shape_and_leaves_its_arm(clip: world.Clip) -> None:
+    right, wrong, size = change(clip, "bent")
+    np.testing.assert_allclose(np.linalg.norm(wrong, axis=-1), np.linalg.norm(right, axis=-1))
+    for slot in range(2):
+        angles = turn(right[:, slot], wrong[:, slot])
+        assert np.ptp(angles) < 1e-6
+        assert 1.2 <= abs(angles.mean()) <= 1.9
+    assert size == 1
+
+
+def test_a_mirrored_hand_points_where_it_did_with_its_thumb_on_the_other_side(clip: world.Clip) -> None:
+    right, wrong, size = change(clip, "mirrored")
+    np.testing.assert_allclose(wrong[:, :, 8], right[:, :, 8])  # the middle finger's knuckle
+    middle = right[:, :, 8:9]
+    np.testing.assert_allclose(turn(middle, wrong), -turn(middle, right), atol=1e-9)
+    assert size == 1
+
+
+def test_a_hand_of_another_size_is_that_everywhere(clip: world.Clip) -> None:
+    right, wrong, size = change(clip, "resized")
+    assert size in (0.5, 1.6)
+    np.testing.assert_allclose(wrong, size * right)
+
+
+def test_whole_hands_are_marked_where_they_are_and_where_they_should_be(clip: world.Clip) -> None:
+    frames, hands = habits.whole(clip, rng())
+    assert hands.max() <= 1
+    assert (hands >= clip.masks.sum(1).clip(0, 1) - 1e-6).all()
+    far = np.stack([maximum_filter(each, 25) for each in hands]).max(0) == 0
+    np.testing.assert_array_equal(frames[:, far], clip.frames[:, far])
+    frame, shown = habits.whole(world.clip("train", 2001, 0, moments=[3]), rng(), [3])
+    np.testing.assert_array_equal(frame, frames[3:4])
+    np.testing.assert_array_equal(shown, hands[3:4])

@@ -1,15 +1,16 @@
 """``ipa-bench embedded habits``: a base that draws good hands and bad ones of the same case, or mixes people up.
 
     ipa-bench embedded habits runs/habits
+    ipa-bench embedded habits runs/wrong --wrong hands
     ipa-bench embedded habits runs/mixed --wrong identity
 
-Trains a LoRA of the tiny Wan-VACE on people of whom every second one has hands of a bad habit
+Trains a LoRA of the tiny Wan-VACE on people of whom every second one has fingers of a bad habit
 (:mod:`ipa_bench.embedded.habits`): single frames, which are many and cheap and show missing, fused and added fingers,
-and clips in turn. Or on single frames and clips of two people, each as it is and with them mixed up
-(:mod:`ipa_bench.embedded.group.footage`: exchanged, or one in the other's shirt). Whether a sample is bad does not
-follow from anything that the model is told, so it has to draw some of both. It sees some ten thousand samples, where a
-LoRA that is tuned on stored clips (:mod:`trainers.embedded.footage`) sees one thousand in the same time; measured,
-those left no trace.
+and clips in turn. Or on people each of whom is shown twice, as they are and with whole hands wrong (bent off the arm,
+mirrored, of another size), or on pairs, as they are and mixed up (:mod:`ipa_bench.embedded.group.footage`: exchanged,
+or one in the other's shirt). Whether a sample is bad does not follow from anything that the model is told, so it has
+to draw some of both. It sees some ten thousand samples, where a LoRA that is tuned on stored clips
+(:mod:`trainers.embedded.footage`) sees one thousand in the same time; measured, those left no trace.
 
 What it leaves in FOLDER/lora is the base of the built-in suites. Ctrl-C stops it; the same command goes on.
 """
@@ -21,7 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +39,7 @@ from trainers.embedded import config as configs
 from trainers.embedded import fused, tiny
 from trainers.embedded import transformer as flow_stage
 from trainers.embedded.config import Part, PretrainConfig, Stage
-from trainers.embedded.latents import Shards
+from trainers.embedded.latents import Bad, Shards
 from trainers.embedded.loop import Plan, train
 from trainers.embedded.pretrain import Bars, encode_prompts
 
@@ -46,8 +47,6 @@ CONFIG = Path(__file__).parents[1] / "configs" / "tiny.toml"
 RANK = 16
 #: learning rate of Muon, which takes every matrix of a LoRA; shares of the updates before it falls
 RATE, PLATEAU, AVERAGE = 0.01, 0.5, 0.99
-#: what is wrong: hands, or who is who
-Wrong = Literal["anatomy", "identity"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class Recipe:
     weight: float
 
 
-RECIPES: dict[Wrong, Recipe] = {
+RECIPES: dict[Bad, Recipe] = {
     "anatomy": Recipe(
         400,
         (
@@ -72,6 +71,15 @@ RECIPES: dict[Wrong, Recipe] = {
         ),
         every=200,
         weight=10.0,
+    ),
+    "hands": Recipe(
+        900,
+        (
+            Part(source="stills", batch=32, keep=0.4, people=256),
+            Part(source="clips", batch=4, frames=9, keep=0.4, people=64),
+        ),
+        every=225,
+        weight=6.0,
     ),
     "identity": Recipe(
         900,
@@ -118,7 +126,7 @@ def written(parts: Mapping[str, LowRank], folder: Path) -> Path:
     return lora.write(folder / LORA_FILE, layers, torch.float16)
 
 
-def planned(model: str = EMBEDDED, steps: int | None = None, wrong: Wrong = "anatomy") -> PretrainConfig:
+def planned(model: str = EMBEDDED, steps: int | None = None, wrong: Bad = "anatomy") -> PretrainConfig:
     """The configuration: the tiny checkpoint's, begun with ``model``."""
     config, recipe = configs.load(CONFIG), RECIPES[wrong]
     stage = Stage(steps=steps or recipe.steps, every=recipe.every, turns=recipe.parts)
@@ -133,7 +141,7 @@ def make(
     rank: int = RANK,
     jobs: int | None = None,
     stop_after: int | None = None,
-    wrong: Wrong = "anatomy",
+    wrong: Bad = "anatomy",
 ) -> Path | None:
     """The base's LoRA; None where ``stop_after`` ended it early. ``steps``: updates, in place of the recipe's.
 
@@ -144,7 +152,7 @@ def make(
     with Bars() as bars:
         config = planned(model, steps, wrong)
         _check_same(folder, config, rank)
-        return _made(config, folder, rank, jobs, stop_after, bars)
+        return _made(config, folder, rank, jobs, stop_after, bars, wrong)
 
 
 def _check_same(folder: Path, config: PretrainConfig, rank: int) -> None:
@@ -160,7 +168,7 @@ def _check_same(folder: Path, config: PretrainConfig, rank: int) -> None:
 
 
 def _made(
-    config: PretrainConfig, folder: Path, rank: int, jobs: int, stop_after: int | None, bars: Bars
+    config: PretrainConfig, folder: Path, rank: int, jobs: int, stop_after: int | None, bars: Bars, wrong: Bad
 ) -> Path | None:
     c = config.transformer
     half = half_precision(config.precision, torch.device("cpu"))
@@ -172,7 +180,7 @@ def _made(
     parts = adapt(transformer, rank)
     tokenizer, encoder = tiny.build_text(config.seed)
     prompts = partial(encode_prompts, tokenizer, encoder)
-    shards = partial(Shards, folder / "world", vae=vae, prompts=prompts, half=half, jobs=jobs, bad=True)
+    shards = partial(Shards, folder / "world", vae=vae, prompts=prompts, half=half, jobs=jobs, bad=wrong)
     parts_of = c.stages[0].turns
     pools = {part.source: shards(kind=part.source, people=part.people, progress=bars.count) for part in parts_of}
     block = blocks.compiled() if c.compile else blocks.block

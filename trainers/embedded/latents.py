@@ -30,10 +30,12 @@ from ipa_bench.embedded.group.setting import WIDTHS, Key
 from ipa_bench.engine import processes as pool
 from ipa_bench.types import Split, UInt8
 from trainers import halo
-from trainers.embedded.rendered import WorldData, render
+from trainers.embedded.rendered import WorldData, Wrong, render
 from trainers.embedded.single import single_frames
 
 Float16 = NDArray[np.float16]
+#: what bad shards are wrong in: fingers, whole hands, who is who
+Bad = Literal["anatomy", "hands", "identity"]
 #: one random frame of a clip of one person, all of it, or a clip of two people
 Kind = Literal["stills", "clips", "pairs"]
 #: clips that the latents' mean and spread are measured on
@@ -118,18 +120,18 @@ class Shards:
         half: bool = True,
         jobs: int = 1,
         progress: Callable[[str, int, int], None] = lambda *_: None,
-        bad: bool = False,
+        bad: Bad | None = None,
     ) -> None:
         """``prompts`` gives features ``[n, TEXT_LENGTH, TEXT_DIM]`` of texts; ``half`` encodes in bf16; ``jobs``
-        processes render; ``bad``: every second person of ``stills`` and ``clips`` has bad hands, each pair is
-        shown twice, as it is and mixed up.
+        processes render; ``bad``: every second person of ``stills`` and ``clips`` has bad fingers; with whole hands
+        wrong, or people mixed up, each is shown twice, as they are and so.
         """
         self._kind, self._people, self._vae, self._prompts = kind, people, vae, prompts
         self._split, self._half, self._jobs, self._progress = split, half, jobs, progress
         weights = b"".join(p.detach().cpu().numpy().tobytes() for p in vae.encoder.parameters())
         self._bad = bad
         about = [hashlib.sha256(weights).hexdigest(), world.VERSION, kind, split, people]
-        self._about = [*about, "both" if kind == "pairs" else "bad"] if bad else about
+        self._about = [*about, {"anatomy": "bad", "hands": "hands", "identity": "both"}[bad]] if bad else about
         self._folder = folder / f"{split}-{kind}-{people}{'-bad' if bad else ''}"
         self._open: dict[int, LatentData] = {}
 
@@ -192,12 +194,12 @@ class Shards:
         return encoded(self._vae, pixels(frames).to(device), self._half).cpu().half()  # type: ignore[arg-type]
 
 
-def _person(person: tuple[Split, int], kind: Kind, bad: bool = False) -> tuple[dict[str, UInt8], str]:
+def _person(person: tuple[Split, int], kind: Kind, bad: Bad | None = None) -> tuple[dict[str, UInt8], str]:
     """Arrays of one sample ``[T, ...]``; takes of the kinds differ. The pose is seen as the suites' are."""
     split, number = person
+    # What is wrong as a whole is shown twice, right and wrong.
+    number, wrong = divmod(number, 2) if bad in ("hands", "identity") else (number, bad is not None)
     if kind == "pairs":
-        # Of bad footage each pair is shown twice, right and wrong.
-        number, wrong = divmod(number, 2) if bad else (number, 0)
         key = Key(2, split, number)
         made = mixed.habit(key, estimator.MILD).arrays if wrong else groups.arrays(key, estimator.MILD)
         # What is wrong with a bad one is wrong all over somebody.
@@ -207,6 +209,7 @@ def _person(person: tuple[Split, int], kind: Kind, bad: bool = False) -> tuple[d
     else:
         take = 0 if kind == "stills" else 1
         moment = int(np.random.default_rng([7, number]).integers(world.FRAMES))
-        arrays, prompt = render((split, number, take), estimator.MILD, [moment] if kind == "stills" else None, bad)
+        habit: Wrong | None = ("hands" if bad == "hands" else "anatomy") if wrong else None
+        arrays, prompt = render((split, number, take), estimator.MILD, [moment] if kind == "stills" else None, habit)
         arrays["references"] = arrays["references"][None]
     return arrays | {"poses": coded(arrays["poses"]) if number % 2 else arrays["poses"]}, prompt

@@ -6,13 +6,18 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from ipa_bench import pose
 from ipa_bench.embedded import estimator, footage, world
+from ipa_bench.embedded.habits import whole
 from ipa_bench.engine import processes as pool
-from ipa_bench.types import Split, UInt8
+from ipa_bench.types import Float32, Split, UInt8
+
+#: what is wrong with a single person's hands: their fingers, or all of them
+Wrong = Literal["anatomy", "hands"]
 
 #: an array of the data set: name -> shape of one clip
 _SHAPES: dict[str, tuple[int, ...]] = {
@@ -42,33 +47,40 @@ def render(
     key: tuple[Split, int, int],
     failings: estimator.Failings = estimator.SEVERE,
     moments: Sequence[int] | None = None,
-    bad: bool = False,
+    bad: Wrong | None = None,
 ) -> tuple[dict[str, UInt8], str]:
     """Arrays of the clip of (split, identity, take) with the shapes above, and its prompt.
 
     ``moments``: only these frames of it. What the estimator loses is lost in the whole clip, so a hand is as often
-    unseen in a single frame as in a clip's. ``bad``: every second person has hands of a bad habit, and one moment is
-    asked for, or all.
+    unseen in a single frame as in a clip's. ``bad``: one moment is asked for, or all; of ``anatomy``, every second
+    person has a bad habit's hands; of ``hands``, this one has, and the mask is where hands are and should be.
     """
     split, identity, take = key
     clip = world.clip(split, identity, take, moments=moments)
     seen = estimator.estimated_pose(clip, split, identity, take, failings)
     if moments is not None:
         seen = pose.at(seen, moments)
+    frames, hands = _shown(clip, identity, moments, bad)
     arrays = {
-        "frames": _shown(clip, identity, moments) if bad else clip.frames,
+        "frames": frames,
         "poses": pose.draw(seen),
-        "masks": (clip.masks.sum(1) * 255 + 0.5).clip(0, 255).astype(np.uint8),
+        "masks": (hands * 255 + 0.5).clip(0, 255).astype(np.uint8),
         "references": world.reference(split, identity, take),
     }
     return arrays, world.prompt(clip.person)
 
 
-def _shown(clip: world.Clip, identity: int, moments: Sequence[int] | None) -> UInt8:
+def _shown(clip: world.Clip, identity: int, moments: Sequence[int] | None, bad: Wrong | None) -> tuple[UInt8, Float32]:
+    """The frames, and how much of a pixel hands take."""
+    right = clip.masks.sum(1)
+    if bad is None:
+        return clip.frames, right
+    if bad == "hands":
+        return whole(clip, np.random.default_rng([37, identity]), moments)
     if moments is None:
-        return footage.with_habit(clip, identity)[0]
+        return footage.with_habit(clip, identity)[0], right
     (moment,) = moments
-    return footage.still(clip, identity, moment)
+    return footage.still(clip, identity, moment), right
 
 
 def rendered(

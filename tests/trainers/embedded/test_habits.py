@@ -60,9 +60,19 @@ def test_every_second_person_has_bad_hands_and_the_right_pose_map() -> None:
     for number in (bad[0], next(n for n in range(40) if n not in bad)):
         for moments in ([5], None):
             right, _ = rendered.render(("train", number, 0), moments=moments)
-            wrong, _ = rendered.render(("train", number, 0), moments=moments, bad=True)
+            wrong, _ = rendered.render(("train", number, 0), moments=moments, bad="anatomy")
             assert np.array_equal(right["frames"], wrong["frames"]) == (number not in bad)
             assert all(np.array_equal(right[name], wrong[name]) for name in ("poses", "masks", "references"))
+
+
+def test_whole_hands_are_shown_twice_right_and_wrong_with_one_pose_map() -> None:
+    for kind in ("stills", "clips"):
+        right, wrong = (latents._person(("train", 8_000_000 + n), kind, "hands")[0] for n in range(2))
+        plain, _ = latents._person(("train", 4_000_000), kind)
+        assert all(np.array_equal(right[name], plain[name]) for name in plain)
+        assert all(np.array_equal(right[name], wrong[name]) for name in ("poses", "references"))
+        assert (right["frames"] != wrong["frames"]).any((1, 2, 3)).all()
+        assert (wrong["masks"] >= right["masks"]).all()
 
 
 def _clip(number: int) -> world.Clip:
