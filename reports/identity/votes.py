@@ -47,13 +47,13 @@ def _told(what: str, done: int, of: int) -> None:
 
 
 def differences(argument: str, examples: Sequence[Example]) -> tuple[str, Float64, float]:
-    """NAME=FOLDER -> name, score of A less that of B, ln k."""
+    """NAME=FOLDER -> name, score of A less that of B, ln k: 0 of a model that knows no ties."""
     name, _, folder = argument.partition("=")
     at = file.SHIPPED if folder == "embedded" else Path(folder)
     card, tensors = file.read(at)
     scores = BACKBONES[card.backbone].opened(card, tensors, at)
     a, b = (np.array(scores([getattr(each, side) for each in examples])) for side in ("a", "b"))
-    return name, a - b, card.log_k
+    return name, a - b, card.log_k if card.trained["config"]["train"]["ties"] else 0.0
 
 
 def preferred(difference: Float64, log_k: float) -> Float64:
