@@ -105,7 +105,7 @@ def _table(measured: Mapping[str, Measured]) -> Table:
     table.add_column("")
     heads = list(next(iter(rows.values())))
     for head in heads:
-        table.add_column(head, justify="right")
+        table.add_column(head, justify="right", min_width=max(map(len, head.split())))
     for name, values in rows.items():
         table.add_row(name, *("-" if (value := values[head]) is None else f"{value:.3f}" for head in heads))
     return table
