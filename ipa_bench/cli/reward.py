@@ -101,11 +101,11 @@ def _table(measured: Mapping[str, Measured]) -> Table:
     from trainers.reward_model.run import summary
 
     rows = {name: summary(each) for name, each in measured.items()}
-    table = Table(title="on people that it was not trained on", title_justify="left")
+    table = Table(title="on people that it was not trained on", title_justify="left", box=None, pad_edge=False)
     table.add_column("")
     heads = list(next(iter(rows.values())))
     for head in heads:
-        table.add_column(head, justify="right", min_width=max(map(len, head.split())))
+        table.add_column(head, justify="right")
     for name, values in rows.items():
         table.add_row(name, *("-" if (value := values[head]) is None else f"{value:.3f}" for head in heads))
     return table
