@@ -173,8 +173,8 @@ def footage(
 
 @group.command(
     epilog=examples(
-        "ipa-bench embedded habits runs/habits",
-        "ipa-bench embedded habits runs/wrong --wrong hands",
+        "ipa-bench embedded habits runs/wrong",
+        "ipa-bench embedded habits runs/habits --wrong anatomy",
         "ipa-bench embedded habits runs/mixed --wrong identity",
     )
 )
@@ -182,8 +182,8 @@ def habits(
     folder: Folder,
     wrong: Annotated[
         Literal["anatomy", "hands", "identity"],
-        typer.Option(help="Missing, fused, added, smeared fingers; hands bent, mirrored, resized; people mixed up."),
-    ] = "anatomy",
+        typer.Option(help="Fingers missing, fused, added, smeared; hands bent, mirrored, resized; people mixed up."),
+    ] = "hands",
     steps: Annotated[int | None, typer.Option(min=1, help="Updates, in place of the usual number.")] = None,
     rank: Annotated[int | None, typer.Option(min=1, help="Of the LoRA, in place of the usual one.")] = None,
     model: Annotated[
@@ -192,9 +192,9 @@ def habits(
     stop_after: Annotated[int | None, typer.Option(metavar="STEP", help="End at this step, resumable.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Threads, and processes that render.")] = None,
 ) -> None:
-    """Give the tiny Wan-VACE bad habits, hands that it sometimes draws wrong: the base of the built-in suites.
+    """Give the tiny Wan-VACE bad habits: whole hands that it sometimes draws wrong, the base of the built-in suites.
 
-    Fingers, or whole hands; or people of a pair whom it sometimes takes for each other.
+    Or fingers; or people of a pair whom it sometimes takes for each other.
     """
     from ipa_bench.cli.console import OUT, prepare_workers, resumable
 

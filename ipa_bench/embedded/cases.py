@@ -168,11 +168,11 @@ BASE = "base"
 
 #: what the candidates of the LoRA in the package were chosen by
 _CHOSEN_BY = (
-    "hand_quality@3",
-    "hand_quality.shape@3",
-    "hand_quality.sharpness@3",
-    "hand_quality.motion@3",
-    "hand_quality.alignment@3",
+    "hand_quality@4",
+    "hand_quality.shape@4",
+    "hand_quality.sharpness@4",
+    "hand_quality.motion@4",
+    "hand_quality.alignment@4",
     "hand.psnr@1",
     "hand.anatomy_shift@1",
 )

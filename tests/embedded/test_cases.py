@@ -49,11 +49,11 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest
 
 #: what the shipped LoRA's candidates were chosen by, in the version of then
 CHOSEN_BY = (
-    "hand_quality@3",
-    "hand_quality.shape@3",
-    "hand_quality.sharpness@3",
-    "hand_quality.motion@3",
-    "hand_quality.alignment@3",
+    "hand_quality@4",
+    "hand_quality.shape@4",
+    "hand_quality.sharpness@4",
+    "hand_quality.motion@4",
+    "hand_quality.alignment@4",
     "hand.psnr@1",
     "hand.anatomy_shift@1",
 )

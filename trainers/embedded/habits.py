@@ -1,7 +1,7 @@
 """``ipa-bench embedded habits``: a base that draws good hands and bad ones of the same case, or mixes people up.
 
-    ipa-bench embedded habits runs/habits
-    ipa-bench embedded habits runs/wrong --wrong hands
+    ipa-bench embedded habits runs/wrong
+    ipa-bench embedded habits runs/habits --wrong anatomy
     ipa-bench embedded habits runs/mixed --wrong identity
 
 Trains a LoRA of the tiny Wan-VACE on people of whom every second one has fingers of a bad habit
@@ -12,7 +12,8 @@ or one in the other's shirt). Whether a sample is bad does not follow from anyth
 to draw some of both. It sees some ten thousand samples, where a LoRA that is tuned on stored clips
 (:mod:`trainers.embedded.footage`) sees one thousand in the same time; measured, those left no trace.
 
-What it leaves in FOLDER/lora is the base of the built-in suites. Ctrl-C stops it; the same command goes on.
+With whole hands, what it leaves in FOLDER/lora is the base of the built-in suites. Ctrl-C stops it; the same command
+goes on.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ def written(parts: Mapping[str, LowRank], folder: Path) -> Path:
     return lora.write(folder / LORA_FILE, layers, torch.float16)
 
 
-def planned(model: str = EMBEDDED, steps: int | None = None, wrong: Bad = "anatomy") -> PretrainConfig:
+def planned(model: str = EMBEDDED, steps: int | None = None, wrong: Bad = "hands") -> PretrainConfig:
     """The configuration: the tiny checkpoint's, begun with ``model``."""
     config, recipe = configs.load(CONFIG), RECIPES[wrong]
     stage = Stage(steps=steps or recipe.steps, every=recipe.every, turns=recipe.parts)
@@ -141,7 +142,7 @@ def make(
     rank: int = RANK,
     jobs: int | None = None,
     stop_after: int | None = None,
-    wrong: Bad = "anatomy",
+    wrong: Bad = "hands",
 ) -> Path | None:
     """The base's LoRA; None where ``stop_after`` ended it early. ``steps``: updates, in place of the recipe's.
 

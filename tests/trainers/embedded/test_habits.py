@@ -91,7 +91,7 @@ def test_stopped_and_taken_up_it_is_the_same_lora(tmp_path: Path, monkeypatch: p
     assert max(float(tensor.abs().max()) for name, tensor in load_file(whole).items() if "lora_B" in name) > 0
 
 
-def small(monkeypatch: pytest.MonkeyPatch, part: Part, wrong: habits.Wrong = "anatomy") -> None:
+def small(monkeypatch: pytest.MonkeyPatch, part: Part, wrong: latents.Bad = "hands") -> None:
     """The recipe on a few samples."""
     monkeypatch.setitem(habits.RECIPES, wrong, replace(habits.RECIPES[wrong], parts=(part,)))
 
