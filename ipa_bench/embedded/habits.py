@@ -24,7 +24,7 @@ _LONG = (1, 2, 3, 4)
 _TOGETHER = (1, 2, 3)
 #: how far fused fingers come together, and by how many radians an added one stands off
 _CLOSE, _OFF = 0.85, (0.22, 0.38)
-#: radians by which a hand is bent off its arm; of the right size, a hand that is too small and one that is too large
+#: radians by which a hand is bent off its arm; how large a hand of the wrong size is, the right one being 1
 _BENT, _SIZES = (1.2, 1.9), (0.5, 1.6)
 #: frames that a smeared hand is spread over
 SMEARED = 5
@@ -84,7 +84,7 @@ def mirrored(rig: Rig, person: Person, _: np.random.Generator) -> tuple[Rig, Per
 
 
 def resized(rig: Rig, person: Person, rng: np.random.Generator) -> tuple[Rig, Person]:
-    """Both hands are half as large as they should be, or half as large again."""
+    """Both hands are half as large as they should be, or 1.6 times as large."""
     size = float(rng.choice(_SIZES))
     return _about_wrists(rig, size * np.eye(2)), replace(person, palm=person.palm * size)
 
@@ -106,11 +106,16 @@ def whole(clip: Clip, rng: np.random.Generator, moments: Sequence[int] | None = 
     Where they are drawn and where they should be; ``moments``: those that the clip shows, if not all.
     """
     rig, person = WHOLE[str(rng.choice(list(WHOLE)))](clip.rig, clip.person, rng)
+    frames, hands = _painted(clip, rig, person, moments)
+    return frames, np.maximum(hands, clip.masks.sum(1)).clip(0, 1)
+
+
+def _painted(clip: Clip, rig: Rig, person: Person, moments: Sequence[int] | None) -> tuple[UInt8, Float32]:
+    """Frames ``[T, H, W, 3]`` of the clip's scene, of all moments where none are named, and hands ``[T, H, W]``."""
     wall = paint.wall(clip.scene)
     shown = range(len(clip.frames)) if moments is None else moments
-    drawn = [paint.frame(rig, t, person, clip.scene, wall) for t in shown]
-    hands = np.stack([each[1].sum(0) for each in drawn])
-    return np.stack([each[0] for each in drawn]), np.maximum(hands, clip.masks.sum(1)).clip(0, 1)
+    frames, hands = zip(*(paint.frame(rig, t, person, clip.scene, wall) for t in shown), strict=True)
+    return np.stack(frames), np.stack(hands).sum(1)
 
 
 def redrawn(
@@ -120,10 +125,7 @@ def redrawn(
     moments: Sequence[int] | None = None,
 ) -> UInt8:
     """The clip's frames ``[T, H, W, 3]`` with its hands changed; ``moments``: those that it shows, if not all."""
-    rig = replace(clip.rig, hands=change(clip.rig.hands, rng))
-    wall = paint.wall(clip.scene)
-    shown = range(len(clip.frames)) if moments is None else moments
-    return np.stack([paint.frame(rig, t, clip.person, clip.scene, wall)[0] for t in shown])
+    return _painted(clip, replace(clip.rig, hands=change(clip.rig.hands, rng)), clip.person, moments)[0]
 
 
 def smeared(clip: Clip, frames: int = SMEARED) -> UInt8:

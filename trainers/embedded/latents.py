@@ -30,7 +30,7 @@ from ipa_bench.embedded.group.setting import WIDTHS, Key
 from ipa_bench.engine import processes as pool
 from ipa_bench.types import Split, UInt8
 from trainers import halo
-from trainers.embedded.rendered import WorldData, Wrong, render
+from trainers.embedded.rendered import WorldData, render
 from trainers.embedded.single import single_frames
 
 Float16 = NDArray[np.float16]
@@ -131,7 +131,7 @@ class Shards:
         weights = b"".join(p.detach().cpu().numpy().tobytes() for p in vae.encoder.parameters())
         self._bad = bad
         about = [hashlib.sha256(weights).hexdigest(), world.VERSION, kind, split, people]
-        self._about = [*about, {"anatomy": "bad", "hands": "hands", "identity": "both"}[bad]] if bad else about
+        self._about = [*about, bad] if bad else about
         self._folder = folder / f"{split}-{kind}-{people}{'-bad' if bad else ''}"
         self._open: dict[int, LatentData] = {}
 
@@ -209,7 +209,7 @@ def _person(person: tuple[Split, int], kind: Kind, bad: Bad | None = None) -> tu
     else:
         take = 0 if kind == "stills" else 1
         moment = int(np.random.default_rng([7, number]).integers(world.FRAMES))
-        habit: Wrong | None = ("hands" if bad == "hands" else "anatomy") if wrong else None
+        habit = bad if wrong and bad != "identity" else None
         arrays, prompt = render((split, number, take), estimator.MILD, [moment] if kind == "stills" else None, habit)
         arrays["references"] = arrays["references"][None]
     return arrays | {"poses": coded(arrays["poses"]) if number % 2 else arrays["poses"]}, prompt
