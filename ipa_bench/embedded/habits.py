@@ -17,7 +17,7 @@ from ipa_bench.embedded import paint
 from ipa_bench.embedded.people import Person
 from ipa_bench.embedded.rig import Rig
 from ipa_bench.embedded.world import Clip
-from ipa_bench.types import Float32, Float64, UInt8
+from ipa_bench.types import Float64, UInt8
 
 #: of the five fingers, thumb first: those that may be missing, and those that may grow into the next one
 _LONG = (1, 2, 3, 4)
@@ -100,22 +100,17 @@ def _about_wrists(rig: Rig, change: Float64) -> Rig:
     return replace(rig, hands=changed(rig.hands), palms=changed(rig.palms))
 
 
-def whole(clip: Clip, rng: np.random.Generator, moments: Sequence[int] | None = None) -> tuple[UInt8, Float32]:
-    """The clip's frames ``[T, H, W, 3]`` with a habit of :data:`WHOLE`, and what hands take of a pixel, ``[T, H, W]``.
-
-    Where they are drawn and where they should be; ``moments``: those that the clip shows, if not all.
-    """
+def whole(clip: Clip, rng: np.random.Generator, moments: Sequence[int] | None = None) -> UInt8:
+    """The clip's frames ``[T, H, W, 3]`` with a habit of :data:`WHOLE`; ``moments``: those it shows, if not all."""
     rig, person = WHOLE[str(rng.choice(list(WHOLE)))](clip.rig, clip.person, rng)
-    frames, hands = _painted(clip, rig, person, moments)
-    return frames, np.maximum(hands, clip.masks.sum(1)).clip(0, 1)
+    return _painted(clip, rig, person, moments)
 
 
-def _painted(clip: Clip, rig: Rig, person: Person, moments: Sequence[int] | None) -> tuple[UInt8, Float32]:
-    """Frames ``[T, H, W, 3]`` of the clip's scene, of all moments where none are named, and hands ``[T, H, W]``."""
+def _painted(clip: Clip, rig: Rig, person: Person, moments: Sequence[int] | None) -> UInt8:
+    """Frames ``[T, H, W, 3]`` of the clip's scene, of all moments where none are named."""
     wall = paint.wall(clip.scene)
     shown = range(len(clip.frames)) if moments is None else moments
-    frames, hands = zip(*(paint.frame(rig, t, person, clip.scene, wall) for t in shown), strict=True)
-    return np.stack(frames), np.stack(hands).sum(1)
+    return np.stack([paint.frame(rig, t, person, clip.scene, wall)[0] for t in shown])
 
 
 def redrawn(
@@ -125,7 +120,7 @@ def redrawn(
     moments: Sequence[int] | None = None,
 ) -> UInt8:
     """The clip's frames ``[T, H, W, 3]`` with its hands changed; ``moments``: those that it shows, if not all."""
-    return _painted(clip, replace(clip.rig, hands=change(clip.rig.hands, rng)), clip.person, moments)[0]
+    return _painted(clip, replace(clip.rig, hands=change(clip.rig.hands, rng)), clip.person, moments)
 
 
 def smeared(clip: Clip, frames: int = SMEARED) -> UInt8:

@@ -12,7 +12,8 @@ or one in the other's shirt). Whether a sample is bad does not follow from anyth
 to draw some of both. It sees some ten thousand samples, where a LoRA that is tuned on stored clips
 (:mod:`trainers.embedded.footage`) sees one thousand in the same time; measured, those left no trace.
 
-With whole hands, what it leaves in FOLDER/lora is the base of the built-in suites. Ctrl-C stops it; the same command
+With whole hands, what it leaves in FOLDER/lora is such a base as the built-in suites have; theirs was made while the
+tokens that a step kept still told right hands from wrong ones (reports/alignment). Ctrl-C stops it; the same command
 goes on.
 """
 

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter
 from torch import Tensor
 
 from ipa_bench import video
@@ -46,6 +47,10 @@ AT_ONCE = 68
 FIRST = 2_000_000
 #: the same of shards in which every second person has bad hands, or each pair twice, once mixed up
 FIRST_BAD = 8_000_000
+#: part of a bad shard's key: changes where its samples do
+_BAD_VERSION = 2
+#: latent elements in time, height and width that count as hand about each one that is, where whole hands may be wrong
+_ABOUT = (1, 3, 3)
 #: of a shard, in the order of :class:`LatentData`
 _NAMES = ("clips", "poses", "references", "masks", "prompts")
 
@@ -57,7 +62,8 @@ class LatentData:
     clips: Float16
     poses: Float16
     references: Float16
-    #: how much of a latent element hands cover, ``[n, T', h, w]`` in [0, 1]; of bad pairs, the people
+    #: how much of a latent element hands cover, ``[n, T', h, w]`` in [0, 1]; of bad pairs, the people. Where whole
+    #: hands may be wrong, right ones and what is about them: tokens are chosen by it, and must not tell which it is.
     masks: Float16
     #: ``[n, TEXT_LENGTH, TEXT_DIM]``
     prompts: Float16
@@ -131,7 +137,7 @@ class Shards:
         weights = b"".join(p.detach().cpu().numpy().tobytes() for p in vae.encoder.parameters())
         self._bad = bad
         about = [hashlib.sha256(weights).hexdigest(), world.VERSION, kind, split, people]
-        self._about = [*about, bad] if bad else about
+        self._about = [*about, bad, _BAD_VERSION] if bad else about
         self._folder = folder / f"{split}-{kind}-{people}{'-bad' if bad else ''}"
         self._open: dict[int, LatentData] = {}
 
@@ -171,6 +177,8 @@ class Shards:
         arrays = {name: np.concatenate(part) for name, part in parts.items()}
         grid = arrays["frames"].shape[2:]
         masks = np.stack([halo.to_latent(np.asarray(one["masks"] / 255, np.float32), *grid) for one in made])
+        if self._bad == "hands":
+            masks = maximum_filter(masks, (1, *_ABOUT))
         self._write(folder, [*arrays.values(), masks, self._prompts(tuple(texts)).cpu().numpy()])
 
     def _write(self, folder: Path, arrays: list[Any]) -> None:

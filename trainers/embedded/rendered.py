@@ -14,7 +14,7 @@ from ipa_bench import pose
 from ipa_bench.embedded import estimator, footage, world
 from ipa_bench.embedded.habits import whole
 from ipa_bench.engine import processes as pool
-from ipa_bench.types import Float32, Split, UInt8
+from ipa_bench.types import Split, UInt8
 
 #: what is wrong with a single person's hands: their fingers, or all of them
 Wrong = Literal["anatomy", "hands"]
@@ -53,34 +53,32 @@ def render(
 
     ``moments``: only these frames of it. What the estimator loses is lost in the whole clip, so a hand is as often
     unseen in a single frame as in a clip's. ``bad``: one moment is asked for, or all; of ``anatomy``, every second
-    person has a bad habit's hands; of ``hands``, this one has, and the mask is where hands are and should be.
+    person has a bad habit's hands; of ``hands``, this one has. Masks are those of the right hands.
     """
     split, identity, take = key
     clip = world.clip(split, identity, take, moments=moments)
     seen = estimator.estimated_pose(clip, split, identity, take, failings)
     if moments is not None:
         seen = pose.at(seen, moments)
-    frames, hands = _shown(clip, identity, moments, bad)
     arrays = {
-        "frames": frames,
+        "frames": _shown(clip, identity, moments, bad),
         "poses": pose.draw(seen),
-        "masks": (hands * 255 + 0.5).clip(0, 255).astype(np.uint8),
+        "masks": (clip.masks.sum(1) * 255 + 0.5).clip(0, 255).astype(np.uint8),
         "references": world.reference(split, identity, take),
     }
     return arrays, world.prompt(clip.person)
 
 
-def _shown(clip: world.Clip, identity: int, moments: Sequence[int] | None, bad: Wrong | None) -> tuple[UInt8, Float32]:
-    """The frames, and how much of a pixel hands take."""
-    right = clip.masks.sum(1)
+def _shown(clip: world.Clip, identity: int, moments: Sequence[int] | None, bad: Wrong | None) -> UInt8:
+    """The frames ``[T, H, W, 3]``, with what is wrong in them."""
     if bad is None:
-        return clip.frames, right
+        return clip.frames
     if bad == "hands":
         return whole(clip, np.random.default_rng([37, identity]), moments)
     if moments is None:
-        return footage.with_habit(clip, identity)[0], right
+        return footage.with_habit(clip, identity)[0]
     (moment,) = moments
-    return footage.still(clip, identity, moment), right
+    return footage.still(clip, identity, moment)
 
 
 def rendered(

@@ -11,6 +11,7 @@ import pytest
 import torch
 from diffusers import WanVACETransformer3DModel
 from safetensors.torch import load_file
+from scipy.ndimage import maximum_filter
 
 from ipa_bench.embedded import footage, world
 from ipa_bench.embedded.group import cases as groups
@@ -20,6 +21,7 @@ from ipa_bench.errors import UserError
 from ipa_bench.models.checkpoint import EMBEDDED_FOLDER
 from ipa_bench.models.lora import check_lora
 from ipa_bench.models.wan import blocks
+from trainers import halo
 from trainers.embedded import fused, habits, latents, rendered
 from trainers.embedded.config import Part
 
@@ -70,9 +72,25 @@ def test_whole_hands_are_shown_twice_right_and_wrong_with_one_pose_map() -> None
         right, wrong = (latents._person(("train", 8_000_000 + n), kind, "hands")[0] for n in range(2))
         plain, _ = latents._person(("train", 4_000_000), kind)
         assert all(np.array_equal(right[name], plain[name]) for name in plain)
-        assert all(np.array_equal(right[name], wrong[name]) for name in ("poses", "references"))
+        assert all(np.array_equal(right[name], wrong[name]) for name in ("poses", "references", "masks"))
         assert (right["frames"] != wrong["frames"]).any((1, 2, 3)).all()
-        assert (wrong["masks"] >= right["masks"]).all()
+
+
+def test_which_tokens_are_kept_does_not_tell_right_hands_from_wrong_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "compiled", lambda: blocks.block)
+    small(monkeypatch, Part(source="clips", batch=2, frames=9, keep=0.4, people=4))
+    habits.make(tmp_path, steps=1, rank=2, jobs=1)
+    (shard,) = (tmp_path / "world").glob("train-clips-4-bad/00000")
+    masks = np.load(shard / "masks.npy").astype(np.float32)
+    np.testing.assert_array_equal(masks[0::2], masks[1::2])
+    for number in range(2):
+        hands = latents._person(("train", latents.FIRST_BAD + 2 * number), "clips", "hands")[0]["masks"]
+        exact = halo.to_latent((hands / 255).astype(np.float32), *masks.shape[1:])
+        grown = maximum_filter(exact, (1, 3, 3))
+        np.testing.assert_allclose(masks[2 * number], grown, atol=2e-3)
+        assert (grown > 0.1).sum() > 1.5 * (exact > 0.1).sum()
 
 
 def _clip(number: int) -> world.Clip:
