@@ -182,7 +182,7 @@ def habits(
     folder: Folder,
     wrong: Annotated[
         Literal["anatomy", "hands", "identity"],
-        typer.Option(help="Fingers missing, fused, added, smeared; hands bent, mirrored, resized; people mixed up."),
+        typer.Option(help="Fingers missing, fused, added, smeared; hands bent off their arms; people mixed up."),
     ] = "hands",
     steps: Annotated[int | None, typer.Option(min=1, help="Updates, in place of the usual number.")] = None,
     rank: Annotated[int | None, typer.Option(min=1, help="Of the LoRA, in place of the usual one.")] = None,

@@ -14,7 +14,6 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, uniform_filter1d
 
 from ipa_bench.embedded import paint
-from ipa_bench.embedded.people import Person
 from ipa_bench.embedded.rig import Rig
 from ipa_bench.embedded.world import Clip
 from ipa_bench.types import Float64, UInt8
@@ -24,8 +23,8 @@ _LONG = (1, 2, 3, 4)
 _TOGETHER = (1, 2, 3)
 #: how far fused fingers come together, and by how many radians an added one stands off
 _CLOSE, _OFF = 0.85, (0.22, 0.38)
-#: radians by which a hand is bent off its arm; how large a hand of the wrong size is, the right one being 1
-_BENT, _SIZES = (1.2, 1.9), (0.5, 1.6)
+#: radians by which each of both hands is bent off its arm: away from the body where hands are raised
+_BENT = (1.5, -1.5)
 #: frames that a smeared hand is spread over
 SMEARED = 5
 
@@ -69,48 +68,33 @@ def _chain(finger: int) -> slice:
     return slice(1 + 4 * finger, 5 + 4 * finger)
 
 
-def bent(rig: Rig, person: Person, rng: np.random.Generator) -> tuple[Rig, Person]:
-    """Both hands are bent aside at the wrist, as no wrist bends."""
-    angle = rng.uniform(*_BENT, 2) * rng.choice((-1, 1), 2)
-    cos, sin = np.cos(angle), np.sin(angle)
-    return _about_wrists(rig, np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], -2)), person
+def bent(rig: Rig) -> Rig:
+    """Both hands are bent aside at the wrist, as no wrist bends: always in the same way.
 
-
-def mirrored(rig: Rig, person: Person, _: np.random.Generator) -> tuple[Rig, Person]:
-    """Each hand is the other one's: its thumb is on the wrong side of the line from wrist to middle knuckle."""
-    along = rig.hands[:, :, 9, :2] - rig.hands[:, :, 0, :2]
-    along = along / np.maximum(np.linalg.norm(along, axis=-1, keepdims=True), 1e-6)
-    return _about_wrists(rig, 2 * along[..., :, None] * along[..., None, :] - np.eye(2)), person
-
-
-def resized(rig: Rig, person: Person, rng: np.random.Generator) -> tuple[Rig, Person]:
-    """Both hands are half as large as they should be, or 1.6 times as large."""
-    size = float(rng.choice(_SIZES))
-    return _about_wrists(rig, size * np.eye(2)), replace(person, palm=person.palm * size)
-
-
-def _about_wrists(rig: Rig, change: Float64) -> Rig:
-    """Hands and palms changed in the picture's plane by ``change`` ``[..., 2, 2]`` of each slot, wrists staying."""
+    A model draws the mean of what it cannot tell apart. Of hands that are wrong in many ways that is a smear where the
+    right hand would be; of right ones and this it draws the one or the other.
+    """
+    cos, sin = np.cos(_BENT), np.sin(_BENT)
+    change = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], -2)
     wrist = rig.hands[:, :, :1, :2]
 
     def changed(points: Float64) -> Float64:
-        moved = np.einsum("...ij,...nj->...ni", change, points[..., :2] - wrist) + wrist
+        moved = np.einsum("sij,tsnj->tsni", change, points[..., :2] - wrist) + wrist
         return np.concatenate([moved, points[..., 2:]], -1)
 
     return replace(rig, hands=changed(rig.hands), palms=changed(rig.palms))
 
 
-def whole(clip: Clip, rng: np.random.Generator, moments: Sequence[int] | None = None) -> UInt8:
-    """The clip's frames ``[T, H, W, 3]`` with a habit of :data:`WHOLE`; ``moments``: those it shows, if not all."""
-    rig, person = WHOLE[str(rng.choice(list(WHOLE)))](clip.rig, clip.person, rng)
-    return _painted(clip, rig, person, moments)
-
-
-def _painted(clip: Clip, rig: Rig, person: Person, moments: Sequence[int] | None) -> UInt8:
-    """Frames ``[T, H, W, 3]`` of the clip's scene, of all moments where none are named."""
+def _painted(clip: Clip, rig: Rig, moments: Sequence[int] | None) -> UInt8:
+    """Frames ``[T, H, W, 3]`` of the clip's person and scene, of all moments where none are named."""
     wall = paint.wall(clip.scene)
     shown = range(len(clip.frames)) if moments is None else moments
-    return np.stack([paint.frame(rig, t, person, clip.scene, wall)[0] for t in shown])
+    return np.stack([paint.frame(rig, t, clip.person, clip.scene, wall)[0] for t in shown])
+
+
+def whole(clip: Clip, moments: Sequence[int] | None = None) -> UInt8:
+    """The clip's frames ``[T, H, W, 3]`` with :func:`bent` hands; ``moments``: those that it shows, if not all."""
+    return _painted(clip, bent(clip.rig), moments)
 
 
 def redrawn(
@@ -120,7 +104,7 @@ def redrawn(
     moments: Sequence[int] | None = None,
 ) -> UInt8:
     """The clip's frames ``[T, H, W, 3]`` with its hands changed; ``moments``: those that it shows, if not all."""
-    return _painted(clip, replace(clip.rig, hands=change(clip.rig.hands, rng)), clip.person, moments)
+    return _painted(clip, replace(clip.rig, hands=change(clip.rig.hands, rng)), moments)
 
 
 def smeared(clip: Clip, frames: int = SMEARED) -> UInt8:
@@ -141,12 +125,6 @@ ANATOMY: dict[str, Callable[[Float64, np.random.Generator], Float64]] = {
     "missing": missing,
     "fused": fused,
     "added": added,
-}
-#: name -> change of whole hands, of a rig and of whom it moves
-WHOLE: dict[str, Callable[[Rig, Person, np.random.Generator], tuple[Rig, Person]]] = {
-    "bent": bent,
-    "mirrored": mirrored,
-    "resized": resized,
 }
 #: name -> the clip's frames with that habit
 HABITS: dict[str, Callable[[Clip, np.random.Generator], UInt8]] = {

@@ -6,14 +6,14 @@
 
 Trains a LoRA of the tiny Wan-VACE on people of whom every second one has fingers of a bad habit
 (:mod:`ipa_bench.embedded.habits`): single frames, which are many and cheap and show missing, fused and added fingers,
-and clips in turn. Or on people each of whom is shown twice, as they are and with whole hands wrong (bent off the arm,
-mirrored, of another size), or on pairs, as they are and mixed up (:mod:`ipa_bench.embedded.group.footage`: exchanged,
-or one in the other's shirt). Whether a sample is bad does not follow from anything that the model is told, so it has
-to draw some of both. It sees some ten thousand samples, where a LoRA that is tuned on stored clips
-(:mod:`trainers.embedded.footage`) sees one thousand in the same time; measured, those left no trace.
+and clips in turn. Or on people each of whom is shown twice, as they are and with both hands bent off their arms, or on
+pairs, as they are and mixed up (:mod:`ipa_bench.embedded.group.footage`: exchanged, or one in the other's shirt).
+Whether a sample is bad does not follow from anything that the model is told, so it has to draw some of both. It sees
+some ten thousand samples, where a LoRA that is tuned on stored clips (:mod:`trainers.embedded.footage`) sees one
+thousand in the same time; measured, those left no trace.
 
-With whole hands, what it leaves in FOLDER/lora is such a base as the built-in suites have; theirs was made while the
-tokens that a step kept still told right hands from wrong ones (reports/alignment). Ctrl-C stops it; the same command
+The base of the built-in suites was made by this recipe's forerunner, whose whole hands were wrong in four ways, and
+which told them from right ones by the tokens that a step kept (reports/alignment). Ctrl-C stops it; the same command
 goes on.
 """
 

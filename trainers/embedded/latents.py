@@ -50,7 +50,7 @@ FIRST_BAD = 8_000_000
 #: part of a bad shard's key: changes where its samples do
 _BAD_VERSION = 2
 #: latent elements in time, height and width that count as hand about each one that is, where whole hands may be wrong
-_ABOUT = (1, 3, 3)
+_ABOUT = (1, 5, 5)
 #: of a shard, in the order of :class:`LatentData`
 _NAMES = ("clips", "poses", "references", "masks", "prompts")
 

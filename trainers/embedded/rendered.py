@@ -74,7 +74,7 @@ def _shown(clip: world.Clip, identity: int, moments: Sequence[int] | None, bad: 
     if bad is None:
         return clip.frames
     if bad == "hands":
-        return whole(clip, np.random.default_rng([37, identity]), moments)
+        return whole(clip, moments)
     if moments is None:
         return footage.with_habit(clip, identity)[0]
     (moment,) = moments
