@@ -192,9 +192,9 @@ def habits(
     stop_after: Annotated[int | None, typer.Option(metavar="STEP", help="End at this step, resumable.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Threads, and processes that render.")] = None,
 ) -> None:
-    """Give the tiny Wan-VACE bad habits: whole hands that it sometimes draws wrong, the base of the built-in suites.
+    """Give the tiny Wan-VACE bad habits: hands that it draws bent off their arms in some samples.
 
-    Or fingers; or people of a pair whom it sometimes takes for each other.
+    Or wrong fingers; or people of a pair whom it sometimes takes for each other.
     """
     from ipa_bench.cli.console import OUT, prepare_workers, resumable
 

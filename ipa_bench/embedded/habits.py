@@ -71,8 +71,8 @@ def _chain(finger: int) -> slice:
 def bent(rig: Rig) -> Rig:
     """Both hands are bent aside at the wrist, as no wrist bends: always in the same way.
 
-    A model draws the mean of what it cannot tell apart. Of hands that are wrong in many ways that is a smear where the
-    right hand would be; of right ones and this it draws the one or the other.
+    Of hands that are wrong in many ways the tiny model draws something like their mean, a smear where the right hand
+    would be; of right ones and this it draws the one or the other (reports/alignment).
     """
     cos, sin = np.cos(_BENT), np.sin(_BENT)
     change = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], -2)

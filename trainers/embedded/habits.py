@@ -38,7 +38,7 @@ from ipa_bench.models.wan import blocks
 from ipa_bench.nets.precision import half as half_precision
 from trainers import lora
 from trainers.embedded import config as configs
-from trainers.embedded import fused, tiny
+from trainers.embedded import fused, latents, tiny
 from trainers.embedded import transformer as flow_stage
 from trainers.embedded.config import Part, PretrainConfig, Stage
 from trainers.embedded.latents import Bad, Shards
@@ -161,12 +161,13 @@ def _check_same(folder: Path, config: PretrainConfig, rank: int) -> None:
     """Raises :class:`UserError` where the folder was begun with other options; else notes these in it."""
     marker = folder / "about.json"
     c = config.transformer
-    about = {"model": c.start, "rank": rank, "stages": [stage.model_dump(mode="json") for stage in c.stages]}
+    stages = [stage.model_dump(mode="json") for stage in c.stages]
+    about = {"model": c.start, "rank": rank, "stages": stages, "samples": latents.BAD_VERSION}
     if not marker.exists():
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(marker, json.dumps(about).encode())
     elif json.loads(marker.read_text()) != about:
-        raise UserError(f"{folder} was begun with other options", "give the same, or another folder")
+        raise UserError(f"{folder} was begun with other options or samples", "give the same, or another folder")
 
 
 def _made(

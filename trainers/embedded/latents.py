@@ -48,7 +48,7 @@ FIRST = 2_000_000
 #: the same of shards in which every second person has bad hands, or each pair twice, once mixed up
 FIRST_BAD = 8_000_000
 #: part of a bad shard's key: changes where its samples do
-_BAD_VERSION = 2
+BAD_VERSION = 2
 #: latent elements in time, height and width that count as hand about each one that is, where whole hands may be wrong
 _ABOUT = (1, 5, 5)
 #: of a shard, in the order of :class:`LatentData`
@@ -137,7 +137,7 @@ class Shards:
         weights = b"".join(p.detach().cpu().numpy().tobytes() for p in vae.encoder.parameters())
         self._bad = bad
         about = [hashlib.sha256(weights).hexdigest(), world.VERSION, kind, split, people]
-        self._about = [*about, bad, _BAD_VERSION] if bad else about
+        self._about = [*about, bad, BAD_VERSION] if bad else about
         self._folder = folder / f"{split}-{kind}-{people}{'-bad' if bad else ''}"
         self._open: dict[int, LatentData] = {}
 

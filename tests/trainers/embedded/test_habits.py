@@ -121,6 +121,9 @@ def test_a_folder_begun_with_other_options_is_refused(tmp_path: Path, monkeypatc
     for changes in ({"steps": 3, "rank": 2}, {"steps": 2, "rank": 3}):
         with pytest.raises(UserError, match="begun with other options"):
             habits.make(tmp_path, jobs=1, **changes)
+    monkeypatch.setattr(latents, "BAD_VERSION", 0)
+    with pytest.raises(UserError, match="other options or samples"):
+        habits.make(tmp_path, steps=2, rank=2, jobs=1)
 
 
 def test_each_pair_is_shown_right_and_mixed_up_and_people_count_more(
